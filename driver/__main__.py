@@ -1,0 +1,76 @@
+"""The command line: `docker-flannel serve` and `status`, and the same as `docker flannel …`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+
+from driver import __version__, client, status
+from driver.config import SETTINGS, Config
+from driver.errors import FlannelError
+
+METADATA = {
+    "SchemaVersion": "0.1.0",
+    "Vendor": "docker-flannel",
+    "Version": __version__,
+    "ShortDescription": "Flannel networks on this host",
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; give the exit status."""
+    words = sys.argv[1:] if argv is None else argv
+    if words[:1] == ["docker-cli-plugin-metadata"]:
+        print(json.dumps(METADATA))
+        return 0
+    # Docker runs a CLI plugin with the plugin's name first: docker-flannel flannel status
+    args = _parser().parse_args(words[1:] if words[:1] == ["flannel"] else words)
+    options = {s.option: getattr(args, _attribute(s.option), None) for s in SETTINGS}
+    try:
+        config = Config.read(options, os.environ)
+        if args.command == "serve":
+            _serve(config)
+        else:
+            _status(config.socket, args.format)
+    except FlannelError as error:
+        print(f"docker-flannel: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _serve(config: Config) -> None:
+    from driver.service import serve  # noqa: PLC0415  # the other commands need none of it
+
+    serve(config)
+
+
+def _status(socket: Path, form: str) -> None:
+    found = client.get(socket, "/status")
+    print(f"{json.dumps(found, indent=2)}\n" if form == "json" else status.render(found), end="")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="docker-flannel", description=__doc__)
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    serve = commands.add_parser("serve", help="answer Docker until SIGTERM")
+    for s in SETTINGS:
+        serve.add_argument(s.option, help=f"{s.help} (default {s.default}; {s.variable})")
+    show = commands.add_parser("status", help="show lease, networks, endpoints, ports, problems")
+    show.add_argument("--format", choices=("text", "json"), default="text", help="default text")
+    socket = next(s for s in SETTINGS if s.option == "--socket")
+    show.add_argument(
+        socket.option, help=f"{socket.help} (default {socket.default}; {socket.variable})"
+    )
+    return parser
+
+
+def _attribute(option: str) -> str:
+    return option.removeprefix("--").replace("-", "_")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,45 @@
+"""The links, addresses and settings that the lease, a network and an endpoint need. Pure.
+
+Imports only `model` and `things`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+
+from driver.model import Endpoint, Lease, Network
+from driver.things import Address, Bridge, Route, Sysctl, Thing, Veth
+
+
+def plan_lease(lease: Lease) -> Iterator[Thing]:
+    """Give the route that keeps packets for unused lease addresses from the uplink."""
+    yield Route(lease.subnet)
+
+
+def plan_network(network: Network) -> Iterator[Thing]:
+    """Give a network's bridge with its gateway address.
+
+    `route_localnet` lets 127.0.0.1:PORT on the host reach a container; the table's `guard` chain
+    keeps containers from using it the other way (CVE-2020-8558). `accept_ra` off keeps them from
+    becoming the host's IPv6 router (CVE-2020-13401).
+    """
+    digest = hashlib.sha256(network.id.encode()).hexdigest()
+    mac = "02:66:" + ":".join(digest[i : i + 2] for i in range(0, 8, 2))
+    yield Bridge(network.bridge, mac, network.mtu, network.id)
+    yield Address(network.bridge, network.gateway)
+    yield Sysctl(network.bridge, "ipv4", "route_localnet", "1")
+    yield Sysctl(network.bridge, "ipv6", "accept_ra", "0")
+
+
+def plan_endpoint(endpoint: Endpoint, network: Network) -> Iterator[Thing]:
+    """Give an endpoint's veth pair. Hairpin lets a container reach its own published port."""
+    yield Veth(
+        endpoint.host_end,
+        network.bridge,
+        network.mtu,
+        hairpin=bool(endpoint.ports),
+        owner=endpoint.id,
+        container_end=endpoint.container_end,
+        mac=endpoint.mac,
+    )

@@ -1,0 +1,51 @@
+"""The other end of the plugin's socket, for the command line."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+from pathlib import Path
+from typing import Any
+
+from driver.errors import Unavailable
+
+LIMIT_S = 10.0
+
+
+class UnixConnection(http.client.HTTPConnection):
+    """HTTP over a unix socket."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__("localhost", timeout=LIMIT_S)
+        self._path = path
+
+    def connect(self) -> None:
+        """Open the connection."""
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(LIMIT_S)
+        self.sock.connect(str(self._path))
+
+
+def get(path: Path, what: str) -> dict[str, Any]:
+    """Ask the plugin behind a socket for a document.
+
+    Errors: Unavailable, with what to do.
+    """
+    connection = UnixConnection(path)
+    try:
+        connection.request("GET", what)
+        reply = connection.getresponse()
+        fields: dict[str, Any] = json.loads(reply.read())
+        if not isinstance(fields, dict):
+            raise ValueError("no JSON object")
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        raise Unavailable(
+            f"docker-flannel does not answer on {path} ({str(error).strip()}); start it with "
+            "`systemctl start docker-flannel` or `docker-flannel serve`"
+        ) from error
+    finally:
+        connection.close()
+    if reply.status != http.HTTPStatus.OK:
+        raise Unavailable(fields.get("Err") or f"another program answers on {path}: {reply.status}")
+    return fields

@@ -1,0 +1,81 @@
+"""From what is stored to what the host should carry, and to what is stored but dead. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TypeVar
+
+from driver import bridge, ipam, rules
+from driver.model import Endpoint, Facts, Network, Record, State, short
+from driver.things import Thing
+
+STALE_S = 60.0
+Noun = TypeVar("Noun", Network, Endpoint)
+
+
+def desire(
+    state: State,
+    facts: Facts,
+    networks: Iterable[str] | None = None,
+    endpoints: Iterable[str] | None = None,
+) -> frozenset[Thing]:
+    """Give the things that should exist: for all, or for some networks and endpoints by id.
+
+    Without a network there is nothing at all, so that a host which uses none is left as it was.
+    """
+    return frozenset(_things(state, facts, networks, endpoints))
+
+
+def _things(
+    state: State,
+    facts: Facts,
+    networks: Iterable[str] | None,
+    endpoints: Iterable[str] | None,
+) -> Iterator[Thing]:
+    if state.lease is None or not state.networks:
+        return
+    yield from bridge.plan_lease(state.lease)
+    yield from rules.plan_base(state.lease, facts)
+    for network in _chosen(state.networks, networks):
+        yield from bridge.plan_network(network)
+        yield from rules.plan_network_rules(network)
+    for endpoint in _chosen(state.endpoints, endpoints):
+        yield from bridge.plan_endpoint(endpoint, state.networks[endpoint.network])
+        yield from rules.plan_ports(endpoint)
+
+
+def _chosen(stored: Mapping[str, Noun], ids: Iterable[str] | None) -> Iterable[Noun]:
+    if ids is None:
+        return stored.values()
+    return [stored[i] for i in ids if i in stored]
+
+
+def stale(state: State, links: frozenset[str], now: float) -> Iterator[tuple[Record, str]]:
+    """Give the stored nouns that nothing in Docker stands for any more, each with the reason.
+
+    `links` are the names of our links in the host's namespace. A caller drops what two passes
+    name: a link may be under way between namespaces in one.
+    """
+    for endpoint in state.endpoints.values():
+        reason = _why_stale(endpoint, links, now)
+        if reason:
+            yield endpoint, f"endpoint {short(endpoint.id)} {reason}"
+    for network in state.networks.values():
+        if network.pool not in state.pools and not state.endpoints_of(network.id):
+            yield network, f"network {short(network.id)} was given up by Docker"
+    for hold in ipam.orphans(state, now, STALE_S):
+        yield hold, f"address {hold.ip} was asked for and not used"
+    for pool in ipam.unclaimed_pools(state):
+        if now - pool.since > STALE_S:
+            yield pool, f"block {pool.cidr} was asked for and not used"
+
+
+def _why_stale(endpoint: Endpoint, links: frozenset[str], now: float) -> str:
+    if endpoint.sandbox is None:
+        return "was never joined" if now - endpoint.since > STALE_S else ""
+    if endpoint.host_end not in links:
+        return "lost its veth with its sandbox"
+    # Docker moves the container end into the sandbox within moments of Join, and back at Leave
+    if endpoint.container_end in links and now - endpoint.since > STALE_S:
+        return "has no sandbox any more"
+    return ""

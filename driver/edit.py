@@ -1,0 +1,155 @@
+"""One change of the state being made: rows put and dropped, with what hangs on them. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from ipaddress import IPv4Address
+from typing import TypeVar
+
+from driver.errors import UnknownObject
+from driver.model import (
+    Endpoint,
+    Freed,
+    Hold,
+    Lease,
+    Network,
+    Pool,
+    Record,
+    State,
+    hold_id,
+    replace,
+    short,
+)
+
+DOCKER_POOL = "docker/"  # of a block inside the lease that Docker's own IPAM hands out
+FIELDS: dict[type[Record], str] = {
+    Pool: "pools",
+    Freed: "freed",
+    Hold: "holds",
+    Network: "networks",
+    Endpoint: "endpoints",
+}
+
+Noun = TypeVar("Noun", Pool, Network, Endpoint)
+
+
+class Edit:
+    """The state as it becomes (`state`), and the rows that change on the way.
+
+    Units: `now` is Unix time in seconds.
+    """
+
+    def __init__(self, state: State, now: float) -> None:
+        self.state = self._before = state
+        self.now = now
+        self._puts: dict[tuple[str, str], Record] = {}
+        self._drops: dict[tuple[str, str], Record] = {}
+
+    def put(self, *records: Record) -> None:
+        """Add or replace rows."""
+        for record in records:
+            self._set(record)
+            self._drops.pop((record.kind, record.id), None)
+            self._puts[record.kind, record.id] = record
+
+    def drop(self, record: Record) -> None:
+        """Remove a row with all that hangs on it; a row that is not there is gone already."""
+        if isinstance(record, Network):
+            for endpoint in self.state.endpoints_of(record.id):
+                self.drop(endpoint)
+            pool = self.state.pools.get(record.pool)
+            if pool is not None and pool.id.startswith(DOCKER_POOL):
+                self.drop(pool)
+        self._unset(record)
+        self._puts.pop((record.kind, record.id), None)
+        self._drops[record.kind, record.id] = record
+        if isinstance(record, Endpoint):
+            hold = self._hold_of(record)
+            if hold is not None and hold.released:
+                self.drop(hold)
+        elif isinstance(record, Pool):
+            for hold in [h for h in self.state.holds.values() if h.pool == record.id]:
+                self.drop(hold)
+            self.put(Freed(record.cidr, self.now))
+
+    def take(self, pool: Pool, hold: Hold | None = None) -> None:
+        """Put a pool, and a hold in it; its block counts as freed no longer."""
+        for freed in [f for f in self.state.freed.values() if f.cidr.overlaps(pool.cidr)]:
+            self.drop(freed)
+        self.put(pool, *([hold] if hold else []))
+
+    def release(self, pool: Pool, ip: IPv4Address) -> None:
+        """Give an address back.
+
+        Docker has always deleted the endpoint before, unless that call was lost. One that never
+        was joined goes with its address; a joined one keeps it until it goes itself, for a
+        message that comes late must not free what a living container uses.
+        """
+        hold = self.state.holds.get(hold_id(pool.id, ip))
+        if hold is None:
+            return
+        network = self.state.network_of(pool.id)
+        endpoints = self.state.endpoints_of(network.id) if network else []
+        user = next((e for e in endpoints if e.ip.ip == ip), None)
+        if user is not None and user.sandbox is not None:
+            self.put(replace(hold, released=True))
+            return
+        self.drop(hold)
+        if user is not None:
+            self.drop(user)
+
+    def network(self, network_id: str) -> Network:
+        """Find a network. Errors: UnknownObject."""
+        return _find(self.state.networks, network_id, "network")
+
+    def endpoint(self, endpoint_id: str) -> Endpoint:
+        """Find an endpoint. Errors: UnknownObject."""
+        return _find(self.state.endpoints, endpoint_id, "endpoint")
+
+    def pool(self, pool_id: str) -> Pool:
+        """Find a pool. Errors: UnknownObject."""
+        return _find(self.state.pools, pool_id, "pool")
+
+    def rows(self) -> tuple[list[Record], list[Record]]:
+        """Give the rows to write and the rows to remove."""
+        return list(self._puts.values()), list(self._drops.values())
+
+    def touched(self, kind: type[Network] | type[Endpoint]) -> set[str]:
+        """List the ids of the networks or endpoints that change."""
+        return {i for k, i in [*self._puts, *self._drops] if k == kind.kind}
+
+    def durable(self) -> bool:
+        """Tell whether the change has to survive a power cut: containers do not, networks do."""
+        old, new = self._before, self.state
+        return (
+            old.lease != new.lease
+            or old.pools.keys() != new.pools.keys()
+            or old.networks.keys() != new.networks.keys()
+        )
+
+    def _hold_of(self, endpoint: Endpoint) -> Hold | None:
+        network = self.state.networks.get(endpoint.network)
+        return self.state.holds.get(hold_id(network.pool, endpoint.ip.ip)) if network else None
+
+    def _set(self, record: Record) -> None:
+        if isinstance(record, Lease):
+            self.state = replace(self.state, lease=record)
+            return
+        field = FIELDS[type(record)]
+        rows = {**getattr(self.state, field), record.id: record}
+        self.state = replace(self.state, **{field: rows})
+
+    def _unset(self, record: Record) -> None:
+        if isinstance(record, Lease):
+            self.state = replace(self.state, lease=None)
+            return
+        field = FIELDS[type(record)]
+        rows = {i: r for i, r in getattr(self.state, field).items() if i != record.id}
+        self.state = replace(self.state, **{field: rows})
+
+
+def _find(rows: Mapping[str, Noun], row_id: str, what: str) -> Noun:
+    try:
+        return rows[row_id]
+    except KeyError:
+        raise UnknownObject(f"{what} {short(row_id)} is not known to this plugin") from None

@@ -1,0 +1,49 @@
+"""Failures the plugin can name. `str(error)` is the sentence a Docker user reads.
+
+Imports nothing. Each class carries the HTTP status its answer gets; none is 404, which dockerd
+takes for "method not implemented".
+"""
+
+
+class FlannelError(Exception):
+    """A failure with a message made for the user: what, which value, what is allowed."""
+
+    status = 500
+
+
+class BadRequest(FlannelError):
+    """The request cannot be meant: malformed body, bad CIDR, an option we do not have."""
+
+    status = 400
+
+
+class UnknownObject(FlannelError):
+    """The request names a network, endpoint or pool we do not hold."""
+
+    status = 400
+
+
+class Conflict(FlannelError):
+    """Somebody else has it: a host port, an address, a block."""
+
+    status = 409
+
+
+class Exhausted(FlannelError):
+    """Nothing left to give: addresses of a pool, blocks of the lease."""
+
+    status = 409
+
+
+class Unavailable(FlannelError):
+    """Cannot be answered now, may be later: no lease yet."""
+
+    status = 503
+
+
+class HostError(FlannelError):
+    """The host refused a change: kernel, firewall."""
+
+
+class StoreError(FlannelError):
+    """The state on disk cannot be read or written."""

@@ -1,0 +1,117 @@
+"""The two APIs over HTTP: every call Docker can make, and how failures are answered.
+
+`STATIC` are the replies that need no state, `CALLS` the rest; together they are the whole API.
+The only user of flask.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import time
+from collections.abc import Callable
+
+from flask import Flask, Response, abort, jsonify, request
+from werkzeug.exceptions import HTTPException
+
+from driver import ipam_calls, network_calls
+from driver.errors import FlannelError
+from driver.reconcile import Reconciler
+from driver.status import document
+from driver.wire import SPACE, Body, Reply
+
+log = logging.getLogger(__name__)
+
+Call = Callable[[Reconciler, Body], Reply]
+
+STATIC: dict[str, Reply] = {
+    "Plugin.Activate": {"Implements": ["NetworkDriver", "IpamDriver"]},
+    "NetworkDriver.GetCapabilities": {
+        "Scope": "local",
+        "ConnectivityScope": "local",
+        "GwAllocChecker": False,
+    },
+    "NetworkDriver.GwAllocCheck": {"SkipIPv4": False, "SkipIPv6": False},
+    # what a remote driver tells of an endpoint Docker drops; a failure would end the container
+    "NetworkDriver.EndpointOperInfo": {"Value": {}},
+    "NetworkDriver.DiscoverNew": {},
+    "NetworkDriver.DiscoverDelete": {},
+    "IpamDriver.GetCapabilities": {"RequiresMACAddress": False, "RequiresRequestReplay": False},
+    "IpamDriver.GetDefaultAddressSpaces": {
+        "LocalDefaultAddressSpace": SPACE,
+        "GlobalDefaultAddressSpace": SPACE,
+    },
+}
+CALLS: dict[str, Call] = {
+    "NetworkDriver.AllocateNetwork": network_calls.swarm_only,
+    "NetworkDriver.FreeNetwork": network_calls.swarm_only,
+    "NetworkDriver.CreateNetwork": network_calls.create_network,
+    "NetworkDriver.DeleteNetwork": network_calls.delete_network,
+    "NetworkDriver.CreateEndpoint": network_calls.create_endpoint,
+    "NetworkDriver.DeleteEndpoint": network_calls.delete_endpoint,
+    "NetworkDriver.Join": network_calls.join,
+    "NetworkDriver.Leave": network_calls.leave,
+    "NetworkDriver.ProgramExternalConnectivity": network_calls.program,
+    "NetworkDriver.RevokeExternalConnectivity": network_calls.revoke,
+    "IpamDriver.RequestPool": ipam_calls.request_pool,
+    "IpamDriver.ReleasePool": ipam_calls.release_pool,
+    "IpamDriver.RequestAddress": ipam_calls.request_address,
+    "IpamDriver.ReleaseAddress": ipam_calls.release_address,
+}
+
+
+def create_app(core: Reconciler | FlannelError) -> Flask:
+    """Give the WSGI application; with a failure in place of the core it answers with that.
+
+    Docker loads a driver once in its life: one that cannot work must still be found, to say why.
+    """
+    app = Flask("docker-flannel")
+
+    def ready() -> Reconciler:
+        if isinstance(core, FlannelError):
+            raise core
+        return core
+
+    @app.post("/<method>")
+    def call(method: str) -> Response:
+        began, body = time.perf_counter(), request.get_data()
+        try:
+            if method == "Plugin.Activate" and isinstance(core, Reconciler):
+                core.wake()  # dockerd may just have started, and made its firewall anew
+            if method in STATIC:
+                return jsonify(STATIC[method])
+            if method not in CALLS:
+                abort(404)
+            return jsonify(CALLS[method](ready(), Body.decode(body)))
+        finally:
+            spent = (time.perf_counter() - began) * 1000
+            log.debug("call=%s ms=%.3f body=%s", method, spent, body)
+
+    @app.get("/status")
+    def status() -> Response:
+        return jsonify(document(ready()))
+
+    _answer_failures(app)
+    return app
+
+
+def _answer_failures(app: Flask) -> None:
+    @app.errorhandler(FlannelError)
+    def refused(error: FlannelError) -> tuple[Response, int]:
+        log.info("call=%s refused: %s", request.path[1:], error)
+        return _failure(str(error)), error.status
+
+    @app.errorhandler(HTTPException)
+    def bad_http(error: HTTPException) -> tuple[Response, int]:
+        return _failure(f"{request.method} {request.path[:80]}: {error.name}"), error.code or 500
+
+    @app.errorhandler(Exception)
+    def broken(error: Exception) -> tuple[Response, int]:
+        mark = secrets.token_hex(2)
+        log.error("call=%s internal error %s", request.path[1:], mark, exc_info=error)
+        return _failure(f"internal error {mark}; the log of docker-flannel has more"), 500
+
+
+def _failure(message: str) -> Response:
+    """Word a failure: the network API reads `Err`, the IPAM API at times `Error`."""
+    return jsonify({"Err": message, "Error": message})

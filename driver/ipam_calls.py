@@ -1,0 +1,77 @@
+"""Docker's IPAM calls: decode, edit, encode. Each can be made twice.
+
+Source: libnetwork's remote IPAM protocol.
+"""
+
+from __future__ import annotations
+
+import secrets
+
+from driver import wire
+from driver.errors import BadRequest
+from driver.ipam import PoolRequest, take_address, take_pool
+from driver.network_options import ipam_prefix
+from driver.reconcile import Reconciler
+from driver.wire import SPACE, Body, Reply
+
+
+def request_pool(core: Reconciler, req: Body) -> Reply:
+    """Give a new network its block of the lease.
+
+    Request: AddressSpace, Pool, SubPool, Options, V6.  Reply: PoolID, Pool, Data.
+    """
+    if req.flag("V6"):
+        raise BadRequest("IPv6 was asked for, but this host's flannel lease has no IPv6 subnet")
+    space = req.text("AddressSpace", needed=False)
+    if space not in ("", SPACE):
+        raise BadRequest(f"AddressSpace {space!r} is not {SPACE!r}")
+    want = PoolRequest(req.prefix("Pool"), req.prefix("SubPool"), ipam_prefix(req.part("Options")))
+    if want.cidr is None and want.sub is not None:
+        raise BadRequest(f"--ip-range {want.sub} needs a --subnet")
+    onlink = core.survey().onlink
+    with core.edit() as edit:
+        pool = take_pool(edit.state, want, onlink, secrets.token_hex(4), edit.now)
+        edit.take(pool)
+    return {"PoolID": pool.id, "Pool": str(pool.cidr), "Data": {}}
+
+
+def release_pool(core: Reconciler, req: Body) -> Reply:
+    """Take a block back, with every address in it.
+
+    Request: PoolID.  Reply: empty.
+    """
+    pool_id = req.pool_id()
+    with core.edit() as edit:
+        if pool_id in edit.state.pools:
+            edit.drop(edit.state.pools[pool_id])
+    return {}
+
+
+def request_address(core: Reconciler, req: Body) -> Reply:
+    """Give an address of a pool.
+
+    Request: PoolID, Address, Options.  Reply: Address with the pool's length, Data.
+    """
+    pool_id, wanted = req.pool_id(), req.address("Address")
+    gateway = req.part("Options").text(wire.ADDRESS_TYPE, needed=False) == wire.GATEWAY_TYPE
+    with core.edit() as edit:
+        pool = edit.pool(pool_id)
+        pool, hold = take_address(
+            edit.state, pool, wanted, "gateway" if gateway else "endpoint", edit.now
+        )
+        edit.put(pool, hold)
+    return {"Address": f"{hold.ip}/{pool.cidr.prefixlen}", "Data": {}}
+
+
+def release_address(core: Reconciler, req: Body) -> Reply:
+    """Take an address back. A pool id may be empty: of a network without IPv4 pool.
+
+    Request: PoolID, Address.  Reply: empty.
+    """
+    pool_id = req.text("PoolID", needed=False)
+    ip = req.address("Address")
+    with core.edit() as edit:
+        pool = edit.state.pools.get(pool_id)
+        if pool is not None and ip is not None:
+            edit.release(pool, ip)
+    return {}

@@ -1,0 +1,299 @@
+"""Makes links, addresses, settings and routes be what a plan says, and tells what is there.
+
+Imports `events`, which reads links; pyroute2, only here, encodes requests and decodes the rest.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import socket
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from ipaddress import IPv4Interface, IPv4Network
+from pathlib import Path
+from typing import Any, ClassVar
+
+from pyroute2.netlink import nlmsg, rtnl
+from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
+from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
+from pyroute2.netlink.rtnl.rtmsg import rtmsg
+
+from driver.errors import HostError
+from driver.events import DOOMED, DUMP, GROUP, MAIN_TABLE, PROTOCOL, Channel, Link, News
+from driver.model import ALIAS_PREFIX, CONTAINER_END_PREFIX, HOST_END_PREFIX, Facts, replace
+from driver.things import RANK, Address, Bridge, Plan, Route, Sysctl, Thing, Veth
+
+log = logging.getLogger(__name__)
+
+NEW = 0x600  # make it, fail if it exists
+BATCH = 50  # veths removed at once; the kernel keeps other changes waiting some 30 ms
+METRIC = 91000  # of our routes: another program's route to the same prefix goes first
+UNREACHABLE, UNICAST, ON_LINK = 7, 1, 253
+Attribute = tuple[str, Any]
+
+
+class Netlink:
+    """The kernel's side of the host, in the namespace of the thread that makes it.
+
+    Ours are links by name and mark (`Link.ours`), what they carry, and routes by protocol.
+    """
+
+    kinds: ClassVar[tuple[type[Thing], ...]] = (Bridge, Veth, Address, Sysctl, Route)
+
+    def __init__(self) -> None:
+        self._channel = Channel()
+        self._waiting: dict[str, Veth] = {}
+        self._sweeps = ThreadPoolExecutor(1, "veth-removal")
+        self._swept = self._sweeps.submit(self._sweep)
+
+    def close(self) -> None:
+        """Finish the removals that wait, then give everything back."""
+        self._sweeps.shutdown()
+        self._channel.close()
+
+    def observe(self) -> frozenset[Thing]:
+        """Give what the host has of ours; a link that is down differs from every wanted one."""
+        things: set[Thing] = set(self._routes())
+        names, ours = self._look()
+        bridges = {link.number: link.name for link in ours if link.kind == "bridge"}
+        for link in ours:
+            # One that is not up, or is doomed, shows an MTU nobody wants.
+            mtu = link.mtu if link.up and link.group == GROUP else 0
+            if link.number in bridges:
+                things.add(Bridge(link.name, link.mac, mtu, link.owner))
+                things.update(_settings(link.name))
+            else:
+                bridge = names.get(link.master, "")
+                things.add(Veth(link.name, bridge, mtu, link.hairpin, link.owner, "", ""))
+        found = ((bridges.get(index), ip) for index, ip, _ in self._addresses())
+        return frozenset(things | {Address(name, ip) for name, ip in found if name})
+
+    def links(self) -> frozenset[str]:
+        """Give the names of our veths' and bridges' ends that are in this namespace."""
+        names, ours = self._look()
+        host_ends = {link.name for link in ours}
+        ends = {name.replace(HOST_END_PREFIX, CONTAINER_END_PREFIX, 1) for name in host_ends}
+        return frozenset(host_ends | (ends & set(names.values())))
+
+    def _look(self) -> tuple[dict[int, str], list[Link]]:
+        """Give all links' names by index, and our links without those that wait for removal."""
+        waiting = set(self._waiting)  # before the list: what is removed meanwhile is in neither
+        links = self._channel.links()
+        ours = [link for link in links.values() if link.ours and link.name not in waiting]
+        return {index: link.name for index, link in links.items()}, ours
+
+    def _addresses(self) -> Iterator[tuple[int, IPv4Interface, IPv4Network]]:
+        """Give link index, address with its length, and the prefix that is reached by it."""
+        for found in self._list(ifaddrmsg, rtnl.RTM_GETADDR):
+            length, reached = found["prefixlen"], found.get_attr("IFA_ADDRESS")
+            local = found.get_attr("IFA_LOCAL") or reached
+            prefix = IPv4Network((reached, length), strict=False)
+            yield found["index"], IPv4Interface((local, length)), prefix
+
+    def _routes(self) -> set[Route]:
+        return {
+            Route(_prefix(found))
+            for found in self._list(rtmsg, rtnl.RTM_GETROUTE, proto=PROTOCOL)
+            if found["type"] == UNREACHABLE and found["table"] == MAIN_TABLE
+        }
+
+    def _list(self, kind: type[nlmsg], request: int, **only: int) -> Iterator[nlmsg]:
+        asked = _encode(kind(), (), family=socket.AF_INET, **only)
+        for answer in map(kind, self._channel.ask(request, asked, DUMP)):
+            answer.decode()
+            yield answer
+
+    def facts(self) -> Facts:
+        """Look at the rest of the host. A bridge leads out by a port or by a gateway behind it."""
+        links = self._channel.links()
+        theirs = {index: link for index, link in links.items() if not link.ours}
+        found = [r for r in self._list(rtmsg, rtnl.RTM_GETROUTE) if r["type"] == UNICAST]
+        routes = [(route, hops) for route in found if (hops := _hops(route))]
+        outward = {link.master for link in theirs.values() if not link.local}
+        outward.update(index for _, hops in routes for index, gateway in hops if gateway)
+        main = [(r, hops[0][0]) for r, hops in routes if r["table"] == MAIN_TABLE]
+        near = [r for r, index in main if r["scope"] == ON_LINK and index in theirs]
+        reached = {_prefix(r) for r in near if r["dst_len"]}
+        for index, ip, prefix in self._addresses():
+            if index in theirs:
+                reached |= {prefix} if ip.ip in prefix else {prefix, IPv4Network(ip.ip)}
+        defaults = [(r.get_attr("RTA_PRIORITY") or 0, i) for r, i in main if not r["dst_len"]]
+        bridges = [link for link in theirs.values() if link.kind == "bridge"]
+        return Facts(
+            uplinks=frozenset(link.name for link in bridges if link.number in outward),
+            onlink=tuple(sorted(net for net in reached if not net.is_loopback)),
+            forwarding=Path("/proc/sys/net/ipv4/ip_forward").read_text().strip() == "1",
+            uplink_mtu=next((links[i].mtu for _, i in sorted(defaults) if i in links), None),
+        )
+
+    def apply(self, plan: Plan) -> None:
+        """Carry a plan out; what fails does not keep the rest from being done.
+
+        Errors: an ExceptionGroup of HostError, one for each thing that failed.
+        """
+        # In rank order, for a changed veth may need the bridge that is added again.
+        wanted = sorted((*plan.add, *(new for _, new in plan.change)), key=lambda t: RANK[type(t)])
+        removals = [("remove", thing, self._remove) for thing in plan.remove]
+        errors = []
+        for verb, thing, act in removals + [("set up", thing, self._ensure) for thing in wanted]:
+            try:
+                act(thing)
+            except HostError as error:
+                errors.append(error)
+            except OSError as error:
+                what = " ".join(thing.key).lower()
+                errors.append(HostError(f"cannot {verb} {what}: {error.strerror}"))
+        if errors:
+            raise ExceptionGroup("the kernel refused changes", errors)
+
+    def _ensure(self, thing: Thing) -> None:
+        match thing:
+            case Bridge():
+                self._ensure_bridge(thing)
+            case Veth():
+                self._ensure_veth(thing)
+            case Address(name, ip):
+                request = _address(self._own(name), ip)
+                self._channel.ask(rtnl.RTM_NEWADDR, request, NEW, fine=errno.EEXIST)
+            case Sysctl(name):
+                self._own(name)
+                if _setting(thing).parent.exists():
+                    _setting(thing).write_text(thing.value)
+            case Route(dst):
+                self._channel.ask(rtnl.RTM_NEWROUTE, _unreachable(dst), NEW, fine=errno.EEXIST)
+                if thing not in self._routes():
+                    raise HostError(f"route {dst} exists and is not this plugin's; delete it")
+
+    def _ensure_bridge(self, bridge: Bridge) -> None:
+        name, group = ("IFLA_IFNAME", bridge.name), ("IFLA_GROUP", GROUP)
+        mac = ("IFLA_ADDRESS", bridge.mac)
+        if not self._find(bridge.name):
+            kind = _nest("IFLA_LINKINFO", ("IFLA_INFO_KIND", "bridge"))
+            self._channel.ask(rtnl.RTM_NEWLINK, _link(name, group, mac, kind), NEW)
+        # An MTU given at creation would not stay: only a later one keeps the ports' from it.
+        rest = ("IFLA_MTU", bridge.mtu), ("IFLA_IFALIAS", ALIAS_PREFIX + bridge.owner)
+        self._channel.ask(rtnl.RTM_NEWLINK, _link(name, group, mac, *rest, up=True))
+
+    def _ensure_veth(self, veth: Veth) -> None:
+        if veth.name in self._waiting:
+            self._swept.result()
+        name, mtu = ("IFLA_IFNAME", veth.name), ("IFLA_MTU", veth.mtu)
+        master = ("IFLA_MASTER", self._own(veth.bridge).number)
+        place = name, mtu, master, ("IFLA_GROUP", GROUP)
+        if self._find(veth.name):
+            self._channel.ask(rtnl.RTM_NEWLINK, _link(*place, up=True))
+        else:
+            end = ("IFLA_IFNAME", veth.container_end), mtu, ("IFLA_ADDRESS", veth.mac)
+            pair = _nest("IFLA_INFO_DATA", _nest("VETH_INFO_PEER", *end))
+            kind = _nest("IFLA_LINKINFO", ("IFLA_INFO_KIND", "veth"), pair)
+            try:
+                self._channel.ask(rtnl.RTM_NEWLINK, _link(*place, kind, up=True), NEW)
+            except FileExistsError:
+                raise _foreign(veth.container_end) from None
+        alias = ("IFLA_IFALIAS", ALIAS_PREFIX + veth.owner)
+        hairpin = _nest("IFLA_INFO_SLAVE_DATA", ("IFLA_BRPORT_MODE", int(veth.hairpin)))
+        port = _nest("IFLA_LINKINFO", ("IFLA_INFO_SLAVE_KIND", "bridge"), hairpin)
+        self._channel.ask(rtnl.RTM_NEWLINK, _link(name, alias, port))
+
+    def _remove(self, thing: Thing) -> None:
+        match thing:
+            case Bridge(name):
+                if any(veth.bridge == name for veth in list(self._waiting.values())):
+                    self._swept.result()
+                if index := self._channel.doom(name):
+                    self._channel.ask(rtnl.RTM_DELLINK, _link(index=index), fine=errno.ENODEV)
+            case Veth():
+                self._waiting[thing.name] = thing
+                self._swept = self._sweeps.submit(self._sweep)
+            case Address(name, ip):
+                if (link := self._channel.link(name)) and link.ours:
+                    request = _address(link, ip)
+                    self._channel.ask(rtnl.RTM_DELADDR, request, fine=errno.EADDRNOTAVAIL)
+            case Route(dst):
+                self._channel.ask(rtnl.RTM_DELROUTE, _unreachable(dst), fine=errno.ESRCH)
+
+    def _sweep(self) -> None:
+        """Remove the veths that wait: one takes the kernel 15 ms, fifty in a group 30 ms."""
+        batch = list(self._waiting)[:BATCH]
+        try:
+            if sum(map(self._channel.doom, batch)):
+                request = _link(("IFLA_GROUP", DOOMED))
+                self._channel.ask(rtnl.RTM_DELLINK, request, fine=errno.ENODEV)
+        except OSError as error:
+            log.warning("veths stay until the next pass: %s names=%s", error, batch)
+        for name in batch:
+            del self._waiting[name]
+
+    def _own(self, name: str) -> Link:
+        if not (link := self._find(name)):
+            raise HostError(f"link {name} is missing")
+        return link
+
+    def _find(self, name: str) -> Link | None:
+        link = self._channel.link(name)
+        if link and not link.ours:
+            raise _foreign(name)
+        return link
+
+    def watch(self, changed: Callable[[frozenset[str]], None], stop: threading.Event) -> None:
+        """Report what may be drift until told to stop: links of ours, "" for news of the host."""
+        with closing(News()) as news:
+            news.watch(self._channel.links, changed, stop)
+
+
+def _foreign(name: str) -> HostError:
+    return HostError(f"link {name} exists and is not this plugin's; rename or delete it")
+
+
+def _setting(sysctl: Sysctl) -> Path:
+    """Give a setting's file. Its folder is missing where the host or the link has no IPv6."""
+    return Path("/proc/sys/net", sysctl.family, "conf", sysctl.link, sysctl.name)
+
+
+def _settings(bridge: str) -> Iterator[Sysctl]:
+    ours = Sysctl(bridge, "ipv4", "route_localnet", "1"), Sysctl(bridge, "ipv6", "accept_ra", "0")
+    for sysctl in ours:
+        try:
+            yield replace(sysctl, value=_setting(sysctl).read_text().strip())
+        except FileNotFoundError:
+            yield sysctl
+
+
+def _encode(message: nlmsg, attrs: Iterable[Attribute], **fields: int) -> bytes:
+    message.setvalue({**fields, "attrs": list(attrs)})
+    message.encode()
+    return bytes(message.data)
+
+
+def _link(*attrs: Attribute, index: int = 0, up: bool = False) -> bytes:
+    return _encode(ifinfmsg(), attrs, index=index, flags=int(up), change=int(up))
+
+
+def _nest(name: str, *attrs: Attribute) -> Attribute:
+    return name, {"attrs": list(attrs)}
+
+
+def _address(link: Link, ip: IPv4Interface) -> bytes:
+    attrs = [("IFA_LOCAL", str(ip.ip)), ("IFA_ADDRESS", str(ip.ip))]
+    length = ip.network.prefixlen
+    return _encode(ifaddrmsg(), attrs, family=socket.AF_INET, index=link.number, prefixlen=length)
+
+
+def _unreachable(dst: IPv4Network) -> bytes:
+    attrs = [("RTA_DST", str(dst.network_address)), ("RTA_PRIORITY", METRIC)]
+    kind = {"type": UNREACHABLE, "proto": PROTOCOL, "table": MAIN_TABLE}
+    return _encode(rtmsg(), attrs, family=socket.AF_INET, dst_len=dst.prefixlen, **kind)
+
+
+def _prefix(route: nlmsg) -> IPv4Network:
+    return IPv4Network((route.get_attr("RTA_DST") or 0, route["dst_len"]))
+
+
+def _hops(route: nlmsg) -> list[tuple[int, bool]]:
+    """Give the links a route goes out of, and whether to a gateway."""
+    hops = [(hop["oif"], hop) for hop in route.get_attr("RTA_MULTIPATH") or ()]
+    hops += [(index, route) for index in (route.get_attr("RTA_OIF"),) if index]
+    return [(i, bool(h.get_attr("RTA_GATEWAY") or h.get_attr("RTA_VIA"))) for i, h in hops]

@@ -1,0 +1,132 @@
+"""Where this host's lease comes from: a subnet of our own choice, or flanneld's file.
+
+A source is asked with what is stored and says what the lease is now, and what is wrong. It never
+guesses: what cannot be read leaves the stored lease as it was. Imports `model`, `errors`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from ipaddress import IPv4Interface, IPv4Network
+from pathlib import Path
+
+from driver.errors import Exhausted, FlannelError, Unavailable
+from driver.model import Facts, Lease
+
+DEFAULT_MTU = 1500  # bytes, when no default route tells the uplink's
+LOWEST_MTU = 576
+HIGHEST_MTU = 65535
+Stamp = tuple[int, int, int] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Leases:
+    """The settings that decide on the lease; `wanted` is "auto", "standalone" or "subnet-file"."""
+
+    wanted: str
+    network: IPv4Network
+    subnet_len: int
+    file: Path
+
+    def current(
+        self, stored: Lease | None, blocks: Iterable[IPv4Network], facts: Facts
+    ) -> tuple[Lease | None, str]:
+        """Say what the lease is now, and in one sentence what is wrong ("" when nothing is).
+
+        `blocks` are the pools in use. While there are any the source stays, and a standalone
+        lease stays as it is.
+        """
+        in_use = any(True for _ in blocks)
+        source = self._source()
+        if stored is not None and in_use and stored.source != source:
+            if self.wanted != "auto":
+                return stored, (
+                    f"the lease shall come from {source}, but networks use {stored.subnet} from "
+                    f"{stored.source}: it is kept until they are removed"
+                )
+            source = stored.source
+        try:
+            if source == "subnet-file":
+                return read_subnet_file(self.file), ""
+            return self._standalone(stored, facts, in_use=in_use)
+        except FlannelError as error:
+            return (stored if stored and stored.source == source else None), str(error)
+
+    def stamp(self) -> Stamp:
+        """Give a value that changes when the file is replaced, written or removed."""
+        try:
+            found = self.file.stat()
+        except OSError:
+            return None
+        return found.st_ino, found.st_mtime_ns, found.st_size
+
+    def _source(self) -> str:
+        if self.wanted != "auto":
+            return self.wanted
+        return "subnet-file" if self.file.exists() else "standalone"
+
+    def _standalone(self, stored: Lease | None, facts: Facts, *, in_use: bool) -> tuple[Lease, str]:
+        if stored is not None and stored.source == "standalone":
+            as_set = (stored.network, stored.subnet.prefixlen) == (self.network, self.subnet_len)
+            if as_set or in_use:
+                return stored, "" if as_set else (
+                    f"a lease of /{self.subnet_len} from {self.network} is set, but networks use "
+                    f"{stored.subnet}: it is kept until they are removed"
+                )
+        mtu = facts.uplink_mtu or DEFAULT_MTU
+        for subnet in self.network.subnets(new_prefix=self.subnet_len):
+            if not any(subnet.overlaps(other) for other in facts.onlink):
+                return Lease(self.network, subnet, mtu, "standalone"), ""
+        raise Exhausted(
+            f"every /{self.subnet_len} of {self.network} overlaps addresses or routes of this host;"
+            " set another DOCKER_FLANNEL_NETWORK"
+        )
+
+
+def read_subnet_file(path: Path) -> Lease:
+    """Read the file flanneld writes.
+
+    Shape:  lines NAME=VALUE; FLANNEL_NETWORK, FLANNEL_SUBNET (network address + 1) and
+            FLANNEL_MTU are needed, other names are ignored.
+    Errors: Unavailable naming the file and the line.
+    Source: flannel, pkg/subnet WriteSubnetFile.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        raise Unavailable(f"lease file {path} is not there; start flanneld") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise Unavailable(f"lease file {path} cannot be read: {error}") from error
+    values = _values(path, lines)
+    try:
+        lease = Lease(
+            network=IPv4Network(values["FLANNEL_NETWORK"]),
+            subnet=IPv4Interface(values["FLANNEL_SUBNET"]).network,
+            mtu=int(values["FLANNEL_MTU"]),
+            source="subnet-file",
+        )
+    except KeyError as error:
+        raise Unavailable(f"lease file {path} has no line {error.args[0]}=") from None
+    except ValueError as error:
+        raise Unavailable(f"lease file {path} has a bad value: {error}") from None
+    if not lease.subnet.subnet_of(lease.network):
+        raise Unavailable(
+            f"lease file {path}: FLANNEL_SUBNET {lease.subnet} is not inside FLANNEL_NETWORK "
+            f"{lease.network}"
+        )
+    if not LOWEST_MTU <= lease.mtu <= HIGHEST_MTU:
+        raise Unavailable(
+            f"lease file {path}: FLANNEL_MTU {lease.mtu} is not from {LOWEST_MTU} to {HIGHEST_MTU}"
+        )
+    return lease
+
+
+def _values(path: Path, lines: list[str]) -> dict[str, str]:
+    values: dict[str, str] = {}
+    for number, line in enumerate(lines, 1):
+        name, equals, value = line.strip().partition("=")
+        if not equals and name and not name.startswith("#"):
+            raise Unavailable(f"lease file {path} line {number} is not NAME=VALUE: {line[:80]!r}")
+        values[name] = value
+    return values

@@ -1,0 +1,228 @@
+"""The nouns that are stored, and what the plugin knows of the host. Immutable, no I/O.
+
+Imports nothing of ours. What the kernel and the firewall carry for them is in `things`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from typing import ClassVar, Literal
+
+Proto = Literal["tcp", "udp", "sctp"]
+
+BRIDGE_PREFIX = "fl-"
+HOST_END_PREFIX = "flh"
+CONTAINER_END_PREFIX = "flc"
+ALIAS_PREFIX = "docker-flannel "
+ANY = IPv4Address(0)
+
+
+def short(object_id: str) -> str:
+    """Cut a Docker id so that with a three-letter prefix it fills the kernel's 15 characters."""
+    return object_id[:12]
+
+
+def mac_for(ip: IPv4Address) -> str:
+    """Derive a locally administered MAC from an address.
+
+    An address that comes back then carries the MAC its neighbours still remember.
+    """
+    return "02:42:" + ":".join(f"{byte:02x}" for byte in ip.packed)
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """This host's share (`subnet`) of the overlay (`network`).
+
+    Units: `mtu` in bytes, for containers. `source` is "standalone" or "subnet-file".
+    """
+
+    network: IPv4Network
+    subnet: IPv4Network
+    mtu: int
+    source: str
+    kind: ClassVar[str] = "lease"
+
+    @property
+    def id(self) -> str:
+        """There is one."""
+        return "own"
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """A block of the lease, as given to Docker by RequestPool.
+
+    `sub` narrows automatic addresses (`--ip-range`); `cursor` is the last address given
+    automatically, so that a freed one is not given again at once. `since`: Unix time, seconds.
+    `automatic`: Docker asked for any block, not for this one.
+    """
+
+    id: str
+    cidr: IPv4Network
+    sub: IPv4Network | None
+    cursor: IPv4Address | None
+    since: float
+    automatic: bool = False
+    kind: ClassVar[str] = "pool"
+
+
+@dataclass(frozen=True, slots=True)
+class Freed:
+    """A block that was given back. `at`: Unix time, seconds; the oldest is given again first."""
+
+    cidr: IPv4Network
+    at: float
+    kind: ClassVar[str] = "freed"
+
+    @property
+    def id(self) -> str:
+        """The block itself."""
+        return str(self.cidr)
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """One taken address of a pool. `since`: Unix time, seconds.
+
+    `released`: Docker gave it back while an endpoint still used it; it goes with the endpoint.
+    """
+
+    pool: str
+    ip: IPv4Address
+    why: Literal["gateway", "endpoint", "aux"]
+    since: float
+    released: bool = False
+    kind: ClassVar[str] = "hold"
+
+    @property
+    def id(self) -> str:
+        """See `hold_id`."""
+        return hold_id(self.pool, self.ip)
+
+
+def hold_id(pool: str, ip: IPv4Address) -> str:
+    """Name the hold of an address in a pool."""
+    return f"{pool} {ip}"
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """A Docker network on this host. `gateway` carries the block's prefix length."""
+
+    id: str
+    pool: str
+    gateway: IPv4Interface
+    mtu: int
+    internal: bool
+    masquerade: bool
+    interface_prefix: str
+    kind: ClassVar[str] = "network"
+
+    @property
+    def bridge(self) -> str:
+        """Name of the bridge."""
+        return BRIDGE_PREFIX + short(self.id)
+
+
+@dataclass(frozen=True, slots=True)
+class PortMapping:
+    """One host port led to a container port. `host_ip` 0.0.0.0 means every address."""
+
+    proto: Proto
+    host_ip: IPv4Address
+    host_port: int
+    port: int
+
+    def __str__(self) -> str:
+        return f"{self.host_ip}:{self.host_port}->{self.port}/{self.proto}"
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """A wish for one host port of `first`..`last`, as `-p` words it."""
+
+    proto: Proto
+    host_ip: IPv4Address
+    first: int
+    last: int
+    port: int
+
+    @property
+    def fixed(self) -> bool:
+        """Tell whether it leaves no choice."""
+        return self.first == self.last
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A container's place on a network. `ports` are published while it is the gateway endpoint.
+
+    `sandbox` is the path Docker gave at Join. `since`: Unix time of creation, seconds.
+    """
+
+    id: str
+    network: str
+    ip: IPv4Interface
+    mac: str
+    since: float
+    sandbox: str | None = None
+    ports: tuple[PortMapping, ...] = ()
+    kind: ClassVar[str] = "endpoint"
+
+    @property
+    def host_end(self) -> str:
+        """Name of the veth's host side."""
+        return HOST_END_PREFIX + short(self.id)
+
+    @property
+    def container_end(self) -> str:
+        """Name of the veth's other side, until Docker renames it."""
+        return CONTAINER_END_PREFIX + short(self.id)
+
+
+Record = Lease | Pool | Freed | Hold | Network | Endpoint
+RECORD_TYPES: tuple[type[Record], ...] = (Lease, Pool, Freed, Hold, Network, Endpoint)
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """All that is stored, as one immutable snapshot."""
+
+    lease: Lease | None = None
+    pools: Mapping[str, Pool] = field(default_factory=dict)
+    freed: Mapping[str, Freed] = field(default_factory=dict)
+    holds: Mapping[str, Hold] = field(default_factory=dict)
+    networks: Mapping[str, Network] = field(default_factory=dict)
+    endpoints: Mapping[str, Endpoint] = field(default_factory=dict)
+
+    def network_of(self, pool: str) -> Network | None:
+        """Find the network that uses a pool."""
+        return next((n for n in self.networks.values() if n.pool == pool), None)
+
+    def endpoints_of(self, network: str) -> list[Endpoint]:
+        """List the endpoints of a network."""
+        return [e for e in self.endpoints.values() if e.network == network]
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What the plugin needs to know of the host beyond its own things.
+
+    `uplinks`: bridges that lead out of the host and so are no container network of somebody
+    else. `onlink`: prefixes that the host reaches directly or owns, ours left out.
+    `gates`: iptables variants in use, of "nft" and "legacy". `uplink_mtu`: of the default
+    route's link, in bytes, None without one.
+    """
+
+    uplinks: frozenset[str] = frozenset()
+    onlink: tuple[IPv4Network, ...] = ()
+    gates: frozenset[str] = frozenset()
+    forwarding: bool = True
+    uplink_mtu: int | None = None
+
+
+replace = dataclasses.replace

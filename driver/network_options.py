@@ -1,0 +1,69 @@
+"""The options a user may type at `docker network create`, each with its check. Pure."""
+
+from __future__ import annotations
+
+import re
+from typing import TypedDict
+
+from driver.errors import BadRequest
+from driver.leases import HIGHEST_MTU, LOWEST_MTU
+from driver.wire import Body
+
+MTU = "com.docker.network.driver.mtu"
+MASQUERADE = "com.docker.network.bridge.enable_ip_masquerade"
+INTERFACE = "com.docker.network.container_iface_prefix"
+SIZE = "flannel.size"
+PREFIX = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,11}")
+NUMBER = re.compile(r"[0-9]{1,5}")
+
+
+class NetworkOptions(TypedDict):
+    """What `-o` decides of a network."""
+
+    mtu: int
+    masquerade: bool
+    interface_prefix: str
+
+
+def network_options(options: Body, lease_mtu: int) -> NetworkOptions:
+    """Read the `-o` options; `lease_mtu`, in bytes, is the default.
+
+    Errors: BadRequest naming the option, and the valid ones where it is unknown.
+    """
+    given = _known(options, "-o", (MTU, MASQUERADE, INTERFACE))
+    mtu = given.get(MTU, str(lease_mtu))
+    if not NUMBER.fullmatch(mtu) or not LOWEST_MTU <= int(mtu) <= HIGHEST_MTU:
+        raise BadRequest(f"option {MTU} {mtu!r} is not a number from {LOWEST_MTU} to {HIGHEST_MTU}")
+    prefix = given.get(INTERFACE, "eth")
+    if not PREFIX.fullmatch(prefix):
+        raise BadRequest(
+            f"option {INTERFACE} {prefix!r} is not a letter and up to 11 letters, digits, _ or -"
+        )
+    masquerade = given.get(MASQUERADE, "true")
+    if masquerade not in ("true", "false"):
+        raise BadRequest(f"option {MASQUERADE} {masquerade!r} is not true or false")
+    return NetworkOptions(mtu=int(mtu), masquerade=masquerade == "true", interface_prefix=prefix)
+
+
+def ipam_prefix(options: Body) -> int | None:
+    """Read the `--ipam-opt` options: the prefix length of the block, None when not given.
+
+    Errors: BadRequest.
+    """
+    size = _known(options, "--ipam-opt", (SIZE,)).get(SIZE)
+    if size is None:
+        return None
+    digits = size.removeprefix("/")
+    if not NUMBER.fullmatch(digits):
+        raise BadRequest(f"option {SIZE} {size!r} is not a prefix length like /26")
+    return int(digits)
+
+
+def _known(options: Body, flag: str, allowed: tuple[str, ...]) -> dict[str, str]:
+    given = options.texts()
+    for name in given:
+        if name not in allowed:
+            raise BadRequest(
+                f"option {flag} {name!r} is unknown; these are known: {', '.join(allowed)}"
+            )
+    return given

@@ -1,0 +1,56 @@
+"""Which host ports an endpoint gets. Pure but for the caller's choice among the free ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Sequence
+from ipaddress import IPv4Address
+
+from driver.errors import Conflict, Exhausted
+from driver.model import ANY, Binding, PortMapping, State, short
+
+Pick = Callable[[Sequence[int]], int]
+
+
+def choose_ports(
+    state: State,
+    endpoint: str,
+    wanted: Iterable[Binding],
+    pick: Pick,
+    tried: Collection[int] = (),
+) -> tuple[PortMapping, ...]:
+    """Give each binding a host port that no other endpoint has, those without a choice first.
+
+    `pick` chooses among free ports; `tried` were found taken by another program.
+    Errors: Conflict in Docker's words, Exhausted for a range.
+    """
+    others = [(p, e.id) for e in state.endpoints.values() if e.id != endpoint for p in e.ports]
+    chosen: list[tuple[PortMapping, str]] = []
+    for binding in sorted(wanted, key=lambda b: b.last - b.first):
+        taken = {
+            p.host_port: owner
+            for p, owner in (*others, *chosen)
+            if p.proto == binding.proto and _overlap(p.host_ip, binding.host_ip)
+        }
+        numbers = range(binding.first, binding.last + 1)
+        free = [n for n in numbers if n not in taken and (binding.fixed or n not in tried)]
+        if not free:
+            raise _none_free(binding, taken.get(binding.first, ""))
+        number = free[0] if binding.fixed else pick(free)
+        chosen.append((PortMapping(binding.proto, binding.host_ip, number, binding.port), endpoint))
+    return tuple(port for port, _ in chosen)
+
+
+def _overlap(one: IPv4Address, other: IPv4Address) -> bool:
+    return one == other or ANY in (one, other)
+
+
+def _none_free(binding: Binding, owner: str) -> Conflict | Exhausted:
+    if binding.fixed:
+        return Conflict(
+            f"Bind for {binding.host_ip}:{binding.first} failed: port is already allocated "
+            f"({binding.proto}, by endpoint {short(owner)})"
+        )
+    return Exhausted(
+        f"no free host port for container port {binding.port}/{binding.proto}: all of "
+        f"{binding.first}-{binding.last} are taken"
+    )

@@ -1,0 +1,278 @@
+"""The one way a change is made: edit the state, apply the difference, commit, answer.
+
+A Docker call takes the fast path: the difference between what the old and the new state desire.
+Boot, timer and events take the slow path, a pass: the difference between what the host has and
+what the state desires. Both end in the same `apply`. Rows are committed last: a crash before
+leaves at worst unowned things on the host, which the next pass sweeps.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from driver.desire import desire, stale
+from driver.edit import Edit
+from driver.errors import BadRequest, Conflict, FlannelError, StoreError
+from driver.leases import Leases
+from driver.model import Endpoint, Facts, Lease, Network, State
+from driver.seams import Host, Journal, Survey
+from driver.things import Key, Plan, Thing, Veth, diff
+
+log = logging.getLogger(__name__)
+
+PASS_S = 30.0
+SUSPECT_S = 2.0
+TICK_S = 1.0
+DEBOUNCE_S = 0.2
+FIGHT = 5  # passes in a row that repair one thing, before
+TRUCE = 10  # only every tenth does
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What one pass did. `at`: Unix time, seconds; empty tuples when all was well."""
+
+    at: float
+    repaired: tuple[str, ...]
+    dropped: tuple[str, ...]
+    errors: tuple[str, ...]
+
+    def __str__(self) -> str:
+        parts = [f"repaired {', '.join(self.repaired)}"] if self.repaired else []
+        parts += self.dropped + self.errors
+        return "; ".join(parts) or "all as it should be"
+
+
+class Reconciler:
+    """The state, its lock, and the passes."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        hosts: Sequence[Host],
+        survey: Survey,
+        leases: Leases,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """Load the state; `hosts` in the order in which things are made."""
+        self._journal, self._hosts, self._survey, self._leases = journal, hosts, survey, leases
+        self.clock = clock
+        self.state = journal.load()
+        self.facts = Facts()
+        self.lease_problem = ""
+        self.reports: deque[Report] = deque(maxlen=20)
+        self.last: Report | None = None
+        self._lock = threading.Lock()
+        self._suspects: frozenset[tuple[str, str]] = frozenset()
+        self._streaks: Counter[Key] = Counter()
+        self._wake = threading.Event()
+
+    # --- fast path ---
+
+    @contextmanager
+    def edit(self) -> Iterator[Edit]:
+        """Make one change; at the end of the block it is on the host and on disk, or nowhere.
+
+        Errors: FlannelError.
+        """
+        with self._lock:
+            edit = Edit(self.state, self.clock())
+            yield edit
+            self._carry_out(edit)
+
+    def _carry_out(self, edit: Edit) -> None:
+        scope = edit.touched(Network), edit.touched(Endpoint)
+        plan = diff(desire(self.state, self.facts, *scope), desire(edit.state, self.facts, *scope))
+        errors = self._apply(plan)
+        if errors and not any(isinstance(e, BadRequest | Conflict) for e in errors):
+            self._pass(adopt=False)  # drift may have taken away what the plan builds on
+            errors = self._apply(plan)
+        if errors:
+            self._undo(plan)
+            raise errors[0]
+        put, drop = edit.rows()
+        if put or drop:
+            try:
+                self._journal.commit(put, drop, durable=edit.durable())
+            except StoreError:
+                self._undo(plan)
+                raise
+        self.state = edit.state
+
+    def _apply(self, plan: Plan) -> list[FlannelError]:
+        """Take away from the last host to the first, then make from the first to the last.
+
+        What cannot be taken away is left to the next pass: it must not fail a container's end.
+        Gives the failures of what was to be made.
+        """
+        take_away, make = Plan(remove=plan.remove), Plan(add=plan.add, change=plan.change)
+        for host in reversed(self._hosts):
+            for error in _apply_to(host, take_away):
+                log.warning("left to the next pass: %s", error)
+                self._wake.set()
+        return [error for host in self._hosts for error in _apply_to(host, make)]
+
+    def _undo(self, plan: Plan) -> None:
+        for error in self._apply(plan.inverse()):
+            log.warning("undo: %s", error)
+        self._wake.set()
+
+    def survey(self) -> Facts:
+        """Look at the host anew."""
+        self.facts = self._survey.facts()
+        return self.facts
+
+    # --- slow path ---
+
+    def wake(self) -> None:
+        """Ask for a pass soon."""
+        self._wake.set()
+
+    def links_changed(self, names: frozenset[str]) -> None:
+        """Ask for a pass if a link that should exist is concerned; "" concerns all."""
+        ours = {n.bridge for n in self.state.networks.values()}
+        ours |= {e.host_end for e in self.state.endpoints.values()}
+        if "" in names or ours & names:
+            self._wake.set()
+
+    def converge(self) -> Report:
+        """Make one pass. It takes the writer's lock only if something is to be done."""
+        try:
+            right = self._looks_right()
+        except FlannelError:
+            right = False  # the pass tells why
+        if right:
+            self._streaks.clear()
+            self._suspects = frozenset()
+            report = Report(self.clock(), (), (), ())
+        else:
+            with self._lock:
+                report = self._pass()
+        self._note(report)
+        return report
+
+    def attempt(self) -> None:
+        """Make one pass, and outlive whatever happens in it."""
+        try:
+            self.converge()
+        except Exception as error:  # the one catch-all: the next pass may succeed
+            log.error("a pass failed", exc_info=error)
+            self._note(Report(self.clock(), (), (), (f"a pass failed: {error!r}",)))
+
+    def _looks_right(self) -> bool:
+        """Compare without the lock; what changes meanwhile only makes it look again."""
+        state, facts = self.state, self.facts
+        return (
+            self.last is not None
+            and not self.last.errors
+            and self._survey.facts() == facts
+            and self._lease(state, facts) == (state.lease, self.lease_problem)
+            and not any(stale(state, self._survey.links(), self.clock()))
+            and not diff(self._observe(), desire(state, facts))
+        )
+
+    def _lease(self, state: State, facts: Facts) -> tuple[Lease | None, str]:
+        return self._leases.current(state.lease, [p.cidr for p in state.pools.values()], facts)
+
+    def _observe(self) -> frozenset[Thing]:
+        return frozenset().union(*(host.observe() for host in self._hosts))
+
+    def _pass(self, *, adopt: bool = True) -> Report:
+        """Bring the host to what the state desires, and with `adopt` the state to what is alive."""
+        now = self.clock()
+        try:
+            facts, links = self.survey(), self._survey.links()
+            dropped = self._adopt(facts, links, now) if adopt else ()
+            plan = diff(self._observe(), desire(self.state, facts))
+        except FlannelError as error:
+            return Report(now, (), (), (str(error),))
+        plan = plan.without(self._lost(links) | self._fights(plan))
+        errors = self._apply(plan)
+        return Report(now, _summary(plan), dropped, tuple(str(error) for error in errors))
+
+    def _adopt(self, facts: Facts, links: frozenset[str], now: float) -> tuple[str, ...]:
+        """Take over a new lease, and drop what two passes found dead; say what was dropped."""
+        edit = Edit(self.state, now)
+        lease, self.lease_problem = self._lease(self.state, facts)
+        if lease is not None and lease != self.state.lease:
+            edit.put(lease)
+        elif lease is None and self.state.lease is not None:
+            edit.drop(self.state.lease)
+        found = list(stale(self.state, links, now))
+        dropped = [(r, why) for r, why in found if (r.kind, r.id) in self._suspects]
+        self._suspects = frozenset((r.kind, r.id) for r, _ in found)
+        for record, _ in dropped:
+            edit.drop(record)
+        if edit.state is not self.state:
+            self._journal.commit(*edit.rows(), durable=edit.durable())
+            self.state = edit.state
+        return tuple(f"{why}: dropped" for _, why in dropped)
+
+    def _lost(self, links: frozenset[str]) -> frozenset[Key]:
+        """Name the veths that went with their sandboxes: nothing can be put into those again."""
+        return frozenset(
+            Veth.key_of(e.host_end)
+            for e in self.state.endpoints.values()
+            if e.sandbox is not None and e.host_end not in links
+        )
+
+    def _fights(self, plan: Plan) -> frozenset[Key]:
+        """Name the things that something else undoes after every pass: most passes leave them."""
+        self._streaks = Counter({key: self._streaks[key] + 1 for key in plan.touched()})
+        for key, passes in self._streaks.items():
+            if passes == FIGHT:
+                log.warning("%s is undone by something else again and again", " ".join(key))
+        return frozenset(k for k, n in self._streaks.items() if n > FIGHT and n % TRUCE)
+
+    def _note(self, report: Report) -> None:
+        before, self.last = self.last, report
+        if report.repaired or report.dropped:
+            self.reports.append(report)
+        if report.errors and (before is None or before.errors != report.errors):
+            log.warning("pass: %s", report)
+        elif report.repaired or report.dropped:
+            log.info("pass: %s", report)
+
+    def run(self, stop: threading.Event) -> None:
+        """Pass every 30 s, and soon after something woke us, until `stop`."""
+        stamp, due = self._leases.stamp(), self.clock() + PASS_S
+        while not stop.is_set():
+            woken = self._wake.wait(TICK_S)
+            seen = self._leases.stamp()
+            if not woken and seen == stamp and self.clock() < due:
+                continue
+            stop.wait(DEBOUNCE_S)
+            self._wake.clear()
+            stamp = seen
+            self.attempt()
+            due = self.clock() + (SUSPECT_S if self._suspects else PASS_S)
+
+
+def _apply_to(host: Host, plan: Plan) -> list[FlannelError]:
+    part = plan.only(host.kinds)
+    if not part:
+        return []
+    try:
+        host.apply(part)
+    except ExceptionGroup as group:
+        return [e for e in _leaves(group) if isinstance(e, FlannelError)]
+    return []
+
+
+def _leaves(group: ExceptionGroup[Exception]) -> Iterator[Exception]:
+    for error in group.exceptions:
+        if isinstance(error, ExceptionGroup):
+            yield from _leaves(error)
+        else:
+            yield error
+
+
+def _summary(plan: Plan) -> tuple[str, ...]:
+    kinds = Counter(key[0] for key in plan.touched())
+    return tuple(f"{count} {kind.lower()}" for kind, count in sorted(kinds.items()))

@@ -1,0 +1,108 @@
+"""Ports, masquerade and isolation as data: the nft table's text and its elements. Pure.
+
+One table with a constant number of rules; what varies are elements of maps and sets. The table
+does the address translation and all the drops. It cannot accept against somebody else's drop:
+for that there is the `Gate`, two constant rules in Docker's own FORWARD path, which are safe only
+because the drops here come first. Imports only `model` and `things`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from driver.model import ANY, BRIDGE_PREFIX, Endpoint, Facts, Lease, Network
+from driver.things import Element, Gate, PortHold, Table, Thing
+
+TABLE = "docker_flannel"
+OVERLAY_LINKS = "flannel*"  # flanneld's devices: flannel.1, flannel0, flannel-wg, flannel.ipip
+
+# Priorities: numbers a step before iptables' and Docker's own (-100, 100, 0), so that ours run
+# first in whatever order the programs start. A map that misses lets the packet go on to the next
+# line: the specific address is tried before the wildcard.
+TABLE_TEXT = f"""\
+map pub4_ip {{ type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service; }}
+map pub4_any {{ type inet_proto . inet_service : ipv4_addr . inet_service; }}
+set uplinks {{ type ifname; }}
+set internal {{ type ifname; }}
+set pair {{ type ifname . ifname; }}
+set hair4 {{ type ipv4_addr . ifname; flags interval; }}
+set lease4 {{ type ipv4_addr; flags interval; }}
+set over4 {{ type ipv4_addr; flags interval; }}
+chain guard {{
+    type filter hook prerouting priority -301; policy accept;
+    iifname "{BRIDGE_PREFIX}*" ip daddr 127.0.0.0/8 counter drop
+    iifname "{BRIDGE_PREFIX}*" ip saddr 127.0.0.0/8 counter drop
+}}
+chain nat_pre {{
+    type nat hook prerouting priority -101; policy accept;
+    ip daddr 127.0.0.0/8 return
+    fib daddr type local jump publish
+}}
+chain nat_out {{
+    type nat hook output priority -101; policy accept;
+    fib daddr type local jump publish
+}}
+chain publish {{
+    dnat ip to ip daddr . meta l4proto . th dport map @pub4_ip
+    dnat ip to meta l4proto . th dport map @pub4_any
+}}
+chain nat_post {{
+    type nat hook postrouting priority 99; policy accept;
+    ct status dnat oifname "{BRIDGE_PREFIX}*" ip saddr 127.0.0.0/8 masquerade
+    ct status dnat ip saddr . oifname @hair4 masquerade
+    oifname "{BRIDGE_PREFIX}*" return
+    ip saddr @lease4 ip daddr != @over4 ip daddr != 224.0.0.0/4 masquerade fully-random
+    ip saddr != @over4 ip daddr @over4 oifname "{OVERLAY_LINKS}" masquerade fully-random
+}}
+chain forward {{
+    type filter hook forward priority -1; policy accept;
+    ct state established,related accept
+    iifname . oifname @pair accept
+    iifname "{BRIDGE_PREFIX}*" oifname != "{OVERLAY_LINKS}" ct state invalid counter drop
+    iifname @internal oifname != "{OVERLAY_LINKS}" counter drop
+    oifname @internal iifname != "{OVERLAY_LINKS}" counter drop
+    oifname "{BRIDGE_PREFIX}*" iifname "{OVERLAY_LINKS}" accept
+    ct status dnat accept
+    iifname "{BRIDGE_PREFIX}*" oifname "{BRIDGE_PREFIX}*" counter drop
+    iifname "{BRIDGE_PREFIX}*" meta oifkind "bridge" oifname != @uplinks counter drop
+    oifname "{BRIDGE_PREFIX}*" counter drop
+}}
+"""
+
+
+def plan_base(lease: Lease, facts: Facts) -> Iterator[Thing]:
+    """Give what one network or many need alike: the table, the overlay's prefix, the gates.
+
+    A bridge that leads out of the host (`facts.uplinks`) may be left by; any other bridge that
+    is not ours belongs to somebody's containers or machines, so one we do not know is closed.
+    """
+    yield Table(TABLE_TEXT)
+    yield Element("over4", str(lease.network))
+    for bridge in facts.uplinks:
+        yield Element("uplinks", f'"{bridge}"')
+    for variant in facts.gates:
+        yield Gate(variant)
+
+
+def plan_network_rules(network: Network) -> Iterator[Thing]:
+    """Give the elements that let a network's members talk, and leave unless it is internal."""
+    bridge, block = f'"{network.bridge}"', str(network.gateway.network)
+    yield Element("pair", f"{bridge} . {bridge}", owner=network.id)
+    if network.internal:
+        yield Element("internal", bridge, owner=network.id)
+        return
+    # a container that reaches a neighbour by the host's port must not be answered on the link
+    yield Element("hair4", f"{block} . {bridge}", owner=network.id)
+    if network.masquerade:
+        yield Element("lease4", block, owner=network.id)
+
+
+def plan_ports(endpoint: Endpoint) -> Iterator[Thing]:
+    """Give a map element per published port, and the socket that keeps the host port ours."""
+    for port in endpoint.ports:
+        yield PortHold(port.proto, port.host_ip, port.host_port, endpoint.id)
+        key, data = f"{port.proto} . {port.host_port}", f"{endpoint.ip.ip} . {port.port}"
+        if port.host_ip == ANY:
+            yield Element("pub4_any", key, data, endpoint.id)
+        else:
+            yield Element("pub4_ip", f"{port.host_ip} . {key}", data, endpoint.id)

@@ -1,0 +1,50 @@
+"""What the reconciler needs of the outside, met by the adapters and by the tests' fakes alike.
+
+No adapter imports another; they and their fakes meet these by shape.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import ClassVar, Protocol
+
+from driver.model import Facts, Record, State
+from driver.things import Plan, Thing
+
+
+class Host(Protocol):
+    """One side of the host: the kernel's links and routes, sockets, the nft table, iptables."""
+
+    kinds: ClassVar[tuple[type[Thing], ...]]
+
+    def observe(self) -> frozenset[Thing]:
+        """Give what the host has of ours, and of nobody else's."""
+
+    def apply(self, plan: Plan) -> None:
+        """Carry out a plan of own kinds: removals, then the rest; idempotent.
+
+        Errors: ExceptionGroup of FlannelError, what could be done having been done.
+        """
+
+    def close(self) -> None:
+        """Let go of what is held open; the host stays as it is."""
+
+
+class Survey(Protocol):
+    """What the plugin has to know of the host beyond its own things."""
+
+    def facts(self) -> Facts:
+        """Give what the host has that is not ours."""
+
+    def links(self) -> frozenset[str]:
+        """List our links by name, both ends of veth pairs, in the host's namespace."""
+
+
+class Journal(Protocol):
+    """Where the state lives."""
+
+    def load(self) -> State:
+        """Read the state."""
+
+    def commit(self, put: Iterable[Record], drop: Iterable[Record], *, durable: bool) -> None:
+        """Write a change, all or nothing."""

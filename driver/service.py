@@ -1,0 +1,151 @@
+"""The running plugin: one gunicorn worker that owns the state, its threads, and the socket."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import socket
+import threading
+from pathlib import Path
+from typing import Any
+
+from gunicorn.app.base import BaseApplication
+
+from driver.config import Config
+from driver.errors import Conflict, StoreError
+from driver.firewall import Nft
+from driver.handlers import create_app
+from driver.iptables import Iptables
+from driver.kernel import Netlink
+from driver.leases import Leases
+from driver.model import Facts, replace
+from driver.reconcile import Reconciler
+from driver.sockets import Sockets
+from driver.store import Store
+
+log = logging.getLogger(__name__)
+
+THREADS = 8
+KEEPALIVE_S = 24 * 3600  # dockerd repeats a call with an empty body if we close its connection
+STOP_S = 5
+
+
+class HostSurvey:
+    """The facts of the host, gathered from the adapters that know them."""
+
+    def __init__(self, netlink: Netlink, iptables: Iptables) -> None:
+        self._netlink, self._iptables = netlink, iptables
+
+    def facts(self) -> Facts:
+        """Give what the host has that is not ours."""
+        return replace(self._netlink.facts(), gates=self._iptables.variants())
+
+    def links(self) -> frozenset[str]:
+        """List our links by name."""
+        return self._netlink.links()
+
+
+class Server(BaseApplication):
+    """The gunicorn application: one worker, since two writers would break what is promised."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        super().__init__()
+
+    def load_config(self) -> None:
+        """Set gunicorn up."""
+        settings: dict[str, Any] = {
+            "bind": f"unix:{self._config.socket}",
+            "umask": 0o177,
+            "workers": 1,
+            "worker_class": "gthread",
+            "threads": THREADS,
+            "keepalive": KEEPALIVE_S,
+            "timeout": 0,
+            "graceful_timeout": STOP_S,
+            "control_socket_disable": True,
+            "loglevel": "warning",
+        }
+        for name, value in settings.items():
+            self.cfg.set(name, value)
+
+    def load(self) -> Any:
+        """Build the plugin. It runs after the fork: files, sockets and threads live here only.
+
+        A state that cannot be used does not keep the socket away from Docker, which looks for a
+        plugin once: every call is answered with what is wrong.
+        """
+        try:
+            core = build(self._config)
+        except StoreError as error:
+            log.error("%s", error)
+            return create_app(error)
+        return create_app(core)
+
+
+def build(config: Config) -> Reconciler:
+    """Put the parts together, make the boot pass, start the loop and the listener.
+
+    Errors: StoreError.
+    """
+    store = Store(config.state_dir / "state.db")
+    netlink, iptables = Netlink(), Iptables()
+    core = Reconciler(
+        store,
+        [netlink, Sockets(), Nft(), iptables],
+        HostSurvey(netlink, iptables),
+        Leases(config.lease, config.network, config.subnet_len, config.subnet_file),
+    )
+    core.attempt()
+    stop = threading.Event()
+    for name, body in (
+        ("passes", lambda: core.run(stop)),
+        ("events", lambda: netlink.watch(core.links_changed, stop)),
+    ):
+        threading.Thread(target=body, name=name, daemon=True).start()
+    return core
+
+
+def serve(config: Config) -> None:
+    """Serve until SIGTERM, which leaves the host as it is.
+
+    Errors: Conflict when another instance is at work, StoreError.
+    """
+    logging.basicConfig(
+        level=config.log_level.upper(), format="%(levelname)s %(name)s: %(message)s"
+    )
+    held = _only_one(config.state_dir / "lock")
+    _refuse_served(config.socket)
+    config.socket.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        Server(config).run()
+    finally:
+        os.close(held)
+
+
+def _only_one(path: Path) -> int:
+    """Take the lock that the one instance on a state folder holds; workers inherit it."""
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        held = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise StoreError(f"state folder {path.parent} cannot be used: {error}") from error
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(held)
+        raise Conflict(
+            f"another docker-flannel works on {path.parent}; stop it first, or set another "
+            "DOCKER_FLANNEL_STATE_DIR"
+        ) from None
+    return held
+
+
+def _refuse_served(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(str(path))
+        except OSError:
+            return  # nobody there, or a stale file, which gunicorn replaces
+    raise Conflict(f"another process serves {path}; stop it first, or set another --socket")

@@ -1,0 +1,126 @@
+"""Host ports, held by sockets so that no other program can take them. Imports `things`.
+
+The sockets never serve: packets are translated before they reach one. A filter that drops all
+keeps them silent where they are not, or clients would connect to a socket that nobody reads.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import socket
+import struct
+from typing import ClassVar
+
+from driver.errors import BadRequest, Conflict, FlannelError, HostError
+from driver.things import Key, Plan, PortHold, Thing
+
+SO_ATTACH_FILTER = 26  # not in Python's socket module
+DROP_ALL = struct.pack("HBBI", 0x06, 0, 0, 0)  # one instruction of classic BPF: return 0
+TYPES = {
+    "tcp": (socket.SOCK_STREAM, socket.IPPROTO_TCP),
+    "udp": (socket.SOCK_DGRAM, socket.IPPROTO_UDP),
+    "sctp": (socket.SOCK_STREAM, socket.IPPROTO_SCTP),
+}
+NO_PROTOCOL = (errno.EPROTONOSUPPORT, errno.ESOCKTNOSUPPORT)
+
+
+class Sockets:
+    """The port holds of this process, each in the namespace of the thread that applied it."""
+
+    kinds: ClassVar[tuple[type[Thing], ...]] = (PortHold,)
+
+    def __init__(self) -> None:
+        # None instead of a socket: the kernel has no SCTP, so no program can want the port
+        self._held: dict[Key, tuple[PortHold, socket.socket | None]] = {}
+
+    def observe(self) -> frozenset[Thing]:
+        """List the held ports."""
+        return frozenset(hold for hold, _ in list(self._held.values()))
+
+    def apply(self, plan: Plan) -> None:
+        """Close and open sockets; a port that cannot be had does not keep others from it.
+
+        Errors: an ExceptionGroup of Conflict (taken), BadRequest (no address of this host) and
+        HostError.
+        """
+        errors: list[FlannelError] = []
+        for thing in plan.remove:
+            self._drop(thing.key)
+        for old, new in plan.change:  # only the owner can differ: the socket stays
+            if isinstance(new, PortHold) and old.key in self._held:
+                self._held[new.key] = (new, self._held[old.key][1])
+        for thing in [*(new for _, new in plan.change), *plan.add]:
+            try:
+                self._take(thing)
+            except FlannelError as error:
+                errors.append(error)
+        if errors:
+            raise ExceptionGroup("ports", errors)
+
+    def close(self) -> None:
+        """Let go of all ports."""
+        for key in list(self._held):
+            self._drop(key)
+
+    def _take(self, thing: Thing) -> None:
+        held, _ = self._held.get(thing.key, (None, None))
+        if not isinstance(thing, PortHold) or thing == held:
+            return
+        if held is not None:  # no bind would tell, where the kernel has no SCTP
+            raise _taken(held)
+        self._held[thing.key] = (thing, _hold(thing))
+
+    def _drop(self, key: Key) -> None:
+        _, sock = self._held.pop(key, (None, None))
+        if sock is not None:
+            sock.close()
+
+
+def _hold(hold: PortHold) -> socket.socket | None:
+    """Open the socket that keeps a port."""
+    kind, proto = TYPES[hold.proto]
+    try:
+        sock = socket.socket(socket.AF_INET, kind, proto)
+    except OSError as error:
+        if hold.proto == "sctp" and error.errno in NO_PROTOCOL:
+            return None
+        raise _told(hold, error) from error
+    try:
+        _bind(sock, hold)
+    except OSError as error:
+        sock.close()
+        raise _told(hold, error) from error
+    return sock
+
+
+def _bind(sock: socket.socket, hold: PortHold) -> None:
+    """Take the port, silently.
+
+    Connections in TIME_WAIT must not stand in the way, hence SO_REUSEADDR; with it only a socket
+    that listens keeps others out. A UDP socket has neither problem, and with it keeps nobody out.
+    """
+    program = ctypes.create_string_buffer(DROP_ALL, len(DROP_ALL))
+    filtered = struct.pack("HP", 1, ctypes.addressof(program))
+    sock.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, filtered)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 0)  # the kernel makes it its minimum
+    if hold.proto != "udp":
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    sock.bind((str(hold.ip), hold.port))
+    if hold.proto != "udp":
+        sock.listen(0)
+
+
+def _told(hold: PortHold, error: OSError) -> FlannelError:
+    """Say what went wrong as Docker does where it has words for it."""
+    if error.errno == errno.EADDRINUSE:
+        return _taken(hold)
+    if error.errno == errno.EADDRNOTAVAIL:
+        return BadRequest(f"host address {hold.ip} is not an address of this host")
+    reason = os.strerror(error.errno or 0)
+    return HostError(f"host port {hold.ip}:{hold.port}/{hold.proto} cannot be held: {reason}")
+
+
+def _taken(hold: PortHold) -> Conflict:
+    return Conflict(f"Bind for {hold.ip}:{hold.port} failed: port is already allocated")

@@ -1,0 +1,125 @@
+"""What `docker-flannel status` shows: one document made from the state, and its text form. Pure."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from driver import __version__
+from driver.model import Endpoint, Network, State, short
+from driver.reconcile import Reconciler
+
+Document = dict[str, Any]
+
+
+def document(core: Reconciler) -> Document:
+    """Give the whole truth as JSON would have it.
+
+    Shape: {version, lease, networks, endpoints, blocks_of_others, repaired, problems}; each
+    problem a sentence with what to do; times in Unix seconds.
+    """
+    state = core.state
+    return {
+        "version": __version__,
+        "lease": _lease(state),
+        "networks": [_network(state, n) for n in state.networks.values()],
+        "endpoints": [_endpoint(e) for e in state.endpoints.values()],
+        "blocks_of_others": [
+            str(p.cidr) for p in state.pools.values() if state.network_of(p.id) is None
+        ],
+        "repaired": [{"at": report.at, "what": str(report)} for report in core.reports],
+        "problems": list(_problems(core)),
+    }
+
+
+def _lease(state: State) -> Document | None:
+    lease = state.lease
+    if lease is None:
+        return None
+    return {
+        "subnet": str(lease.subnet),
+        "network": str(lease.network),
+        "mtu": lease.mtu,
+        "source": lease.source,
+        "free_addresses": lease.subnet.num_addresses
+        - sum(p.cidr.num_addresses for p in state.pools.values() if p.cidr.subnet_of(lease.subnet)),
+    }
+
+
+def _network(state: State, network: Network) -> Document:
+    block = network.gateway.network
+    return {
+        "id": network.id,
+        "block": str(block),
+        "gateway": str(network.gateway.ip),
+        "bridge": network.bridge,
+        "mtu": network.mtu,
+        "internal": network.internal,
+        "used": sum(h.pool == network.pool for h in state.holds.values()),
+        "usable": block.num_addresses - 2,
+    }
+
+
+def _endpoint(endpoint: Endpoint) -> Document:
+    return {
+        "id": endpoint.id,
+        "network": endpoint.network,
+        "address": str(endpoint.ip),
+        "mac": endpoint.mac,
+        "sandbox": endpoint.sandbox,
+        "ports": [str(port) for port in endpoint.ports],
+    }
+
+
+def _problems(core: Reconciler) -> Iterator[str]:
+    state = core.state
+    if core.lease_problem:
+        yield core.lease_problem
+    for network in state.networks.values():
+        block = network.gateway.network
+        if state.lease is not None and not block.subnet_of(state.lease.subnet):
+            yield (
+                f"network {short(network.id)} has {block}, outside the lease {state.lease.subnet}: "
+                "remove it and make it anew"
+            )
+    if state.networks and not core.facts.forwarding:
+        yield "net.ipv4.ip_forward is 0: containers reach only this host; set it to 1"
+    if core.last is not None:
+        yield from core.last.errors
+
+
+def render(doc: Document) -> str:
+    """Word the document for a person, a section a paragraph."""
+    return "\n".join(_lines(doc)) + "\n"
+
+
+def _lines(doc: Document) -> Iterator[str]:
+    lease = doc["lease"]
+    if lease is None:
+        yield "lease      none yet"
+    else:
+        yield (
+            f"lease      {lease['subnet']} of {lease['network']}, from {lease['source']}, "
+            f"MTU {lease['mtu']}, {lease['free_addresses']} addresses not in any block"
+        )
+    yield f"networks   {len(doc['networks'])}"
+    for n in doc["networks"]:
+        kind = ", internal" if n["internal"] else ""
+        yield (
+            f"  {short(n['id'])}  {n['block']}  gateway {n['gateway']}, "
+            f"{n['used']} of {n['usable']} addresses used, MTU {n['mtu']}, "
+            f"bridge {n['bridge']}{kind}"
+        )
+    for block in doc["blocks_of_others"]:
+        yield f"  {block} belongs to a network of another driver"
+    yield f"endpoints  {len(doc['endpoints'])}"
+    for e in doc["endpoints"]:
+        ports = "  " + ", ".join(e["ports"]) if e["ports"] else ""
+        yield f"  {short(e['id'])}  {e['address']}  on {short(e['network'])}{ports}"
+    yield f"repaired   {len(doc['repaired']) or 'nothing'}"
+    for r in doc["repaired"][-5:]:
+        yield f"  {time.strftime('%F %T', time.localtime(r['at']))}  {r['what']}"
+    yield f"problems   {len(doc['problems']) or 'none'}"
+    for problem in doc["problems"]:
+        yield f"  {problem}"

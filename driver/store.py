@@ -1,0 +1,144 @@
+"""The journal: every stored noun as a row of one sqlite file. The only user of sqlite3.
+
+A row is (kind, id, body), the body JSON with one field per field of the noun; addresses are
+text. Rows are written after the kernel has been changed and before Docker gets its answer.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sqlite3
+import types
+import typing
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from driver.errors import StoreError
+from driver.model import RECORD_TYPES, PortMapping, Record, State
+
+VERSION = 1
+SCHEMA = """
+CREATE TABLE record (
+    kind TEXT NOT NULL, id TEXT NOT NULL, body TEXT NOT NULL, PRIMARY KEY (kind, id)
+) WITHOUT ROWID
+"""
+TYPES: dict[str, type[Record]] = {cls.kind: cls for cls in RECORD_TYPES}
+
+
+class Store:
+    """One open journal. Calls come one at a time, from different threads."""
+
+    def __init__(self, path: Path) -> None:
+        """Open or make the file.
+
+        Errors: StoreError when it cannot be read, or was written by a newer version.
+        """
+        self._path = path
+        try:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+            self._migrate()
+        except (OSError, sqlite3.Error) as error:
+            raise StoreError(
+                f"state file {path} cannot be used: {error}; repair or move it away, then restart "
+                "docker-flannel"
+            ) from error
+
+    def _migrate(self) -> None:
+        version = self._db.execute("PRAGMA user_version").fetchone()[0]
+        if version > VERSION:
+            raise StoreError(
+                f"state file {self._path} has version {version}, newer than {VERSION}, the newest "
+                "this docker-flannel knows; install the newer one again"
+            )
+        self._path.chmod(0o600)
+        self._db.execute("PRAGMA journal_mode = WAL")
+        if version == 0:
+            self._db.executescript(f"BEGIN; {SCHEMA}; PRAGMA user_version = {VERSION}; COMMIT")
+
+    def load(self) -> State:
+        """Read all rows.
+
+        Errors: StoreError naming the row that cannot be read.
+        """
+        found: dict[str, dict[str, Any]] = {kind: {} for kind in TYPES}
+        try:
+            rows = self._db.execute("SELECT kind, id, body FROM record").fetchall()
+        except sqlite3.Error as error:
+            raise StoreError(f"state file {self._path} cannot be read: {error}") from error
+        for kind, row_id, body in rows:
+            try:
+                found[kind][row_id] = from_row(kind, body)
+            except (AttributeError, KeyError, TypeError, ValueError) as error:
+                raise StoreError(
+                    f"state file {self._path} has an unreadable row {kind} {row_id}: {error}"
+                ) from error
+        return State(
+            lease=found["lease"].get("own"),
+            pools=found["pool"],
+            freed=found["freed"],
+            holds=found["hold"],
+            networks=found["network"],
+            endpoints=found["endpoint"],
+        )
+
+    def commit(self, put: Iterable[Record], drop: Iterable[Record], *, durable: bool) -> None:
+        """Write and remove rows, all or nothing; `durable` rows survive a power cut.
+
+        Errors: StoreError, nothing having been written.
+        """
+        try:
+            self._db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+            self._db.execute("BEGIN IMMEDIATE")
+            self._db.executemany(
+                "DELETE FROM record WHERE kind = ? AND id = ?", [(r.kind, r.id) for r in drop]
+            )
+            self._db.executemany(
+                "INSERT OR REPLACE INTO record VALUES (?, ?, ?)",
+                [(r.kind, r.id, to_row(r)) for r in put],
+            )
+            self._db.execute("COMMIT")
+        except sqlite3.Error as error:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            raise StoreError(f"state file {self._path} cannot be written: {error}") from error
+
+    def close(self) -> None:
+        """Close the file."""
+        self._db.close()
+
+
+def to_row(record: Record) -> str:
+    """Write a noun as JSON."""
+    return json.dumps(dataclasses.asdict(record), default=str)
+
+
+def from_row(kind: str, body: str) -> Record:
+    """Read a noun from JSON.
+
+    Errors: AttributeError, KeyError, TypeError, ValueError.
+    """
+    return typing.cast(Record, _build(TYPES[kind], json.loads(body)))
+
+
+def _build(cls: type[Record | PortMapping], fields: dict[str, Any]) -> Record | PortMapping:
+    hints = typing.get_type_hints(cls)
+    return cls(**{name: _value(hints[name], value) for name, value in fields.items()})
+
+
+def _value(hint: Any, value: Any) -> Any:
+    """Turn a JSON value into what a field's type says."""
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (types.UnionType, typing.Union):
+        return None if value is None else _value(args[0], value)
+    if origin is tuple:
+        return tuple(_value(args[0], item) for item in value)
+    if origin is typing.Literal:
+        if value not in args:
+            raise ValueError(f"{value!r} is none of {', '.join(map(str, args))}")
+        return value
+    if hint is PortMapping:
+        return _build(PortMapping, value)
+    return value if isinstance(value, hint) else hint(value)

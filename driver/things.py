@@ -1,0 +1,207 @@
+"""What the host should carry, as data, and the difference of two such sets. Pure.
+
+Imports nothing of ours but the nouns of `model`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from typing import ClassVar, Literal
+
+from driver.model import Proto
+
+Key = tuple[str, ...]
+
+
+class _Identified:
+    """A thing's `key` is its identity: its class and the fields named in `identity`.
+
+    Two things with one key and other fields that differ are one thing that has to change.
+    """
+
+    __slots__ = ()
+    identity: ClassVar[tuple[str, ...]]
+
+    @property
+    def key(self) -> Key:
+        """Give the identity."""
+        return self.key_of(*(getattr(self, name) for name in self.identity))
+
+    @classmethod
+    def key_of(cls, *identity: object) -> Key:
+        """Give the identity of a thing of this class from its identifying fields."""
+        return (cls.__name__, *map(str, identity))
+
+
+@dataclass(frozen=True, slots=True)
+class Bridge(_Identified):
+    """A network's bridge, up. Its MAC is pinned, or it would follow its ports'."""
+
+    name: str
+    mac: str
+    mtu: int
+    owner: str
+    identity: ClassVar[tuple[str, ...]] = ("name",)
+
+
+@dataclass(frozen=True, slots=True)
+class Veth(_Identified):
+    """An endpoint's veth pair: the host end, up, on the bridge.
+
+    The container end's name and MAC count only when the pair is made: Docker moves and renames it.
+    """
+
+    name: str
+    bridge: str
+    mtu: int
+    hairpin: bool
+    owner: str
+    container_end: str = field(compare=False)
+    mac: str = field(compare=False)
+    identity: ClassVar[tuple[str, ...]] = ("name",)
+
+
+@dataclass(frozen=True, slots=True)
+class Address(_Identified):
+    """An address of one of our links."""
+
+    link: str
+    ip: IPv4Interface
+    identity: ClassVar[tuple[str, ...]] = ("link", "ip")
+
+
+@dataclass(frozen=True, slots=True)
+class Sysctl(_Identified):
+    """A value under /proc/sys/net/<family>/conf/<link>/; it goes with the link."""
+
+    link: str
+    family: Literal["ipv4", "ipv6"]
+    name: str
+    value: str
+    identity: ClassVar[tuple[str, ...]] = ("link", "family", "name")
+
+
+@dataclass(frozen=True, slots=True)
+class Route(_Identified):
+    """An `unreachable` route: what the lease does not use must not leave by the uplink."""
+
+    dst: IPv4Network
+    identity: ClassVar[tuple[str, ...]] = ("dst",)
+
+
+@dataclass(frozen=True, slots=True)
+class PortHold(_Identified):
+    """A socket that keeps a host port from every other program. `owner`: endpoint id."""
+
+    proto: Proto
+    ip: IPv4Address
+    port: int
+    owner: str
+    identity: ClassVar[tuple[str, ...]] = ("proto", "ip", "port")
+
+
+@dataclass(frozen=True, slots=True)
+class Table(_Identified):
+    """The nft table's constant part: chains, rules, empty maps and sets. `text` is nft syntax."""
+
+    text: str
+    identity: ClassVar[tuple[str, ...]] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Element(_Identified):
+    """One element of an nft set, or of a map when `data` is given.
+
+    `at` and `data` are nft expressions in their canonical spelling, such as "tcp . 8080" and
+    "10.2.0.2 . 80"; `owner` is written as the element's comment ("" where a set has none).
+    """
+
+    set: str
+    at: str
+    data: str = ""
+    owner: str = ""
+    identity: ClassVar[tuple[str, ...]] = ("set", "at")
+
+
+@dataclass(frozen=True, slots=True)
+class Gate(_Identified):
+    """Two accept rules in Docker's FORWARD path, in an iptables variant ("nft" or "legacy")."""
+
+    variant: str
+    identity: ClassVar[tuple[str, ...]] = ("variant",)
+
+
+Thing = Bridge | Veth | Address | Sysctl | Route | PortHold | Table | Element | Gate
+RANK: dict[type[Thing], int] = {
+    kind: rank
+    for rank, kind in enumerate(
+        (Bridge, Veth, Address, Sysctl, Route, PortHold, Table, Element, Gate)
+    )
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A difference to carry out: `add` in rank order, `remove` in reverse, `change` (old, new)."""
+
+    add: tuple[Thing, ...] = ()
+    change: tuple[tuple[Thing, Thing], ...] = ()
+    remove: tuple[Thing, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.add or self.change or self.remove)
+
+    def only(self, kinds: tuple[type[Thing], ...]) -> Plan:
+        """Give the part that concerns some kinds of things."""
+        return Plan(
+            tuple(t for t in self.add if isinstance(t, kinds)),
+            tuple(pair for pair in self.change if isinstance(pair[0], kinds)),
+            tuple(t for t in self.remove if isinstance(t, kinds)),
+        )
+
+    def without(self, keys: Iterable[Key]) -> Plan:
+        """Leave out the things with these keys."""
+        out = frozenset(keys)
+        return Plan(
+            tuple(t for t in self.add if t.key not in out),
+            tuple(pair for pair in self.change if pair[0].key not in out),
+            tuple(t for t in self.remove if t.key not in out),
+        )
+
+    def inverse(self) -> Plan:
+        """Give the plan that undoes this one."""
+        return Plan(
+            tuple(reversed(self.remove)),
+            tuple((new, old) for old, new in self.change),
+            tuple(reversed(self.add)),
+        )
+
+    def touched(self) -> frozenset[Key]:
+        """List what it touches."""
+        return frozenset(
+            [t.key for t in self.add + self.remove] + [old.key for old, _ in self.change]
+        )
+
+
+def diff(have: Iterable[Thing], want: Iterable[Thing]) -> Plan:
+    """Tell how to get from one set of things to another.
+
+    Same key and equal fields: nothing. Same key, other fields: change.
+    """
+    old = {thing.key: thing for thing in have}
+    new = {thing.key: thing for thing in want}
+
+    def ordered(things: Iterable[Thing]) -> list[Thing]:
+        return sorted(things, key=lambda t: (RANK[type(t)], t.key))
+
+    return Plan(
+        add=tuple(ordered(new[k] for k in new.keys() - old.keys())),
+        change=tuple(
+            (old[t.key], t)
+            for t in ordered(new[k] for k in new.keys() & old.keys())
+            if old[t.key] != t
+        ),
+        remove=tuple(reversed(ordered(old[k] for k in old.keys() - new.keys()))),
+    )

@@ -1,0 +1,89 @@
+"""A core on fakes, for the tests of everything that goes through the reconciler."""
+
+from __future__ import annotations
+
+import json
+from ipaddress import IPv4Network
+from pathlib import Path
+from typing import Any
+
+from driver.desire import desire
+from driver.handlers import CALLS
+from driver.leases import Leases
+from driver.model import State
+from driver.reconcile import Reconciler, Report
+from driver.things import Thing
+from driver.wire import Body
+from tests.unit.fakes import (
+    Clock,
+    FakeGate,
+    FakeHost,
+    FakeKernel,
+    FakeNft,
+    FakePorts,
+    FakeSurvey,
+    MemoryJournal,
+    World,
+)
+
+NETWORK = IPv4Network("10.2.0.0/16")
+WELL = "all as it should be"  # what a pass says that had nothing to do
+
+
+class Bench:
+    """A core on fakes. `boot` makes it anew on the same host and journal, as a restart does."""
+
+    def __init__(self, leases: Leases, journal: MemoryJournal | None = None) -> None:
+        self.world, self.clock, self.leases = World(), Clock(), leases
+        self.kernel, self.ports = FakeKernel(self.world), FakePorts(self.world)
+        self.nft, self.gate = FakeNft(self.world), FakeGate(self.world)
+        self.hosts: list[FakeHost] = [self.kernel, self.ports, self.nft, self.gate]
+        self.survey = FakeSurvey(self.kernel)
+        self.journal = journal or MemoryJournal(self.world)
+        self.boot()
+
+    def boot(self) -> None:
+        self.ports.things.clear()  # sockets go with the process
+        self.core = Reconciler(self.journal, self.hosts, self.survey, self.leases, self.clock)
+        self.core.converge()
+
+    def call(self, method: str, **body: Any) -> dict[str, Any]:
+        """Make one Docker call, past HTTP."""
+        return CALLS[method](self.core, Body.decode(json.dumps(body).encode()))
+
+    def passes(self, count: int = 3, apart_s: float = 31.0) -> list[Report]:
+        """Make passes, as the timer would."""
+        reports = []
+        for _ in range(count):
+            self.clock.advance(apart_s)
+            reports.append(self.core.converge())
+        return reports
+
+    def woken(self) -> bool:
+        """Tell whether a pass was asked for since the last time."""
+        woken = self.core._wake.is_set()
+        self.core._wake.clear()
+        return woken
+
+    @property
+    def state(self) -> State:
+        return self.core.state
+
+    def observed(self) -> frozenset[Thing]:
+        return frozenset().union(*(host.observe() for host in self.hosts))
+
+    def assert_agrees(self) -> None:
+        """Host, memory and journal say the same."""
+        assert self.observed() == desire(self.state, self.core.facts)
+        assert self.journal.load() == self.state
+
+    def assert_clean(self) -> None:
+        """Nothing is left but the lease and the memory of freed blocks."""
+        assert self.observed() == frozenset()
+        assert {record.kind for record in self.journal.rows.values()} <= {"lease", "freed"}
+        assert self.journal.load() == self.state
+
+
+def make_core(leases: Leases | None = None, subnet_len: int = 24) -> Bench:
+    """Give a bench with a booted core; standalone lease 10.2.0.0/24 unless told otherwise."""
+    return Bench(leases or Leases("standalone", NETWORK, subnet_len, Path("/nonexistent")))

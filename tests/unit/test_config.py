@@ -1,0 +1,83 @@
+"""The settings."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Network
+from pathlib import Path
+
+import pytest
+
+from driver.config import SETTINGS, Config
+from driver.errors import BadRequest
+
+VARIABLES = {s.option: s.variable for s in SETTINGS}
+
+
+def test_the_defaults_are_usable() -> None:
+    assert Config.read({}, {}) == Config(
+        lease="auto",
+        network=IPv4Network("10.2.0.0/16"),
+        subnet_len=20,
+        subnet_file=Path("/run/flannel/subnet.env"),
+        state_dir=Path("/var/lib/docker-flannel"),
+        socket=Path("/run/docker/plugins/flannel.sock"),
+        log_level="info",
+    )
+
+
+GIVEN = {
+    "--lease": ("standalone", "lease", "standalone"),
+    "--network": ("10.9.0.0/16", "network", IPv4Network("10.9.0.0/16")),
+    "--subnet-len": ("24", "subnet_len", 24),
+    "--subnet-file": ("/x/subnet.env", "subnet_file", Path("/x/subnet.env")),
+    "--state-dir": ("/x/state", "state_dir", Path("/x/state")),
+    "--socket": ("/x/sock", "socket", Path("/x/sock")),
+    "--log-level": ("debug", "log_level", "debug"),
+}
+
+
+def test_every_setting_is_tested() -> None:
+    assert set(GIVEN) == set(VARIABLES)
+
+
+@pytest.mark.parametrize("option", GIVEN)
+def test_an_option_goes_before_a_variable_and_that_before_the_default(option: str) -> None:
+    text, name, value = GIVEN[option]
+    variable, default = VARIABLES[option], getattr(Config.read({}, {}), name)
+    assert getattr(Config.read({}, {variable: text}), name) == value != default
+    assert getattr(Config.read({option: text}, {variable: "nonsense"}), name) == value
+    assert getattr(Config.read({option: None}, {variable: text}), name) == value
+    assert getattr(Config.read({option: ""}, {variable: ""}), name) == default
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "words"),
+    [
+        ("--lease", "etcd", "--lease 'etcd' is none of auto, standalone, subnet-file"),
+        ("--lease", "Auto", "is none of"),
+        ("--log-level", "INFO", "--log-level 'INFO' is none of debug, info, warning, error"),
+        ("--network", "10.2.0.1/16", "--network '10.2.0.1/16' is no IPv4 prefix like 10.2.0.0/16"),
+        ("--network", "fd00::/64", "is no IPv4 prefix"),
+        ("--network", "here", "is no IPv4 prefix"),
+        ("--subnet-len", "15", "is no number from 16 (of 10.2.0.0/16) to 29"),
+        ("--subnet-len", "30", "--subnet-len '30' is no number from 16"),
+        ("--subnet-len", "/24", "is no number"),
+        ("--subnet-len", "-24", "is no number"),
+        ("--subnet-len", "9" * 5000, "is no number"),
+    ],
+)
+def test_a_bad_value_is_named_with_what_is_allowed(option: str, value: str, words: str) -> None:
+    for options, environment in (({option: value}, {}), ({}, {VARIABLES[option]: value})):
+        with pytest.raises(BadRequest, match=f"^{option} ") as caught:
+            Config.read(options, environment)
+        assert words in str(caught.value)
+
+
+@pytest.mark.parametrize("length", ["16", "29"])
+def test_the_ends_of_what_is_allowed_are_allowed(length: str) -> None:
+    assert Config.read({"--subnet-len": length}, {}).subnet_len == int(length)
+
+
+def test_the_length_is_checked_against_the_network() -> None:
+    with pytest.raises(BadRequest, match=r"from 22 \(of 10.9.0.0/22\) to 29"):
+        Config.read({"--network": "10.9.0.0/22"}, {})

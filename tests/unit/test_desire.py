@@ -1,0 +1,202 @@
+"""What the host should carry, thing by thing, and what is stored but dead."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from typing import Any
+
+import pytest
+
+from driver.desire import STALE_S, desire, stale
+from driver.model import Facts, Record, replace
+from driver.rules import TABLE_TEXT
+from driver.things import (
+    Address,
+    Bridge,
+    Element,
+    Gate,
+    PortHold,
+    Route,
+    Sysctl,
+    Table,
+    Thing,
+    Veth,
+    diff,
+)
+from tests.unit.fakes import FACTS, seeded
+from tests.unit.sample import (
+    DNS,
+    END,
+    END2,
+    LEASE,
+    NET,
+    NOW,
+    OTHER,
+    POOL,
+    WEB,
+    endpoint,
+    hold,
+    network,
+    pool,
+    state_of,
+)
+
+BRIDGE = "fl-aaaaaaaaaaaa"
+PAIR = Element("pair", f'"{BRIDGE}" . "{BRIDGE}"', owner=NET)
+HAIR = Element("hair4", f'10.2.3.0/27 . "{BRIDGE}"', owner=NET)
+BASE: list[Thing] = [
+    Route(IPv4Network("10.2.3.0/24")),
+    Table(TABLE_TEXT),
+    Element("over4", "10.2.0.0/16"),
+    Element("uplinks", '"br-lan"'),
+    Gate("nft"),
+]
+LINKS: list[Thing] = [
+    Bridge(BRIDGE, "02:66:ff:e0:54:fe", 1450, NET),
+    Address(BRIDGE, IPv4Interface("10.2.3.1/27")),
+    Sysctl(BRIDGE, "ipv4", "route_localnet", "1"),
+    Sysctl(BRIDGE, "ipv6", "accept_ra", "0"),
+    PAIR,
+]
+OUTWARD: list[Thing] = [HAIR, Element("lease4", "10.2.3.0/27", owner=NET)]
+VETH = Veth("flhcccccccccccc", BRIDGE, 1450, False, END, "flccccccccccccc", "02:42:0a:02:03:02")
+PORTS: list[Thing] = [
+    PortHold("tcp", IPv4Address(0), 8080, END),
+    Element("pub4_any", "tcp . 8080", "10.2.3.2 . 80", END),
+    PortHold("udp", IPv4Address("192.168.1.5"), 53, END),
+    Element("pub4_ip", "192.168.1.5 . udp . 53", "10.2.3.2 . 5353", END),
+]
+
+
+@pytest.mark.parametrize(
+    ("records", "things"),
+    [
+        ([], []),
+        ([LEASE, POOL, hold("10.2.3.1", "gateway")], []),
+        ([network()], []),
+        ([LEASE, network()], BASE + LINKS + OUTWARD),
+        ([LEASE, network(masquerade=False)], [*BASE, *LINKS, HAIR]),
+        (
+            [LEASE, network(internal=True)],
+            [*BASE, *LINKS, Element("internal", f'"{BRIDGE}"', owner=NET)],
+        ),
+        ([LEASE, network(), endpoint()], [*BASE, *LINKS, *OUTWARD, VETH]),
+        (
+            [LEASE, network(), endpoint(ports=(WEB, DNS))],
+            [*BASE, *LINKS, *OUTWARD, replace(VETH, hairpin=True), *PORTS],
+        ),
+    ],
+    ids=["nothing", "no network", "no lease", "plain", "no masquerade", "internal", "endpoint",
+         "ports"],
+)  # fmt: skip
+def test_exactly_these_things(records: list[Record], things: list[Thing]) -> None:
+    assert desire(state_of(*records), FACTS) == frozenset(things)
+
+
+def test_the_container_end_is_made_with_its_name_and_mac() -> None:
+    (veth,) = (t for t in desire(state_of(LEASE, network(), endpoint()), FACTS)
+               if isinstance(t, Veth))  # fmt: skip
+    assert (veth.container_end, veth.mac) == ("flccccccccccccc", "02:42:0a:02:03:02")
+    assert len(veth.container_end) == len(veth.name) == 15
+
+
+def test_every_gate_and_every_uplink_is_there() -> None:
+    facts = Facts(uplinks=frozenset({"br0", "br1"}), gates=frozenset({"nft", "legacy"}))
+    got = desire(state_of(LEASE, network()), facts)
+    assert {t for t in got if isinstance(t, Gate)} == {Gate("nft"), Gate("legacy")}
+    assert {t.at for t in got if isinstance(t, Element) and t.set == "uplinks"} == {
+        '"br0"',
+        '"br1"',
+    }
+
+
+def test_bridges_of_two_networks_have_two_macs_that_stay() -> None:
+    got = desire(state_of(LEASE, network(), network(OTHER, gateway=IPv4Interface("10.2.3.33/27"))),
+                 FACTS)  # fmt: skip
+    macs = {t.name: t.mac for t in got if isinstance(t, Bridge)}
+    assert len(set(macs.values())) == 2
+    assert macs[BRIDGE] == "02:66:ff:e0:54:fe"
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_slice_of_touched_ids_differs_as_the_whole_does(seed: int) -> None:
+    rng = seeded(seed)
+
+    apart = network(OTHER, gateway=IPv4Interface("10.2.3.33/27"), internal=True)
+
+    def some() -> list[Record]:
+        nets = [net for net in (network(), apart) if rng.random() < 0.8]
+        ends = [
+            endpoint(
+                str(i) * 64,
+                f"10.2.3.{rng.randint(2, 20)}/27",
+                network=nets[0].id,
+                ports=(replace(WEB, host_port=8000 + i),)[: rng.randint(0, 1)],
+            )
+            for i in range(4)
+            if nets and rng.random() < 0.6
+        ]
+        return [LEASE, *nets, *ends]
+
+    for _ in range(20):
+        old, new = state_of(*some()), state_of(*some())
+        nets = {i for i in {*old.networks, *new.networks}
+                if old.networks.get(i) != new.networks.get(i)}  # fmt: skip
+        ends = {i for i in {*old.endpoints, *new.endpoints}
+                if old.endpoints.get(i) != new.endpoints.get(i)}  # fmt: skip
+        sliced = diff(desire(old, FACTS, nets, ends), desire(new, FACTS, nets, ends))
+        assert sliced == diff(desire(old, FACTS), desire(new, FACTS))
+
+
+def test_a_slice_of_nothing_is_what_networks_share() -> None:
+    state = state_of(LEASE, network(), endpoint())
+    assert desire(state, FACTS, [], []) == frozenset(BASE)
+    assert desire(state, FACTS, ["unknown"], ["unknown"]) == frozenset(BASE)
+
+
+def joined(**changes: Any) -> Record:
+    return endpoint(sandbox="/run/x", **changes)
+
+
+ALIVE = frozenset({BRIDGE, "flhcccccccccccc"})
+OLD = NOW - STALE_S - 1
+LOST = "endpoint cccccccccccc lost its veth with its sandbox"
+ENDED = "endpoint cccccccccccc has no sandbox any more"
+
+
+@pytest.mark.parametrize(
+    ("records", "links", "reasons"),
+    [
+        ([endpoint()], ALIVE, []),
+        ([endpoint(since=OLD)], ALIVE, ["endpoint cccccccccccc was never joined"]),
+        ([endpoint(since=OLD + 1)], ALIVE, []),
+        ([joined(since=OLD)], ALIVE, []),
+        ([joined()], frozenset({BRIDGE}), [LOST]),
+        ([joined(since=OLD)], ALIVE | {"flccccccccccccc"}, [ENDED]),
+        ([joined()], ALIVE | {"flccccccccccccc"}, []),
+        ([network(pool="gone")], ALIVE, ["network aaaaaaaaaaaa was given up by Docker"]),
+        ([network(pool="gone"), joined(since=OLD)], ALIVE, []),
+        ([hold("10.2.3.2", since=OLD)], ALIVE, ["address 10.2.3.2 was asked for and not used"]),
+        ([hold("10.2.3.2", since=OLD + 1)], ALIVE, []),
+        ([hold("10.2.3.2", since=OLD), joined()], ALIVE, []),
+        ([hold("10.2.3.2", "gateway", since=OLD)], ALIVE, []),
+        ([hold("10.2.3.2", "aux", since=OLD)], ALIVE, []),
+        ([hold("10.2.3.40", of="another", since=OLD)], ALIVE, []),
+        ([pool("10.2.3.64/27", since=OLD)], ALIVE,
+         ["block 10.2.3.64/27 was asked for and not used"]),
+        ([pool("10.2.3.64/27", since=OLD + 1)], ALIVE, []),
+        ([pool("10.2.3.64/27", "x", since=OLD), hold("10.2.3.65", of="10.2.3.64/27/x")], ALIVE, []),
+    ],
+)  # fmt: skip
+def test_what_is_stored_but_dead(
+    records: list[Record], links: frozenset[str], reasons: list[str]
+) -> None:
+    state = state_of(LEASE, POOL, network(), *records)
+    assert [why for _, why in stale(state, links, NOW)] == reasons
+
+
+def test_several_are_dead_at_once() -> None:
+    dead = [joined(), endpoint(END2, "10.2.3.3/27", since=OLD), pool("10.2.3.64/27", since=OLD)]
+    found = [record for record, _ in stale(state_of(LEASE, POOL, network(), *dead), ALIVE - {
+        "flhcccccccccccc"}, NOW)]  # fmt: skip
+    assert found == dead

@@ -1,0 +1,136 @@
+"""Who may import whom: the layers of the driver, read from its source."""
+
+from __future__ import annotations
+
+import ast
+import re
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+import driver
+
+ROOT = Path(driver.__file__).parent
+PURE = {"bridge", "rules", "ipam", "ports", "edit", "desire", "wire", "network_options", "leases"}
+ADAPTERS = {"kernel", "events", "firewall", "iptables", "sockets", "store"}
+NOUNS = {"errors", "model", "things"}
+COMPOSE = {"service", "__main__"}
+HANDLERS = {"handlers", "ipam_calls", "network_calls", "status"}
+
+# What a module may import of ours; what is not named here may import nothing.
+ALLOWED: dict[str, set[str]] = {
+    "errors": set(),
+    "model": set(),
+    "config": {"errors"},
+    "things": {"model"},
+    "seams": {"model", "things"},
+    "client": {"errors"},
+    **{name: (NOUNS | PURE) - {name} for name in PURE},
+    **{name: NOUNS | {"rules"} for name in ADAPTERS},
+    "kernel": NOUNS | {"events"},
+    "reconcile": NOUNS | PURE | {"seams"},
+    **{name: NOUNS | PURE | {"reconcile", "__init__"} for name in HANDLERS},
+    "service": NOUNS | PURE | ADAPTERS | HANDLERS | {"config", "reconcile"},
+    "__init__": set(),
+    "__main__": {"__init__", "client", "config", "errors", "service", "status"},
+}
+ALLOWED["handlers"] |= {"ipam_calls", "network_calls", "status"}
+
+THIRD_PARTY = {
+    "pyroute2": {"kernel", "events"},
+    "nftables": {"firewall"},
+    "iptc": {"iptables"},
+    "subprocess": {"iptables"},
+    "sqlite3": {"store"},
+    "flask": {"handlers"},
+    "werkzeug": {"handlers"},
+    "gunicorn": {"service"},
+    "http": {"client"},
+}
+
+
+@cache
+def source(name: str) -> str:
+    return (ROOT / f"{name}.py").read_text()
+
+
+@cache
+def imported(name: str) -> set[str]:
+    """List what a module imports anywhere in it, in full: package.module or package.module.name."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(source(name))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{name} imports relatively"
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def own(name: str) -> set[str]:
+    """List the modules of ours that a module imports."""
+    parts = [full.split(".") for full in imported(name) if full.split(".")[0] == "driver"]
+    return {p[1] if len(p) > 1 and p[1] in MODULES else "__init__" for p in parts}
+
+
+MODULES = sorted(path.stem for path in ROOT.glob("*.py"))
+
+
+def test_every_module_has_its_layer() -> None:
+    assert set(MODULES) == set(ALLOWED)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_a_module_imports_only_what_is_below_it(name: str) -> None:
+    assert own(name) <= ALLOWED[name]
+
+
+@pytest.mark.parametrize("name", sorted(ADAPTERS))
+def test_no_adapter_imports_another(name: str) -> None:
+    assert own(name) & ADAPTERS <= ({"events"} if name == "kernel" else set())
+
+
+def test_only_service_and_main_put_parts_together() -> None:
+    for name in set(MODULES) - COMPOSE:
+        assert not own(name) & COMPOSE, name
+        assert not (own(name) & ADAPTERS and name not in ADAPTERS), name
+
+
+@pytest.mark.parametrize("name", sorted(PURE - {"leases"} | NOUNS))
+def test_what_is_pure_touches_nothing_outside(name: str) -> None:
+    roots = {full.split(".")[0] for full in imported(name)}
+    assert roots <= {
+        "__future__", "collections", "dataclasses", "driver", "hashlib", "ipaddress", "json",
+        "re", "typing",
+    }  # fmt: skip
+    names = {node.id for node in ast.walk(ast.parse(source(name))) if isinstance(node, ast.Name)}
+    assert not names & {"open", "print", "input", "exec", "eval"}
+
+
+@pytest.mark.parametrize("package", sorted(THIRD_PARTY))
+def test_each_package_has_one_user(package: str) -> None:
+    users = {n for n in MODULES if package in {full.split(".")[0] for full in imported(n)}}
+    allowed = THIRD_PARTY[package]
+    assert users <= allowed
+    if package != "iptc" and len(allowed) == 1:
+        assert users == allowed
+
+
+def test_only_the_command_reads_the_environment() -> None:
+    """But for the lock file of iptables, which all its programs name by one variable."""
+    users = {name: len(re.findall(r"os\.environ|getenv", source(name))) for name in MODULES}
+    assert {name: n for name, n in users.items() if n} == {"__main__": 1, "iptables": 1}
+
+
+def test_no_module_is_long() -> None:
+    lengths = {name: source(name).count("\n") for name in MODULES}
+    assert {name: n for name, n in lengths.items() if n > 300} == {}
+
+
+def test_there_is_no_cycle() -> None:
+    left = {name: own(name) - {name} for name in MODULES}
+    while left:
+        leaves = {name for name, needs in left.items() if not needs & left.keys()}
+        assert leaves, f"these import one another: {sorted(left)}"
+        left = {name: needs for name, needs in left.items() if name not in leaves}

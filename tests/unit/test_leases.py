@@ -1,0 +1,207 @@
+"""Where the lease comes from."""
+
+from __future__ import annotations
+
+import os
+from ipaddress import IPv4Network
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from driver.errors import Unavailable
+from driver.leases import DEFAULT_MTU, Leases, read_subnet_file
+from driver.model import Facts, Lease, replace
+from tests.unit.fakes import FACTS
+from tests.unit.sample import blocks, lease
+
+GOOD = """FLANNEL_NETWORK=10.244.0.0/16
+FLANNEL_SUBNET=10.244.5.1/24
+FLANNEL_MTU=1450
+FLANNEL_IPMASQ=true
+"""
+FROM_FILE = Lease(IPv4Network("10.244.0.0/16"), IPv4Network("10.244.5.0/24"), 1450, "subnet-file")
+OWN = lease("10.2.0.0/24")
+IN_USE = blocks("10.2.0.0/27")
+
+
+@pytest.fixture
+def env(tmp_path: Path) -> Path:
+    return tmp_path / "subnet.env"
+
+
+def leases(wanted: str, file: Path, network: str = "10.2.0.0/16", length: int = 24) -> Leases:
+    return Leases(wanted, IPv4Network(network), length, file)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        GOOD,
+        GOOD.replace("\n", "\r\n"),
+        "# by flanneld\n\n" + GOOD,
+        GOOD.replace("=", " = ").replace(" = ", "="),
+        "FLANNEL_IPV6_NETWORK=fd00::/64\n" + GOOD,
+        GOOD.replace("10.244.5.1", "10.244.5.0"),
+        GOOD.rstrip("\n"),
+    ],
+)
+def test_the_file_is_read(env: Path, text: str) -> None:
+    env.write_text(text)
+    assert read_subnet_file(env) == FROM_FILE
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("FLANNEL_NETWORK", "X", "has no line FLANNEL_NETWORK="),
+        ("FLANNEL_SUBNET", "X", "has no line FLANNEL_SUBNET="),
+        ("FLANNEL_MTU", "X", "has no line FLANNEL_MTU="),
+        ("FLANNEL_MTU=1450", "FLANNEL_MTU", "line 3 is not NAME=VALUE: 'FLANNEL_MTU'"),
+        ("FLANNEL_MTU=1450", "garbage " * 40, "line 3 is not NAME=VALUE: 'garbage garbage"),
+        ("10.244.0.0/16", "10.244.0.1/16", "has a bad value: 10.244.0.1/16 has host bits set"),
+        ("10.244.0.0/16", "", "has a bad value"),
+        ("10.244.5.1/24", "10.244.5.1/33", "has a bad value"),
+        ("10.244.5.1/24", "fd00::1/64", "has a bad value"),
+        ("10.244.5.1/24", "10.245.5.1/24",
+         "FLANNEL_SUBNET 10.245.5.0/24 is not inside FLANNEL_NETWORK 10.244.0.0/16"),
+        ("1450", "many", "has a bad value: invalid literal"),
+        ("1450", "", "has a bad value"),
+        ("1450", "575", "FLANNEL_MTU 575 is not from 576 to 65535"),
+        ("1450", "65536", "FLANNEL_MTU 65536 is not from 576 to 65535"),
+        ("1450", "-1450", "FLANNEL_MTU -1450 is not from"),
+    ],
+)  # fmt: skip
+def test_a_bad_file_is_named_with_what_is_wrong(env: Path, old: str, new: str, words: str) -> None:
+    env.write_text(GOOD.replace(old, new))
+    with pytest.raises(Unavailable, match=f"^lease file {env}") as caught:
+        read_subnet_file(env)
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_is_not_there_or_cannot_be_read(env: Path) -> None:
+    with pytest.raises(Unavailable, match=f"^lease file {env} is not there; start flanneld$"):
+        read_subnet_file(env)
+    env.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(Unavailable, match=f"^lease file {env} cannot be read: .*utf-8"):
+        read_subnet_file(env)
+    with pytest.raises(Unavailable, match=r"cannot be read: .*Is a directory"):
+        read_subnet_file(env.parent)
+
+
+# --- standalone ---
+
+
+def test_standalone_takes_the_first_prefix_that_overlaps_nothing(env: Path) -> None:
+    facts = replace(FACTS, onlink=blocks("10.2.0.0/23", "10.2.2.7/32", "192.168.0.0/16"))
+    got, problem = leases("standalone", env).current(None, (), facts)
+    assert (got, problem) == (lease("10.2.3.0/24"), "")
+    assert leases("standalone", env).current(None, (), FACTS)[0] == OWN
+
+
+def test_standalone_takes_the_mtu_of_the_uplink(env: Path) -> None:
+    source = leases("standalone", env)
+    for facts, mtu in ((FACTS, 1450), (Facts(), DEFAULT_MTU)):
+        got, _ = source.current(None, (), facts)
+        assert got is not None
+        assert got.mtu == mtu
+
+
+def test_standalone_stays_what_it_was(env: Path) -> None:
+    facts = replace(FACTS, onlink=blocks("10.2.0.0/16"), uplink_mtu=9000)
+    assert leases("standalone", env).current(OWN, (), facts) == (OWN, "")
+
+
+def test_standalone_finds_nothing_free(env: Path) -> None:
+    facts = Facts(onlink=blocks("10.0.0.0/8"))
+    assert leases("standalone", env).current(None, (), facts) == (
+        None,
+        "every /24 of 10.2.0.0/16 overlaps addresses or routes of this host; set another "
+        "DOCKER_FLANNEL_NETWORK",
+    )
+
+
+@pytest.mark.parametrize(("network", "length"), [("10.3.0.0/16", 24), ("10.2.0.0/16", 25)])
+def test_standalone_changes_with_the_settings_unless_in_use(
+    env: Path, network: str, length: int
+) -> None:
+    source = leases("standalone", env, network, length)
+    got, problem = source.current(OWN, (), FACTS)
+    assert got is not None
+    assert (got.network, got.subnet.prefixlen, problem) == (IPv4Network(network), length, "")
+    assert source.current(OWN, IN_USE, FACTS) == (
+        OWN,
+        f"a lease of /{length} from {network} is set, but networks use 10.2.0.0/24: it is kept "
+        "until they are removed",
+    )
+
+
+# --- the file ---
+
+
+def test_the_file_is_followed_even_when_in_use(env: Path) -> None:
+    env.write_text(GOOD)
+    source = leases("subnet-file", env)
+    assert source.current(None, (), FACTS) == (FROM_FILE, "")
+    env.write_text(GOOD.replace("10.244.5.", "10.244.9.").replace("1450", "1400"))
+    moved = replace(FROM_FILE, subnet=IPv4Network("10.244.9.0/24"), mtu=1400)
+    assert source.current(FROM_FILE, blocks("10.244.5.0/27"), FACTS) == (moved, "")
+
+
+@pytest.mark.parametrize("text", [None, "", "nonsense"])
+def test_what_cannot_be_read_leaves_the_stored_lease(env: Path, text: str | None) -> None:
+    if text is not None:
+        env.write_text(text)
+    for in_use in ((), blocks("10.244.5.0/27")):
+        got, problem = leases("subnet-file", env).current(FROM_FILE, in_use, FACTS)
+        assert got == FROM_FILE
+        assert problem.startswith(f"lease file {env}")
+    assert leases("subnet-file", env).current(None, (), FACTS)[0] is None
+    assert leases("subnet-file", env).current(OWN, (), FACTS)[0] is None
+
+
+def test_a_source_that_was_set_waits_until_networks_are_gone(env: Path) -> None:
+    env.write_text(GOOD)
+    kept, problem = leases("subnet-file", env).current(OWN, IN_USE, FACTS)
+    assert (kept, problem) == (
+        OWN,
+        "the lease shall come from subnet-file, but networks use 10.2.0.0/24 from standalone: it "
+        "is kept until they are removed",
+    )
+    assert leases("subnet-file", env).current(OWN, (), FACTS) == (FROM_FILE, "")
+    assert leases("standalone", env).current(FROM_FILE, (), FACTS) == (OWN, "")
+
+
+# --- auto ---
+
+
+def test_auto_is_the_file_when_it_is_there(env: Path) -> None:
+    assert leases("auto", env).current(None, (), FACTS) == (OWN, "")
+    env.write_text(GOOD)
+    assert leases("auto", env).current(None, (), FACTS) == (FROM_FILE, "")
+    assert leases("auto", env).current(OWN, (), FACTS) == (FROM_FILE, "")
+
+
+def test_auto_never_switches_while_networks_exist(env: Path) -> None:
+    got = leases("auto", env).current(FROM_FILE, blocks("10.244.5.0/27"), FACTS)
+    assert got == (FROM_FILE, f"lease file {env} is not there; start flanneld")
+    env.write_text(GOOD)
+    assert leases("auto", env).current(OWN, IN_USE, FACTS) == (OWN, "")
+
+
+def test_the_stamp_changes_with_the_file(env: Path) -> None:
+    source = leases("auto", env)
+    seen: list[Any] = [source.stamp()]
+    assert seen == [None]
+    env.write_text(GOOD)
+    seen.append(source.stamp())
+    env.write_text(GOOD + "A=b\n")
+    seen.append(source.stamp())
+    fresh = env.with_name("new")
+    fresh.write_text(GOOD + "A=b\n")
+    os.utime(fresh, ns=(0, env.stat().st_mtime_ns))
+    fresh.replace(env)
+    seen.append(source.stamp())
+    assert len(set(seen)) == 4
+    assert source.stamp() == seen[-1]

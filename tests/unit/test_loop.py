@@ -1,0 +1,221 @@
+"""The slow path: failures and fights, locks and waking, and leases that change."""
+
+from __future__ import annotations
+
+import threading
+from ipaddress import IPv4Network
+from pathlib import Path
+
+import pytest
+
+from driver.errors import HostError, StoreError
+from driver.leases import Leases
+from driver.model import short
+from driver.reconcile import FIGHT, TRUCE, Report
+from driver.things import Gate, Route, Table, Veth
+from tests.unit.bench import NETWORK, WELL, Bench, make_core
+from tests.unit.docker import Container, Docker, Net
+from tests.unit.fakes import FACTS, nothing
+
+# --- fights and failures ---
+
+
+def test_what_something_else_undoes_again_and_again_is_mostly_left_alone(
+    bench: Bench, made: Container
+) -> None:
+    bench.passes(1)
+    repaired = []
+    for _ in range(3 * TRUCE):
+        bench.gate.lose(Gate)
+        repaired += [i for i in bench.passes(1) if i.repaired]
+    assert len(repaired) == FIGHT + 2 + 1
+    bench.passes(TRUCE)
+    bench.assert_agrees()
+    bench.gate.lose(Gate)
+    assert bench.passes(1)[0].repaired == ("1 gate",), "peace was not noticed"
+    assert made.id in bench.state.endpoints
+
+
+def test_a_fight_over_one_thing_keeps_no_other_from_repair(bench: Bench, made: Container) -> None:
+    for _ in range(FIGHT + 2):
+        bench.gate.lose(Gate)
+        bench.passes(1)
+    bench.nft.lose(Table)
+    bench.passes(1)
+    assert bench.nft.things
+    assert made.id in bench.state.endpoints
+
+
+@pytest.mark.xfail(strict=True, reason="left alone as a fight, the failure is told no longer")
+def test_what_fails_for_good_is_told_for_good(bench: Bench, made: Container) -> None:
+    bench.nft.refuse = lambda thing: HostError("no tables") if isinstance(thing, Table) else None
+    bench.nft.lose(Table)
+    assert [r.errors[:1] for r in bench.passes(FIGHT + 3)] == [("no tables",)] * (FIGHT + 3)
+    assert made.id in bench.state.endpoints
+
+
+def test_a_host_that_cannot_be_read_is_told_and_left_alone(bench: Bench, made: Container) -> None:
+    bench.passes(1)
+    things = bench.observed()
+    for blind in (bench.nft, bench.survey):
+        blind.blind = HostError("cannot see")
+        bench.world.events.clear()
+        for report in bench.passes(3):
+            assert report.errors == ("cannot see",)
+        assert bench.core.last is not None
+        assert bench.core.last.errors == ("cannot see",)
+        assert bench.world.events == []
+        blind.blind = None
+        assert str(bench.passes(1)[0]) == WELL
+    assert bench.observed() == things
+    assert made.id in bench.state.endpoints
+
+
+def test_a_journal_that_cannot_be_written_keeps_the_dead(bench: Bench, made: Container) -> None:
+    bench.passes(1)
+    bench.kernel.lose(Veth)
+    bench.journal.error = StoreError("disk full")
+    reports = bench.passes(3)
+    assert reports[-1].errors == ("disk full",)
+    assert bench.journal.load() == bench.state
+    assert made.id in bench.state.endpoints
+    bench.journal.error = None
+    bench.passes(2)
+    assert not bench.state.endpoints
+    bench.assert_agrees()
+
+
+def test_what_was_done_is_kept_for_status_and_only_that(bench: Bench, made: Container) -> None:
+    bench.passes(3)
+    before = len(bench.core.reports)
+    bench.passes(3)
+    assert len(bench.core.reports) == before
+    for _ in range(30):
+        bench.nft.lose(Table)
+        bench.passes(1)
+        bench.passes(1)
+    assert len(bench.core.reports) == 20
+    assert made.id in bench.state.endpoints
+
+
+# --- locks and waking ---
+
+
+def test_a_pass_that_finds_all_right_takes_no_lock(bench: Bench, made: Container) -> None:
+    bench.passes(1)
+    done: list[Report] = []
+    with bench.core.edit():
+        thread = threading.Thread(target=lambda: done.append(bench.core.converge()), daemon=True)
+        thread.start()
+        thread.join(2)
+        assert [str(report) for report in done] == [WELL]
+    assert made.id in bench.state.endpoints
+
+
+def test_a_pass_that_has_to_repair_waits_for_the_lock(bench: Bench, made: Container) -> None:
+    bench.passes(1)
+    bench.nft.lose(Table)
+    bench.world.events.clear()
+    with bench.core.edit():
+        thread = threading.Thread(target=bench.core.converge, daemon=True)
+        thread.start()
+        thread.join(0.05)
+        assert thread.is_alive()
+        assert bench.world.events == []
+    thread.join(2)
+    assert not thread.is_alive()
+    bench.assert_agrees()
+    assert made.id in bench.state.endpoints
+
+
+def test_only_links_of_ours_wake(bench: Bench, made: Container) -> None:
+    end, bridge = f"flh{short(made.id)}", f"fl-{short(made.net.id)}"
+    for names, wakes in (
+        (set(), False),
+        ({"eth0", "docker0", "flh000000000000", f"flc{short(made.id)}", "fl-"}, False),
+        ({"eth0", end}, True),
+        ({bridge}, True),
+        ({""}, True),
+    ):
+        bench.core.links_changed(frozenset(names))
+        assert bench.woken() is wakes, names
+
+
+def test_a_loop_makes_a_pass_when_it_is_woken_and_ends_when_told(
+    bench: Bench, made: Container
+) -> None:
+    stop, seen = threading.Event(), threading.Event()
+    bench.nft.lose(Table)
+    bench.gate.refuse = nothing
+    bench.survey.facts = lambda: (seen.set(), FACTS)[1]  # type: ignore[method-assign]
+    bench.core.wake()
+    thread = threading.Thread(target=bench.core.run, args=(stop,), daemon=True)
+    thread.start()
+    assert seen.wait(5)
+    stop.set()
+    bench.core.wake()
+    thread.join(5)
+    assert not thread.is_alive()
+    bench.assert_agrees()
+    assert made.id in bench.state.endpoints
+
+
+# --- leases ---
+
+
+def with_file(tmp_path: Path, text: str | None) -> tuple[Bench, Path]:
+    file = tmp_path / "subnet.env"
+    if text is not None:
+        file.write_text(text)
+    return make_core(Leases("subnet-file", NETWORK, 24, file)), file
+
+
+ENV = "FLANNEL_NETWORK=10.2.0.0/16\nFLANNEL_SUBNET=10.2.5.1/24\nFLANNEL_MTU=1450\n"
+
+
+def test_a_lease_that_comes_late_is_adopted(tmp_path: Path) -> None:
+    bench, file = with_file(tmp_path, None)
+    assert bench.state.lease is None
+    assert bench.core.lease_problem == f"lease file {file} is not there; start flanneld"
+    file.write_text(ENV)
+    bench.passes(1)
+    assert bench.core.lease_problem == ""
+    assert bench.journal.load().lease == bench.state.lease
+    assert Docker(bench).create_network().block == "10.2.5.0/27"
+    bench.assert_agrees()
+
+
+def test_a_lease_that_moves_is_adopted_and_old_networks_live_on(tmp_path: Path) -> None:
+    bench, file = with_file(tmp_path, ENV)
+    docker = Docker(bench)
+    old = docker.start(docker.create_network())
+    file.write_text(ENV.replace("10.2.5.1", "10.2.9.1"))
+    bench.passes(1)
+    assert Route(IPv4Network("10.2.9.0/24")) in bench.observed()
+    assert Route(IPv4Network("10.2.5.0/24")) not in bench.observed()
+    assert docker.create_network().block == "10.2.9.0/27"
+    assert set(bench.state.endpoints) == {old.id}
+    bench.assert_agrees()
+    docker.stop(old)
+    docker.remove_network(Net(old.net.id, old.net.pool, gateway=old.net.gateway))
+    assert old.net.id not in bench.state.networks
+
+
+def test_a_lease_file_that_goes_leaves_the_lease(tmp_path: Path) -> None:
+    bench, file = with_file(tmp_path, ENV)
+    lease = bench.state.lease
+    file.unlink()
+    bench.passes(2)
+    assert bench.state.lease == lease
+    assert bench.core.lease_problem
+    Docker(bench).create_network()
+    bench.assert_agrees()
+
+
+def test_a_lease_of_another_source_is_given_up_when_nothing_uses_it(tmp_path: Path) -> None:
+    bench = make_core()
+    assert bench.state.lease is not None
+    bench.leases = Leases("subnet-file", NETWORK, 24, tmp_path / "subnet.env")
+    bench.boot()
+    assert bench.state.lease is None
+    assert bench.journal.load() == bench.state

@@ -1,0 +1,3 @@
+from pyroute2.netlink import nlmsg  # noqa: TID251
+
+class ifinfmsg(nlmsg): ...  # noqa: N801
