@@ -1,0 +1,57 @@
+"""One host with dockerd and the plugin, shared by a module's tests; each test checks for leaks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.bed import Bed, Host, Node, assert_no_leaks, snapshot
+
+# the order in which blocks were given back; threads and connections that come and go with load
+MAY_DIFFER = ("row: freed/*", "plugin: *")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark every test of this folder."""
+    for item in items:
+        item.add_marker(pytest.mark.e2e)
+
+
+@pytest.fixture(scope="module")
+def bed() -> Iterator[Bed]:
+    """Give a test bed that is gone after the module."""
+    with Bed() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def running(bed: Bed) -> Host:
+    """Give a host with the plugin, dockerd and the image."""
+    host = bed.host("h1")
+    host.start_plugin({"DOCKER_FLANNEL_LOG_LEVEL": "debug"})
+    host.start_dockerd()
+    host.load_image()
+    # what the first network makes and no later one: tables that iptables instantiates, and such
+    host.docker("network", "create", "-d", "flannel", "--ipam-driver", "flannel", "first")
+    host.docker("run", "--rm", "--network", "first", "-p", "7:7", "box", "true")
+    host.docker("network", "rm", "first")
+    return host
+
+
+@pytest.fixture(scope="module")
+def visitor(bed: Bed) -> Node:
+    """Give another machine on the host's LAN."""
+    return bed.client("visitor")
+
+
+@pytest.fixture
+def host(running: Host) -> Iterator[Host]:
+    """Give the running host; the test has to leave it as it was."""
+    before = snapshot(running)
+    yield running
+    left = running.docker("ps", "-aq").stdout.split()
+    if left:
+        running.docker("rm", "-f", *left)
+    running.docker("network", "prune", "-f")
+    assert_no_leaks(running, before, ignore=MAY_DIFFER)
