@@ -1,0 +1,63 @@
+PYTHON ?= python3
+PREFIX ?= /opt/docker-flannel
+BIN := .venv/bin
+
+help: ## list the targets
+	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+
+demo: deps venv ## see it work on this machine: one host, compose, a published port
+	$(BIN)/python -m demo
+
+test: deps check test-kernel test-e2e ## everything: lint, types, unit, kernel and end-to-end tests
+
+check: lint type test-unit ## what needs no root
+
+lint: venv ## ruff, and that the code is formatted
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+type: venv ## mypy, strict
+	$(BIN)/mypy driver tests/bed demo benchmarks
+
+test-unit: venv ## unit tests
+	$(BIN)/python -m pytest -q tests/unit
+
+test-kernel: deps venv ## adapters against the real kernel, each test in its own namespace (root)
+	$(BIN)/python -m pytest -q tests/kernel
+
+test-e2e: deps venv ## real dockerd, real compose, hosts made of namespaces (root)
+	$(BIN)/python -m pytest -q tests/e2e
+
+bench: deps venv ## how long a container takes, beside Docker's bridge and none (root)
+	$(BIN)/python -m benchmarks
+
+fmt: venv ## format the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+run: venv ## serve in the foreground, with debug log
+	$(BIN)/docker-flannel serve --log-level debug
+
+status: venv ## what the plugin on this machine does
+	$(BIN)/docker-flannel status
+
+install: ## install the service on this machine (root)
+	PYTHON=$(PYTHON) PREFIX=$(PREFIX) packaging/install
+
+uninstall: ## remove the service again (root)
+	PREFIX=$(PREFIX) packaging/uninstall
+
+clean: ## remove what the other targets made in this folder
+	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache
+
+deps: # Debian packages for tests and demo
+	@tools/deps
+
+venv: .venv/ready
+.venv/ready: setup.cfg pyproject.toml
+	@test -x $(BIN)/python || { tools/deps; $(PYTHON) -m venv .venv; }
+	$(BIN)/pip install -q --disable-pip-version-check -e '.[dev]'
+	@touch $@
+
+.PHONY: help demo test check lint type test-unit test-kernel test-e2e bench fmt run status install \
+	uninstall clean deps venv
