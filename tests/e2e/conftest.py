@@ -8,8 +8,9 @@ import pytest
 
 from tests.bed import Bed, Host, Node, assert_no_leaks, snapshot
 
-# the order in which blocks were given back; threads and connections that come and go with load
-MAY_DIFFER = ("row: freed/*", "plugin: *")
+# The order in which blocks were given back; threads and connections that come and go with load;
+# Docker's own jump, which dockerd doubles when two networks are made at once.
+MAY_DIFFER = ("row: freed/*", "plugin: *", "*FORWARD*DOCKER-USER*")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
