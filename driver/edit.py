@@ -152,4 +152,5 @@ def _find(rows: Mapping[str, Noun], row_id: str, what: str) -> Noun:
     try:
         return rows[row_id]
     except KeyError:
-        raise UnknownObject(f"{what} {short(row_id)} is not known to this plugin") from None
+        shown = row_id if what == "pool" else short(row_id)
+        raise UnknownObject(f"{what} {shown} is not known to this plugin") from None

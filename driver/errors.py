@@ -24,9 +24,13 @@ class UnknownObject(FlannelError):
 
 
 class Conflict(FlannelError):
-    """Somebody else has it: a host port, an address, a block."""
+    """Somebody else has it: a host port (`port`), an address, a block."""
 
     status = 409
+
+    def __init__(self, message: str, port: int = 0) -> None:
+        super().__init__(message)
+        self.port = port
 
 
 class Exhausted(FlannelError):

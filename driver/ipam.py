@@ -69,9 +69,9 @@ def _check_block(
     check_inside(lease, cidr)
     if cidr.prefixlen > SMALLEST:
         raise BadRequest(f"subnet {cidr} is too small for a network; /{SMALLEST} is the smallest")
-    for pool in state.pools.values():
-        if pool.cidr.overlaps(cidr):
-            raise Conflict(f"subnet {cidr} overlaps {pool.cidr} of {_holder(state, pool)}")
+    for block, holder in _blocks(state).items():
+        if block.overlaps(cidr):
+            raise Conflict(f"subnet {cidr} overlaps {block} of {holder}")
     for prefix in onlink:
         if prefix.overlaps(cidr):
             raise Conflict(f"subnet {cidr} overlaps {prefix}, which this host already uses")
@@ -112,7 +112,8 @@ def _free_block(
         raise BadRequest(f"flannel.size /{prefix} is not between /{shortest} and /{SMALLEST}")
     last = max(SMALLEST_DEFAULT, shortest)
     default = min(max(LARGEST_DEFAULT, shortest + 3), last)
-    taken = [*onlink, *(pool.cidr for pool in state.pools.values())]
+    blocks = _blocks(state)
+    taken = [*onlink, *blocks]
     for size in [prefix] if prefix is not None else range(default, last + 1):
         free = [
             block
@@ -121,9 +122,7 @@ def _free_block(
         ]
         if free:
             return min(free, key=lambda block: (_freed_at(state, block), block))
-    held = ", ".join(
-        f"{pool.cidr} ({_holder(state, pool)})" for pool in sorted(state.pools.values(), key=_cidr)
-    )
+    held = ", ".join(f"{block} ({blocks[block]})" for block in sorted(blocks))
     wanted = f"/{prefix}" if prefix is not None else f"/{default} or smaller"
     raise Exhausted(
         f"the lease {lease.subnet} has no free block of {wanted}; it is held by "
@@ -135,13 +134,11 @@ def _freed_at(state: State, block: IPv4Network) -> float:
     return max((f.at for f in state.freed.values() if f.cidr.overlaps(block)), default=0.0)
 
 
-def _cidr(pool: Pool) -> IPv4Network:
-    return pool.cidr
-
-
-def _holder(state: State, pool: Pool) -> str:
-    network = state.network_of(pool.id)
-    return f"network {short(network.id)}" if network else "a network of another driver"
+def _blocks(state: State) -> dict[IPv4Network, str]:
+    """Say who holds each block: Docker gives a pool back before it deletes the network."""
+    others = {pool.cidr: "a network of another driver" for pool in state.pools.values()}
+    ours = {n.gateway.network: f"network {short(n.id)}" for n in state.networks.values()}
+    return {**others, **ours}
 
 
 def take_address(
@@ -189,7 +186,7 @@ def _check_address(
         return
     if hold.why == "gateway":
         raise Conflict(f"address {ip} is the gateway of {pool.cidr}; choose another")
-    if hold.why == "endpoint" and now - hold.since > UNCLAIMED_S and hold in orphans(state, now):
+    if hold in orphans(state, now):
         return
     raise Conflict(f"address {ip} is already in use in {pool.cidr}")
 

@@ -13,7 +13,7 @@ from driver import wire
 from driver.edit import DOCKER_POOL, Edit
 from driver.errors import BadRequest, Conflict
 from driver.ipam import PoolRequest, take_pool
-from driver.model import Endpoint, Network, Pool, PortMapping, mac_for, replace
+from driver.model import Endpoint, Network, Pool, mac_for, replace
 from driver.network_options import network_options
 from driver.ports import choose_ports
 from driver.reconcile import Reconciler
@@ -39,8 +39,8 @@ def create_network(core: Reconciler, req: Body) -> Reply:
         raise BadRequest("IPv4Data.Gateway is missing; it is the bridge's address")
     with core.edit() as edit:
         pool = _pool_of(edit, network_id, blocks[0])
-        if gateway.ip not in pool.cidr:
-            raise BadRequest(f"gateway {gateway} is not inside the network's subnet {pool.cidr}")
+        if gateway.network != pool.cidr:
+            raise BadRequest(f"gateway {gateway} is not of the network's subnet {pool.cidr}")
         lease_mtu = edit.state.lease.mtu if edit.state.lease else 0
         network = Network(
             network_id,
@@ -157,6 +157,8 @@ def join(core: Reconciler, req: Body) -> Reply:
     with core.edit() as edit:
         network = edit.network(req.object_id("NetworkID"))
         endpoint = replace(edit.endpoint(endpoint_id), sandbox=sandbox)
+        if endpoint.network != network.id:
+            raise Conflict(f"endpoint {endpoint_id[:12]} is not on network {network.id[:12]}")
         edit.put(endpoint)
     names = {"SrcName": endpoint.container_end, "DstPrefix": network.interface_prefix}
     if network.internal:
@@ -182,7 +184,6 @@ def program(core: Reconciler, req: Body) -> Reply:
     low, high = map(int, EPHEMERAL.read_text().split())
     wanted = wire.bindings(req.part("Options"), (low, high))
     tried: set[int] = set()
-    ports: tuple[PortMapping, ...] = ()
     for left in reversed(range(TRIES)):
         try:
             with core.edit() as edit:
@@ -192,9 +193,9 @@ def program(core: Reconciler, req: Body) -> Reply:
                 ports = choose_ports(edit.state, endpoint_id, wanted, secrets.choice, tried)
                 edit.put(replace(endpoint, ports=ports))
             break
-        except Conflict:
-            tried |= {port.host_port for port in ports}
-            if not left or all(binding.fixed for binding in wanted):
+        except Conflict as error:
+            tried.add(error.port)
+            if not left or not error.port or any(b.fixed and b.first == error.port for b in wanted):
                 raise
     return {}
 

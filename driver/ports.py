@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Set
 from ipaddress import IPv4Address
 
 from driver.errors import Conflict, Exhausted
@@ -16,7 +16,7 @@ def choose_ports(
     endpoint: str,
     wanted: Iterable[Binding],
     pick: Pick,
-    tried: Collection[int] = (),
+    tried: Set[int] = frozenset(),
 ) -> tuple[PortMapping, ...]:
     """Give each binding a host port that no other endpoint has, those without a choice first.
 
@@ -32,7 +32,8 @@ def choose_ports(
             if p.proto == binding.proto and _overlap(p.host_ip, binding.host_ip)
         }
         numbers = range(binding.first, binding.last + 1)
-        free = [n for n in numbers if n not in taken and (binding.fixed or n not in tried)]
+        out = taken.keys() if binding.fixed else taken.keys() | tried
+        free = [n for n in numbers if n not in out]
         if not free:
             raise _none_free(binding, taken.get(binding.first, ""))
         number = free[0] if binding.fixed else pick(free)

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 from driver.desire import desire, stale
 from driver.edit import Edit
-from driver.errors import BadRequest, Conflict, FlannelError, StoreError
+from driver.errors import BadRequest, Conflict, FlannelError, HostError, StoreError
 from driver.leases import Leases
 from driver.model import Endpoint, Facts, Lease, Network, State
 from driver.seams import Host, Journal, Survey
@@ -145,7 +145,7 @@ class Reconciler:
         """Make one pass. It takes the writer's lock only if something is to be done."""
         try:
             right = self._looks_right()
-        except FlannelError:
+        except (FlannelError, OSError):
             right = False  # the pass tells why
         if right:
             self._streaks.clear()
@@ -190,11 +190,13 @@ class Reconciler:
             facts, links = self.survey(), self._survey.links()
             dropped = self._adopt(facts, links, now) if adopt else ()
             plan = diff(self._observe(), desire(self.state, facts))
-        except FlannelError as error:
+        except (FlannelError, OSError) as error:
             return Report(now, (), (), (str(error),))
-        plan = plan.without(self._lost(links) | self._fights(plan))
-        errors = self._apply(plan)
-        return Report(now, _summary(plan), dropped, tuple(str(error) for error in errors))
+        fights = self._fights(plan)
+        plan = plan.without(self._lost(links) | fights)
+        errors = [str(error) for error in self._apply(plan)]
+        errors += [f"{' '.join(key)} is undone or refused again and again" for key in fights]
+        return Report(now, _summary(plan), dropped, tuple(errors))
 
     def _adopt(self, facts: Facts, links: frozenset[str], now: float) -> tuple[str, ...]:
         """Take over a new lease, and drop what two passes found dead; say what was dropped."""
@@ -225,9 +227,6 @@ class Reconciler:
     def _fights(self, plan: Plan) -> frozenset[Key]:
         """Name the things that something else undoes after every pass: most passes leave them."""
         self._streaks = Counter({key: self._streaks[key] + 1 for key in plan.touched()})
-        for key, passes in self._streaks.items():
-            if passes == FIGHT:
-                log.warning("%s is undone by something else again and again", " ".join(key))
         return frozenset(k for k, n in self._streaks.items() if n > FIGHT and n % TRUCE)
 
     def _note(self, report: Report) -> None:
@@ -245,7 +244,7 @@ class Reconciler:
         while not stop.is_set():
             woken = self._wake.wait(TICK_S)
             seen = self._leases.stamp()
-            if not woken and seen == stamp and self.clock() < due:
+            if not woken and seen == stamp and due - PASS_S <= self.clock() < due:
                 continue
             stop.wait(DEBOUNCE_S)
             self._wake.clear()
@@ -261,16 +260,8 @@ def _apply_to(host: Host, plan: Plan) -> list[FlannelError]:
     try:
         host.apply(part)
     except ExceptionGroup as group:
-        return [e for e in _leaves(group) if isinstance(e, FlannelError)]
+        return [e if isinstance(e, FlannelError) else HostError(repr(e)) for e in group.exceptions]
     return []
-
-
-def _leaves(group: ExceptionGroup[Exception]) -> Iterator[Exception]:
-    for error in group.exceptions:
-        if isinstance(error, ExceptionGroup):
-            yield from _leaves(error)
-        else:
-            yield error
 
 
 def _summary(plan: Plan) -> tuple[str, ...]:

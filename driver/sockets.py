@@ -123,4 +123,5 @@ def _told(hold: PortHold, error: OSError) -> FlannelError:
 
 
 def _taken(hold: PortHold) -> Conflict:
-    return Conflict(f"Bind for {hold.ip}:{hold.port} failed: port is already allocated")
+    words = f"Bind for {hold.ip}:{hold.port} failed: port is already allocated"
+    return Conflict(words, hold.port)

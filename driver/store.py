@@ -19,6 +19,7 @@ from driver.errors import StoreError
 from driver.model import RECORD_TYPES, PortMapping, Record, State
 
 VERSION = 1
+WAIT_S = 1.0  # for another program that reads the file
 SCHEMA = """
 CREATE TABLE record (
     kind TEXT NOT NULL, id TEXT NOT NULL, body TEXT NOT NULL, PRIMARY KEY (kind, id)
@@ -38,7 +39,9 @@ class Store:
         self._path = path
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+            self._db = sqlite3.connect(
+                path, isolation_level=None, check_same_thread=False, timeout=WAIT_S
+            )
             self._migrate()
         except (OSError, sqlite3.Error) as error:
             raise StoreError(

@@ -121,7 +121,7 @@ class FakeHost:
                 errors.append(error)
         self.world.step()
         if errors:
-            raise ExceptionGroup("refused", [ExceptionGroup("nested", errors)])
+            raise ExceptionGroup("refused", errors)
 
     def close(self) -> None:
         """Leave everything as it is."""
@@ -200,7 +200,8 @@ class FakePorts(FakeHost):
 
     def _taken(self, thing: Thing) -> FlannelError | None:
         if isinstance(thing, PortHold) and thing.port in self.taken:
-            return Conflict(f"Bind for {thing.ip}:{thing.port} failed: port is already allocated")
+            words = f"Bind for {thing.ip}:{thing.port} failed: port is already allocated"
+            return Conflict(words, thing.port)
         return None
 
 

@@ -123,7 +123,7 @@ def check_containers(chaos: Chaos) -> None:
     assert len(set(ports)) == len(ports)
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(8))
 def test_whatever_happens_the_host_becomes_what_the_state_says(seed: int) -> None:
     chaos = Chaos(seeded(seed))
     bench = chaos.bench
@@ -153,8 +153,8 @@ def test_whatever_happens_the_host_becomes_what_the_state_says(seed: int) -> Non
 
 def test_without_failures_every_call_alone_keeps_host_and_state_together() -> None:
     chaos = Chaos(seeded(99))
-    for _ in range(120):
+    for _ in range(70):
         with suppress(Refused):
             chaos.rng.choice([chaos.create, chaos.start, chaos.stop, chaos.publish, chaos.remove])()
         chaos.bench.assert_agrees()
-    assert chaos.bench.world.steps > 500
+    assert chaos.bench.world.steps > 300

@@ -44,6 +44,7 @@ def check(edit: Edit, *left: Record) -> None:
     for record in drop:
         rows.pop((record.kind, record.id), None)
     rows |= {(r.kind, r.id): r for r in put}
+    assert not {(r.kind, r.id) for r in put} & {(r.kind, r.id) for r in drop}
     assert state_of(*rows.values()) == wanted
 
 
@@ -153,11 +154,18 @@ def test_release_of_an_address_that_nobody_holds_changes_nothing() -> None:
     assert edit.rows() == ([], [])
 
 
-@pytest.mark.parametrize("what", ["network", "endpoint", "pool"])
-def test_what_is_not_known_is_named(what: str) -> None:
+@pytest.mark.parametrize(
+    ("what", "name", "shown"),
+    [
+        ("network", "e" * 64, "e" * 12),
+        ("endpoint", "e" * 64, "e" * 12),
+        ("pool", "10.2.0.0/27/beef", "10.2.0.0/27/beef"),
+    ],
+)
+def test_what_is_not_known_is_named(what: str, name: str, shown: str) -> None:
     edit = edit_of(*FULL)
-    with pytest.raises(UnknownObject, match=f"^{what} eeeeeeeeeeee is not known to this plugin$"):
-        getattr(edit, what)("e" * 64)
+    with pytest.raises(UnknownObject, match=f"^{what} {shown} is not known to this plugin$"):
+        getattr(edit, what)(name)
 
 
 def test_what_is_known_is_found() -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Network
+from ipaddress import IPv4Interface, IPv4Network
 
 import pytest
 
 from driver.errors import BadRequest, Conflict, Exhausted, FlannelError, Unavailable
 from driver.ipam import BURST, BURST_S, PoolRequest, check_inside, take_pool, unclaimed_pools
-from driver.model import Freed, Pool, State
+from driver.model import Freed, Network, Pool, State
 from tests.unit.fakes import seeded
 from tests.unit.sample import NET, NOW, blocks, hold, lease, network, pool, state_of
 
@@ -130,7 +130,7 @@ def test_what_the_host_already_uses_is_left_out() -> None:
 )
 def test_a_certain_block_is_checked(cidr: str, error: type[FlannelError], words: str) -> None:
     ours = used("10.2.0.64/27")
-    state = state_of(lease("10.2.0.0/24"), ours, used("10.2.0.128/27"), network(NET, pool=ours.id))
+    state = state_of(lease("10.2.0.0/24"), ours, used("10.2.0.128/27"), user_of(ours))
     with pytest.raises(error, match=f"^subnet {cidr} ") as caught:
         take(state, cidr, onlink="10.2.0.200/29")
     assert words in str(caught.value)
@@ -174,9 +174,13 @@ def test_a_pool_is_claimed_by_an_address_or_a_network() -> None:
     assert unclaimed_pools(state) == [bare]
 
 
+def user_of(pool: Pool) -> Network:
+    return network(NET, pool=pool.id, gateway=IPv4Interface((pool.cidr[1], pool.cidr.prefixlen)))
+
+
 def test_exhaustion_names_who_holds_the_lease_and_ends_when_one_goes() -> None:
     ours, theirs = used("10.2.0.0/25"), used("10.2.0.128/25")
-    full = state_of(lease("10.2.0.0/24"), ours, theirs, network(NET, pool=ours.id))
+    full = state_of(lease("10.2.0.0/24"), ours, theirs, user_of(ours))
     with pytest.raises(Exhausted) as caught:
         take(full)
     assert str(caught.value) == (

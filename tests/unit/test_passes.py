@@ -93,8 +93,9 @@ def test_a_container_that_died_is_dropped_after_two_passes(bench: Bench, made: C
     assert not any(isinstance(t, PortHold | Veth) for t in bench.observed())
 
 
+@pytest.mark.parametrize("busy", [True, False])
 def test_a_link_that_is_away_for_one_pass_only_is_no_dead_container(
-    bench: Bench, made: Container
+    bench: Bench, made: Container, *, busy: bool
 ) -> None:
     bench.passes(1)
     veth = next(t for t in bench.observed() if isinstance(t, Veth))
@@ -102,6 +103,8 @@ def test_a_link_that_is_away_for_one_pass_only_is_no_dead_container(
         bench.kernel.lose(Veth)
         bench.passes(1)
         bench.kernel.plant(veth)
+        if busy:
+            bench.gate.lose(Gate)  # so that the pass between has something to do
         bench.passes(1)
     assert made.id in bench.state.endpoints
 

@@ -163,6 +163,20 @@ def test_a_full_disk_leaves_the_state_as_it_was_and_ends(path: Path, room: int) 
     assert Store(path).load() == state_of(LEASE, POOL)
 
 
+def test_a_change_is_written_as_a_whole_or_not_at_all(path: Path) -> None:
+    store = written(path, LEASE)
+    raw(
+        path,
+        "CREATE TRIGGER no_pools BEFORE INSERT ON record WHEN NEW.kind = 'pool' "
+        "BEGIN SELECT RAISE(ABORT, 'no pools today'); END",
+    )
+    with pytest.raises(StoreError, match="cannot be written: no pools today"):
+        store.commit([network(), POOL], [LEASE], durable=True)
+    assert store.load() == state_of(LEASE)
+    store.commit([network()], [], durable=True)
+    assert store.load() == state_of(LEASE, network())
+
+
 def test_no_disk_at_all_for_a_new_file(path: Path) -> None:
     with full_disk(0), pytest.raises(StoreError, match=f"^state file {path} cannot be used: "):
         Store(path)

@@ -20,6 +20,7 @@ from tests.unit.plugin import Plugin
 
 FOLDER = Path(__file__).parent / "wire"
 TRACES = sorted(path.stem for path in FOLDER.glob("*.json"))
+LIVES = ["20.10-life", "28.5-life"]
 LOST = [
     "NetworkDriver.RevokeExternalConnectivity",
     "NetworkDriver.Leave",
@@ -103,8 +104,9 @@ def test_every_call_can_be_made_twice(trace: str, bench: Bench) -> None:
     bench.assert_clean()
 
 
-@pytest.mark.parametrize("trace", TRACES)
-@pytest.mark.parametrize("restart", [True, False])
+@pytest.mark.parametrize(
+    ("trace", "restart"), [*((trace, False) for trace in TRACES), *((life, True) for life in LIVES)]
+)
 def test_a_restart_or_a_pass_between_all_calls_changes_nothing(
     trace: str, bench: Bench, *, restart: bool
 ) -> None:
@@ -120,7 +122,7 @@ def test_a_restart_or_a_pass_between_all_calls_changes_nothing(
     bench.assert_clean()
 
 
-@pytest.mark.parametrize("trace", ["20.10-life", "28.5-life"])
+@pytest.mark.parametrize("trace", LIVES)
 @pytest.mark.parametrize("lost", LOST)
 def test_what_docker_does_not_give_back_is_found(trace: str, lost: str, bench: Bench) -> None:
     replay = Replay(bench)
