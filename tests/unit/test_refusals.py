@@ -41,7 +41,7 @@ CASES: list[tuple[str, dict[str, Any], int, str]] = [
     (POOL, {"Options": {"flannel.size": "/24"}}, 409, "has no free block of /24; it is held by"),
     (POOL, {"Options": {"flannel.sice": "/26"}}, 400,
      "option --ipam-opt 'flannel.sice' is unknown; these are known: flannel.size"),
-    (ADDRESS, {"PoolID": "10.2.0.0/27/nonsense"}, 400, "pool nonsense is not known"),
+    (ADDRESS, {"PoolID": "10.2.0.0/27/nonsense"}, 400, "pool 10.2.0.0/27/nonsense is not"),
     (ADDRESS, {"PoolID": "$pool", "Address": "10.2.0.1"}, 409, "is the gateway of 10.2.0.0/27"),
     (ADDRESS, {"PoolID": "$pool", "Address": "10.2.0.2"}, 409, "is already in use"),
     (ADDRESS, {"PoolID": "$pool", "Address": "10.2.1.2"}, 400, "is not inside the network's"),
