@@ -1,0 +1,95 @@
+"""The service as it is installed: files, the Docker CLI plugin, readiness, one instance."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.bed import Host, wait_for
+from tests.e2e.helpers import network
+
+PROJECT = Path(__file__).parents[2]
+COMMAND = Path(sys.prefix, "bin", "docker-flannel")
+
+# in a mount namespace of its own, where the folders it writes to are empty
+INSTALL = """
+set -eu
+mount --make-rprivate /
+for folder in /opt /etc/systemd /usr/local/bin /usr/local/lib/docker /run/systemd; do
+    mkdir -p $folder
+    mount -t tmpfs tmpfs $folder
+done
+cd "$1"
+PYTHON="$2" PREFIX=/opt/elsewhere packaging/install
+grep ExecStart=/opt/elsewhere/bin/docker-flannel /etc/systemd/system/docker-flannel.service
+/usr/local/bin/docker-flannel --version
+/usr/local/lib/docker/cli-plugins/docker-flannel docker-cli-plugin-metadata
+PREFIX=/opt/elsewhere packaging/uninstall
+find /opt /etc/systemd /usr/local/bin /usr/local/lib/docker -type f -o -type l
+"""
+
+
+def test_install_and_uninstall() -> None:
+    python = str(Path(sys.base_prefix, "bin", "python3"))
+    ran = subprocess.run(
+        ["unshare", "-m", "sh", "-c", INSTALL, "sh", str(PROJECT), python],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    lines = ran.stdout.splitlines()
+    assert lines[0].startswith("installed in /opt/elsewhere")
+    assert '"SchemaVersion": "0.1.0"' in lines[3]
+    assert lines[4].startswith("removed;")
+    assert lines[5:] == [], "nothing is left"
+
+
+def test_the_docker_cli_plugin(host: Host) -> None:
+    block = network(host, "app")
+    folder = Path(host.docker_env["DOCKER_CONFIG"], "cli-plugins")
+    folder.mkdir(parents=True)
+    (folder / "docker-flannel").symlink_to(COMMAND)
+    assert f"  {block}  gateway {block[1]}, 1 of 62 addresses used" in " ".join(
+        host.docker("flannel", "status").stdout.split("\n")
+    )
+    assert "flannel*" in host.docker("--help").stdout
+
+
+def test_ready_is_notified_when_docker_can_call(host: Host) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
+        listener.bind(str(host.folder / "notify"))
+        listener.settimeout(60)
+        served = host.folder / "second.sock"
+        server = host.popen(
+            COMMAND,
+            "serve",
+            "--socket",
+            served,
+            "--state-dir",
+            host.folder / "second",
+            env={"NOTIFY_SOCKET": str(host.folder / "notify")},
+            log_name="second",
+        )
+        while b"READY=1" not in listener.recv(1000):
+            pass
+    assert served.is_socket()
+    assert oct(served.stat().st_mode & 0o777) == "0o600"
+    status = (COMMAND, "status", "--socket", served)
+    assert "networks   0" in host.run(*status).stdout
+    server.stop()
+    wait_for(lambda: not served.exists(), "the socket to go")
+    told = host.run(*status, check=False)
+    assert told.code == 1
+    assert "start it with `systemctl start docker-flannel`" in told.stderr
+
+
+def test_the_unit_starts_before_docker_and_always_again() -> None:
+    unit = (PROJECT / "packaging/docker-flannel.service").read_text().splitlines()
+    for line in ("Before=docker.service", "Type=notify", "Restart=always"):
+        assert line in unit
+    assert os.access(PROJECT / "packaging/install", os.X_OK)
