@@ -12,6 +12,8 @@ therefore not ours, and is replaced by the first pass, in one transaction and wi
 from __future__ import annotations
 
 import json
+import socket
+import struct
 import threading
 from collections.abc import Iterable, Iterator
 from itertools import groupby
@@ -41,6 +43,8 @@ class Nft:
         self._nft.set_stateless_output(True)
         self._nft.set_numeric_proto_output(True)
         self._installed: tuple[Table, Skeleton] | None = None
+        self._ruleset = _Generation()
+        self._seen = 0
 
     def observe(self) -> frozenset[Thing]:
         """List the table and its elements; nothing if its constant part is not as installed.
@@ -68,8 +72,9 @@ class Nft:
             raise ExceptionGroup("firewall", [error]) from None
 
     def close(self) -> None:
-        """Let go of libnftables; the table stays."""
+        """Let go of libnftables and the socket; the table stays."""
         del self._nft
+        self._ruleset.close()
 
     def _apply(self, plan: Plan) -> None:
         elements = plan.only((Element,))
@@ -123,13 +128,19 @@ class Nft:
             remove=tuple(t for t in plan.remove if t.key in have),
         )
 
+    def disturbed(self) -> bool:
+        """Tell whether somebody changed the ruleset since it was last changed or listed here."""
+        return self._ruleset.number() != self._seen
+
     def _run(self, commands: list[str]) -> None:
         code, _, message = self._nft.cmd("\n".join(commands))
+        self._seen = self._ruleset.number()
         if code:
             raise _refused(message)
 
     def _list(self) -> tuple[Skeleton, list[Element]] | None:
         """Read the table's constant part and its elements; None if there is no table."""
+        self._seen = self._ruleset.number()  # before the list: a change during it is news
         self._nft.set_json_output(True)
         try:
             code, answer, message = self._nft.cmd(f"list table {PATH}")
@@ -150,6 +161,35 @@ class Nft:
                 elements += _elements(body)
                 skeleton.append({k: v for k, v in body.items() if k not in ("handle", "elem")})
         return skeleton, elements
+
+
+class _Generation:
+    """The number that the kernel counts up with every change of the ruleset, by anybody.
+
+    Source: linux/netfilter/{nfnetlink,nf_tables}.h; libnftables does not tell it.
+    """
+
+    NFNETLINK, GET = 12, 10 << 8 | 16  # NETLINK_NETFILTER; NFNL_SUBSYS_NFTABLES, NFT_MSG_GETGEN
+    REQUEST = struct.pack("=IHHIIBBH", 20, GET, 1, 0, 0, 0, 0, 0)
+    ANSWER = struct.Struct("=20xHH")  # headers, then the attribute NFTA_GEN_ID: length and kind
+
+    def __init__(self) -> None:
+        self._socket = socket.socket(
+            socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, self.NFNETLINK
+        )
+        self._lock = threading.Lock()
+
+    def number(self) -> int:
+        """Ask for it."""
+        with self._lock:
+            self._socket.send(self.REQUEST)
+            answer = self._socket.recv(4096)
+        length, _ = self.ANSWER.unpack_from(answer)
+        return int.from_bytes(answer[self.ANSWER.size : 20 + length], "big")
+
+    def close(self) -> None:
+        """Give the socket back."""
+        self._socket.close()
 
 
 def _refused(message: str) -> HostError:

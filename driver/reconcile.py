@@ -27,7 +27,7 @@ from driver.things import Key, Plan, Thing, Veth, diff
 log = logging.getLogger(__name__)
 
 PASS_S = 30.0
-SUSPECT_S = 2.0
+SOON_S = 2.0
 TICK_S = 1.0
 DEBOUNCE_S = 0.2
 FIGHT = 5  # passes in a row that repair one thing, before
@@ -229,6 +229,10 @@ class Reconciler:
         self._streaks = Counter({key: self._streaks[key] + 1 for key in plan.touched()})
         return frozenset(k for k, n in self._streaks.items() if n > FIGHT and n % TRUCE)
 
+    def _unsettled(self) -> bool:
+        """Tell whether the next pass has something to make sure of."""
+        return bool(self._suspects) or any(n <= FIGHT for n in self._streaks.values())
+
     def _note(self, report: Report) -> None:
         before, self.last = self.last, report
         if report.repaired or report.dropped:
@@ -244,13 +248,14 @@ class Reconciler:
         while not stop.is_set():
             woken = self._wake.wait(TICK_S)
             seen = self._leases.stamp()
-            if not woken and seen == stamp and due - PASS_S <= self.clock() < due:
+            in_time = due - PASS_S <= self.clock() < due
+            if not woken and seen == stamp and in_time and not self._survey.disturbed():
                 continue
             stop.wait(DEBOUNCE_S)
             self._wake.clear()
             stamp = seen
             self.attempt()
-            due = self.clock() + (SUSPECT_S if self._suspects else PASS_S)
+            due = self.clock() + (SOON_S if self._unsettled() else PASS_S)
 
 
 def _apply_to(host: Host, plan: Plan) -> list[FlannelError]:

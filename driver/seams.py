@@ -36,6 +36,9 @@ class Survey(Protocol):
     def facts(self) -> Facts:
         """Give what the host has that is not ours."""
 
+    def disturbed(self) -> bool:
+        """Tell whether somebody changed the firewall since we last did or looked; cheap."""
+
     def links(self) -> frozenset[str]:
         """List our links by name, both ends of veth pairs, in the host's namespace."""
 

@@ -34,12 +34,16 @@ STOP_S = 5
 class HostSurvey:
     """The facts of the host, gathered from the adapters that know them."""
 
-    def __init__(self, netlink: Netlink, iptables: Iptables) -> None:
-        self._netlink, self._iptables = netlink, iptables
+    def __init__(self, netlink: Netlink, nft: Nft, iptables: Iptables) -> None:
+        self._netlink, self._nft, self._iptables = netlink, nft, iptables
 
     def facts(self) -> Facts:
         """Give what the host has that is not ours."""
         return replace(self._netlink.facts(), gates=self._iptables.variants())
+
+    def disturbed(self) -> bool:
+        """Tell whether somebody changed the firewall; legacy iptables does not show in it."""
+        return self._nft.disturbed()
 
     def links(self) -> frozenset[str]:
         """List our links by name."""
@@ -90,11 +94,11 @@ def build(config: Config) -> Reconciler:
     Errors: StoreError.
     """
     store = Store(config.state_dir / "state.db")
-    netlink, iptables = Netlink(), Iptables()
+    netlink, nft, iptables = Netlink(), Nft(), Iptables()
     core = Reconciler(
         store,
-        [netlink, Sockets(), Nft(), iptables],
-        HostSurvey(netlink, iptables),
+        [netlink, Sockets(), nft, iptables],
+        HostSurvey(netlink, nft, iptables),
         Leases(config.lease, config.network, config.subnet_len, config.subnet_file),
     )
     core.attempt()

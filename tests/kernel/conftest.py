@@ -7,10 +7,14 @@ import os
 import socket
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
+
+from driver.firewall import Nft
+from driver.things import diff
+from tests.kernel.sample import WANTED
 
 CLONE_NEWNET = 0x40000000
 LIMIT_S = 10.0  # for what has to happen
@@ -187,3 +191,15 @@ class Lab:
 def lab(host: Namespace, namespace: Callable[[], Namespace]) -> Lab:
     """A host that forwards."""
     return Lab(host, namespace)
+
+
+@pytest.fixture
+def nft(host):  # noqa: ARG001  it is made inside
+    with closing(Nft()) as made:
+        yield made
+
+
+@pytest.fixture
+def full(nft):
+    nft.apply(diff(nft.observe(), WANTED))
+    return nft

@@ -223,7 +223,11 @@ class FakeSurvey:
     def __init__(self, kernel: FakeKernel) -> None:
         self.now = FACTS
         self.blind: FlannelError | None = None
+        self.changed = False
         self._kernel = kernel
+
+    def disturbed(self) -> bool:
+        return self.changed
 
     def facts(self) -> Facts:
         if self.blind is not None:

@@ -150,6 +150,32 @@ def test_a_loop_makes_a_pass_when_it_is_woken_and_ends_when_told(
     assert made.id in bench.state.endpoints
 
 
+def test_a_loop_makes_a_pass_when_somebody_touched_the_firewall(
+    bench: Bench, made: Container
+) -> None:
+    stop, healed = threading.Event(), threading.Event()
+    bench.nft.lose(Table)
+    apply = bench.nft.apply
+    bench.nft.apply = lambda plan: (apply(plan), healed.set())[0]  # type: ignore[method-assign]
+    bench.survey.changed = True
+    thread = threading.Thread(target=bench.core.run, args=(stop,), daemon=True)
+    thread.start()
+    assert healed.wait(10), made.id
+    stop.set()
+    thread.join(5)
+    bench.assert_agrees()
+
+
+def test_what_was_repaired_is_looked_at_again_soon(bench: Bench, made: Container) -> None:
+    bench.passes(1)
+    bench.gate.lose(Gate)
+    assert bench.core._unsettled() is False, made.id
+    bench.passes(1)
+    assert bench.core._unsettled() is True, "or a fight would count what lies far apart"
+    bench.passes(1)
+    assert bench.core._unsettled() is False
+
+
 # --- leases ---
 
 

@@ -1,0 +1,155 @@
+"""What the nft table does to packets, from every side, in a real kernel."""
+
+import socket
+from contextlib import closing
+
+import pytest
+
+from driver.firewall import PATH, Nft
+from driver.things import Element, Plan, diff
+from tests.kernel.sample import HOST, INNER, LAN, WANTED, A, B
+
+pytestmark = pytest.mark.kernel
+
+
+# Packets. Bridges of A, B and INNER with a container each (two on A), a LAN, the overlay.
+
+
+@pytest.fixture
+def site(lab, full):  # noqa: ARG001  the table is there
+    for n in (A, B, INNER):
+        lab.bridge(n.bridge, str(n.gateway))
+    lab.web, lab.mate, lab.other, lab.inner = (
+        lab.container(n.bridge, ip, str(n.gateway.ip))
+        for n, ip in (
+            (A, "10.2.0.2/26"),
+            (A, "10.2.0.3/26"),
+            (B, "10.2.0.66/26"),
+            (INNER, "10.2.0.130/26"),
+        )
+    )
+    lab.lan = lab.neighbour("eth0", f"{HOST}/24", f"{LAN}/24")
+    lab.lan.ip(f"route add 10.2.0.0/16 via {HOST}")
+    lab.peer = lab.neighbour("flannel.1", "10.2.0.0/32", "10.2.9.2/24")
+    lab.host.ip("route add 10.2.9.0/24 dev flannel.1")
+    lab.peer.ip("route add 10.2.0.0/24 via 10.2.0.0 dev eth0 onlink")
+    return lab
+
+
+def test_a_published_port_is_reached_from_everywhere(site):
+    with site.web.listen(80) as tcp, site.web.listen(53, udp=True) as udp:
+        for server, number in ((tcp, 8080), (udp, 8053)):
+            assert site.lan.reach(server, HOST, number) == LAN
+            assert site.host.reach(server, HOST, number) == HOST
+            assert site.host.reach(server, "127.0.0.1", number) == "10.2.0.1"
+            assert site.web.reach(server, HOST, number) == "10.2.0.1"
+            assert site.web.reach(server, "10.2.0.1", number) == "10.2.0.1"
+            assert site.mate.reach(server, HOST, number) == "10.2.0.1"
+            assert site.other.reach(server, HOST, number) == "10.2.0.66"
+
+
+def test_without_the_hairpin_flag_a_container_cannot_reach_itself(site):
+    site.host.run("bridge", "link", "set", "dev", "veth0", "hairpin", "off")
+    with site.web.listen(80) as server:
+        assert site.web.cannot_reach(server, HOST, 8080)
+        assert site.mate.reach(server, HOST, 8080) == "10.2.0.1"
+
+
+def test_one_host_address_publishes_only_there(site):
+    with site.web.listen(80) as server:
+        assert site.lan.reach(server, HOST, 8082) == LAN
+        assert site.host.reach(server, "127.0.0.1", 8081) == "10.2.0.1"
+        with pytest.raises(ConnectionRefusedError):
+            site.lan.reach(server, HOST, 8081)
+        with pytest.raises(ConnectionRefusedError):
+            site.host.reach(server, "127.0.0.1", 8082)
+
+
+def test_the_specific_address_wins_over_any(site):
+    site.host.ip("addr add 192.0.2.2/24 dev eth0")
+    with site.web.listen(80) as web, site.mate.listen(80) as mate:
+        with closing(Nft()) as nft:
+            nft.apply(
+                Plan(add=(Element("pub4_ip", "192.0.2.2 . tcp . 8080", "10.2.0.3 . 80", "x"),))
+            )
+        assert site.lan.reach(mate, "192.0.2.2", 8080) == LAN
+        assert site.lan.reach(web, HOST, 8080) == LAN
+
+
+def test_the_lan_reaches_nothing_that_is_not_published(site):
+    with site.web.listen(80) as tcp, site.web.listen(53, udp=True) as udp:
+        assert site.mate.reach(tcp, "10.2.0.2", 80) == "10.2.0.3"
+        assert site.host.reach(tcp, "10.2.0.2", 80) == "10.2.0.1"
+        assert site.lan.cannot_reach(tcp, "10.2.0.2", 80)
+        assert site.lan.cannot_reach(udp, "10.2.0.2", 53)
+        site.host.run("nft", "flush", "ruleset")
+        assert site.lan.reach(tcp, "10.2.0.2", 80) == LAN
+
+
+def test_networks_do_not_meet(site):
+    with site.web.listen(80) as web, site.other.listen(80) as other, site.inner.listen(80) as inner:
+        assert site.web.cannot_reach(other, "10.2.0.66", 80)
+        assert site.other.cannot_reach(web, "10.2.0.2", 80)
+        assert site.web.cannot_reach(inner, "10.2.0.130", 80)
+        assert site.inner.cannot_reach(web, "10.2.0.2", 80)
+
+
+def test_out_to_the_lan_with_the_hosts_address(site):
+    with site.lan.listen(80) as tcp, site.lan.listen(53, udp=True) as udp:
+        assert site.web.reach(tcp, LAN, 80) == HOST
+        assert site.web.reach(udp, LAN, 53) == HOST
+        assert site.inner.cannot_reach(tcp, LAN, 80)
+        assert site.inner.cannot_reach(udp, LAN, 53)
+
+
+def test_the_overlay_keeps_addresses(site):
+    with site.web.listen(80) as web, site.inner.listen(80) as inner, site.peer.listen(80) as peer:
+        for inside, server, ip in (
+            (site.web, web, "10.2.0.2"),
+            (site.inner, inner, "10.2.0.130"),
+        ):
+            assert inside.reach(peer, "10.2.9.2", 80) == ip
+            assert site.peer.reach(server, ip, 80) == "10.2.9.2"
+
+
+def test_somebody_elses_bridge_is_no_way_out_unless_it_is_an_uplink(site, full):
+    site.bridge("br9", "198.51.100.1/24")
+    foreign = site.container("br9", "198.51.100.2/24", "198.51.100.1")
+    with foreign.listen(80) as server, site.web.listen(80) as web:
+        assert site.web.cannot_reach(server, "198.51.100.2", 80)
+        assert foreign.cannot_reach(web, "10.2.0.2", 80)
+        assert foreign.reach(web, HOST, 8080) == "198.51.100.2"
+        full.apply(Plan(add=(Element("uplinks", '"br9"'),)))
+        assert site.web.reach(server, "198.51.100.2", 80) == "198.51.100.1"
+
+
+def use_127_from(inside, gateway):
+    """Let a namespace send to 127.0.0.1 as if it were elsewhere."""
+    inside.ip("addr del 127.0.0.1/8 dev lo", f"route add 127.0.0.1 via {gateway} dev eth0")
+    inside.sysctl("ipv4/conf/eth0/route_localnet", "1")
+
+
+def test_containers_do_not_reach_the_hosts_loopback(site):
+    use_127_from(site.web, "10.2.0.1")
+    with site.host.listen(631, ip="127.0.0.1") as server:
+        assert site.web.cannot_reach(server, "127.0.0.1", 631)
+        site.host.run("nft", "flush", "ruleset")
+        assert site.web.reach(server, "127.0.0.1", 631) == "10.2.0.2"  # CVE-2020-8558
+
+
+def test_the_lan_does_not_reach_a_port_of_the_loopback(site):
+    use_127_from(site.lan, HOST)
+    with site.web.listen(80) as server:
+        assert site.lan.cannot_reach(server, "127.0.0.1", 8081)
+        site.host.run("nft", "flush", "chain", PATH.split()[0], PATH.split()[1], "nat_pre")
+        site.host.run("nft", f"add rule {PATH} nat_pre fib daddr type local jump publish")
+        assert site.lan.reach(server, "127.0.0.1", 8081) == LAN
+
+
+def test_a_connection_outlives_the_tables_replacement(site):
+    with site.web.listen(80) as server, socket.create_connection((HOST, 8080), 5) as client:
+        connection, _ = server.accept()
+        with connection, closing(Nft()) as later:
+            later.apply(diff((), WANTED))
+            client.send(b"still")
+            assert connection.recv(10) == b"still"
