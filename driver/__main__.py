@@ -1,4 +1,4 @@
-"""The command line: `docker-flannel serve` and `status`, and the same as `docker flannel …`."""
+"""The command line: `docker-flannel serve`, `status`, `forget`, also as `docker flannel …`."""
 
 from __future__ import annotations
 
@@ -33,6 +33,9 @@ def main(argv: list[str] | None = None) -> int:
         config = Config.read(options, os.environ)
         if args.command == "serve":
             _serve(config)
+        elif args.command == "forget":
+            told = client.ask(config.socket, "POST", "/Upkeep.Forget", {"What": args.what})
+            print(f"forgotten: {told['Forgotten']}")
         else:
             _status(config.socket, args.format)
     except FlannelError as error:
@@ -48,7 +51,7 @@ def _serve(config: Config) -> None:
 
 
 def _status(socket: Path, form: str) -> None:
-    found = client.get(socket, "/status")
+    found = client.ask(socket, "GET", "/status")
     print(f"{json.dumps(found, indent=2)}\n" if form == "json" else status.render(found), end="")
 
 
@@ -61,10 +64,15 @@ def _parser() -> argparse.ArgumentParser:
         serve.add_argument(s.option, help=f"{s.help} (default {s.default}; {s.variable})")
     show = commands.add_parser("status", help="show lease, networks, endpoints, ports, problems")
     show.add_argument("--format", choices=("text", "json"), default="text", help="default text")
-    socket = next(s for s in SETTINGS if s.option == "--socket")
-    show.add_argument(
-        socket.option, help=f"{socket.help} (default {socket.default}; {socket.variable})"
+    forget = commands.add_parser(
+        "forget", help="give up a network that Docker removed while the plugin was not running"
     )
+    forget.add_argument("what", help="beginning of the network's id, or its block")
+    socket = next(s for s in SETTINGS if s.option == "--socket")
+    for command in (show, forget):
+        command.add_argument(
+            socket.option, help=f"{socket.help} (default {socket.default}; {socket.variable})"
+        )
     return parser
 
 

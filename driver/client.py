@@ -27,14 +27,14 @@ class UnixConnection(http.client.HTTPConnection):
         self.sock.connect(str(self._path))
 
 
-def get(path: Path, what: str) -> dict[str, Any]:
-    """Ask the plugin behind a socket for a document.
+def ask(path: Path, method: str, what: str, body: object = None) -> dict[str, Any]:
+    """Ask the plugin behind a socket; `body` is sent as JSON, the answer is a JSON object.
 
-    Errors: Unavailable, with what to do.
+    Errors: Unavailable, with what to do, or in the plugin's words.
     """
     connection = UnixConnection(path)
     try:
-        connection.request("GET", what)
+        connection.request(method, what, None if body is None else json.dumps(body))
         reply = connection.getresponse()
         fields: dict[str, Any] = json.loads(reply.read())
         if not isinstance(fields, dict):

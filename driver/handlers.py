@@ -14,7 +14,7 @@ from collections.abc import Callable
 from flask import Flask, Response, abort, jsonify, request
 from werkzeug.exceptions import HTTPException
 
-from driver import ipam_calls, network_calls
+from driver import ipam_calls, network_calls, upkeep
 from driver.errors import FlannelError
 from driver.reconcile import Reconciler
 from driver.status import document
@@ -57,6 +57,7 @@ CALLS: dict[str, Call] = {
     "IpamDriver.ReleasePool": ipam_calls.release_pool,
     "IpamDriver.RequestAddress": ipam_calls.request_address,
     "IpamDriver.ReleaseAddress": ipam_calls.release_address,
+    "Upkeep.Forget": upkeep.forget,  # our own command line's, not Docker's
 }
 
 

@@ -60,6 +60,17 @@ def test_the_docker_cli_plugin(host: Host) -> None:
     assert "flannel*" in host.docker("--help").stdout
 
 
+def test_a_network_is_forgotten(host: Host) -> None:
+    block = network(host, "app")
+    name = host.docker("network", "ls", "-qf", "name=app").stdout.strip()
+    assert f"forgotten: {name}, block {block}" in host.run(COMMAND, "forget", name).stdout
+    assert "networks   0" in host.run(COMMAND, "status").stdout
+    told = host.run(COMMAND, "forget", name, check=False)
+    assert told.code == 1
+    assert f"docker-flannel: '{name}' is neither" in told.stderr
+    host.docker("network", "rm", "app")
+
+
 def test_ready_is_notified_when_docker_can_call(host: Host) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
         listener.bind(str(host.folder / "notify"))

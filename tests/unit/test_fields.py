@@ -58,6 +58,7 @@ def prepared() -> tuple[Bench, dict[str, dict[str, Any]]]:
             "IPv6Data": [],
         },
         "NetworkDriver.DeleteNetwork": {"NetworkID": net.id},
+        "Upkeep.Forget": {"What": "10.2.0.64/27"},
         "NetworkDriver.CreateEndpoint": {
             "NetworkID": net.id,
             "EndpointID": NEW,

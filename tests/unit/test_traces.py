@@ -140,6 +140,7 @@ def test_the_traces_make_every_call_but_those_of_swarm_and_old_ones() -> None:
     assert {*CALLS, *STATIC} - made == {
         "NetworkDriver.AllocateNetwork",
         "NetworkDriver.FreeNetwork",
+        "Upkeep.Forget",
         "NetworkDriver.GwAllocCheck",
         "NetworkDriver.DiscoverNew",
         "NetworkDriver.DiscoverDelete",
