@@ -230,18 +230,22 @@ def _written(element: Element) -> str:
 def _elements(body: dict[str, Any]) -> Iterator[Element]:
     """Read the elements of a set or map.
 
-    Shape: {"name": …, "type": "ifname" | ["ipv4_addr", …], "map": "ipv4_addr . inet_service",
-    "elem": [key | [key, data]]}; a key with a comment is {"elem": {"val": key, "comment": …}}.
+    Shape: {"name": …, "type": TYPE, "map": TYPE, "elem": [key | [key, data]]}; TYPE is "ifname",
+    ["ipv4_addr", "inet_service"], or before 1.1 for maps "ipv4_addr . inet_service"; a key with a
+    comment is {"elem": {"val": key, "comment": …}}.
     """
-    kind = body.get("type")
-    types: list[str] = kind if isinstance(kind, list) else [str(kind)]
+    types = _types(body.get("type", ""))
     for entry in body.get("elem", ()):
         key, data = entry if "map" in body else (entry, None)
         comment = ""
         if isinstance(key, dict) and "elem" in key:
             comment, key = key["elem"].get("comment", ""), key["elem"]["val"]
-        value = _spell(data, body["map"].split(" . ")) if data is not None else ""
+        value = _spell(data, _types(body["map"])) if data is not None else ""
         yield Element(body["name"], _spell(key, types), value, comment)
+
+
+def _types(kind: str | list[str]) -> list[str]:
+    return kind if isinstance(kind, list) else kind.split(" . ")
 
 
 def _spell(value: Any, types: list[str]) -> str:

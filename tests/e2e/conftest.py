@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -28,14 +29,18 @@ def bed() -> Iterator[Bed]:
 
 @pytest.fixture(scope="module")
 def running(bed: Bed) -> Host:
-    """Give a host with the plugin, dockerd and the image."""
-    host = bed.host("h1")
+    """Give a host with the plugin, dockerd and the image.
+
+    DOCKER_ROOT in the environment names a root directory with another Docker in it.
+    """
+    host = bed.host("h1", root=os.environ.get("DOCKER_ROOT", "/"))
     host.start_plugin({"DOCKER_FLANNEL_LOG_LEVEL": "debug"})
     host.start_dockerd()
     host.load_image()
     # what the first network makes and no later one: tables that iptables instantiates, and such
     host.docker("network", "create", "-d", "flannel", "--ipam-driver", "flannel", "first")
     host.docker("run", "--rm", "--network", "first", "-p", "7:7", "box", "true")
+    host.docker("run", "--rm", "-p", "7:7", "box", "true")
     host.docker("network", "rm", "first")
     return host
 

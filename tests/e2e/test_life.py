@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 from tests.bed import Host, wait_for
@@ -28,6 +29,7 @@ services:
     ports: ["8080:80"]
   db:
     image: box
+    container_name: stack_db_1
     command: sleep infinity
     networks: [default, back]
 networks:
@@ -51,7 +53,9 @@ def test_names_addresses_and_status(host: Host) -> None:
     assert one != two
     assert pings(host, "one", "two")
     assert pings(host, "two", "one")
-    text = host.run("python3", "-m", "driver", "status", "--format", "json", cwd=Path.cwd()).stdout
+    text = host.run(
+        sys.executable, "-m", "driver", "status", "--format", "json", cwd=Path.cwd()
+    ).stdout
     status = json.loads(text)
     assert [n["block"] for n in status["networks"]] == [str(block)]
     assert {e["address"] for e in status["endpoints"]} == {f"{one}/26", f"{two}/26"}

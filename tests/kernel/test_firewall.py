@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from driver import rules
+from driver import firewall, rules
 from driver.errors import Conflict, HostError
 from driver.firewall import PATH, Nft
 from driver.things import Element, Plan, Table, diff
@@ -230,6 +230,18 @@ def test_observing_bears_others_at_work(full):
     thread.join()
     assert seen <= {frozenset(WANTED), frozenset(WANTED | {stray})}
     assert full.observe() == {TABLE}
+
+
+@pytest.mark.parametrize("data", ["ipv4_addr . inet_service", ["ipv4_addr", "inet_service"]])
+def test_a_map_is_read_as_old_and_new_libraries_list_it(data):
+    key = {"elem": {"val": {"concat": [6, 8080]}, "comment": "1" * 64}}
+    listed = {
+        "name": "pub4_any",
+        "type": ["inet_proto", "inet_service"],
+        "map": data,
+        "elem": [[key, {"concat": ["10.2.0.2", 80]}]],
+    }
+    assert list(firewall._elements(listed)) == [ONE]
 
 
 def test_names_of_protocols_need_no_file():
