@@ -1,4 +1,4 @@
-"""The command line: `docker-flannel serve`, `status`, `forget`, also as `docker flannel …`."""
+"""The command line `docker-flannel`: serve, init, status, forget; also `docker flannel …`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from driver import __version__, client, status
 from driver.config import SETTINGS, Config
-from driver.errors import FlannelError
+from driver.errors import BadRequest, FlannelError
 
 METADATA = {
     "SchemaVersion": "0.1.0",
@@ -33,6 +33,8 @@ def main(argv: list[str] | None = None) -> int:
         config = Config.read(options, os.environ)
         if args.command == "serve":
             _serve(config)
+        elif args.command == "init":
+            _init(config, args)
         elif args.command == "forget":
             told = client.ask(config.socket, "POST", "/Upkeep.Forget", {"What": args.what})
             print(f"forgotten: {told['Forgotten']}")
@@ -50,6 +52,25 @@ def _serve(config: Config) -> None:
     serve(config)
 
 
+def _init(config: Config, args: argparse.Namespace) -> None:
+    from driver.etcd import Etcd  # noqa: PLC0415  # the other commands need none of it
+    from driver.init_config import init_config  # noqa: PLC0415
+
+    if config.etcd is None:
+        raise BadRequest("init needs --etcd-endpoints")
+    overlay = init_config(
+        Etcd(config.etcd),
+        config.etcd.prefix,
+        config.network,
+        config.subnet_len if args.subnet_len else None,
+        args.backend,
+    )
+    print(
+        f"the flannel network is {overlay.network}, a /{overlay.subnet_len} for each host, "
+        f"backend {overlay.backend}"
+    )
+
+
 def _status(socket: Path, form: str) -> None:
     found = client.ask(socket, "GET", "/status")
     print(f"{json.dumps(found, indent=2)}\n" if form == "json" else status.render(found), end="")
@@ -64,6 +85,11 @@ def _parser() -> argparse.ArgumentParser:
         serve.add_argument(s.option, help=f"{s.help} (default {s.default}; {s.variable})")
     show = commands.add_parser("status", help="show lease, networks, endpoints, ports, problems")
     show.add_argument("--format", choices=("text", "json"), default="text", help="default text")
+    init = commands.add_parser("init", help="write flannel's network config where etcd has none")
+    for s in SETTINGS:
+        if s.option.startswith("--etcd") or s.option in ("--network", "--subnet-len"):
+            init.add_argument(s.option, help=f"{s.help} ({s.variable})")
+    init.add_argument("--backend", choices=("vxlan", "host-gw"), default="vxlan")
     forget = commands.add_parser(
         "forget", help="give up a network that Docker removed while the plugin was not running"
     )

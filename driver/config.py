@@ -1,18 +1,19 @@
 """The settings: one table of names, defaults and meanings. The only reader of the environment.
 
-Imports `errors` only.
+Imports `errors` and `etcd_settings`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from ipaddress import IPv4Network
+from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
 from driver.errors import BadRequest
+from driver.etcd_settings import DEFAULT_PREFIX, EtcdSettings
 
-LEASE_SOURCES = ("auto", "standalone", "subnet-file")
+LEASE_SOURCES = ("auto", "etcd", "subnet-file", "standalone")
 LONGEST_SUBNET = 29
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
@@ -32,9 +33,28 @@ SETTINGS = (
         "--lease",
         "DOCKER_FLANNEL_LEASE",
         "auto",
-        f"where the lease comes from: {', '.join(LEASE_SOURCES)}; auto is subnet-file when the "
-        "file is there, else standalone",
+        f"where the lease comes from: {', '.join(LEASE_SOURCES)}; auto is etcd when it has "
+        "endpoints, else subnet-file when the file is there, else standalone",
     ),
+    Setting(
+        "--etcd-endpoints",
+        "FLANNELD_ETCD_ENDPOINTS",
+        "",
+        "etcd's members, like http://192.0.2.1:2379,http://192.0.2.2:2379",
+    ),
+    Setting("--etcd-prefix", "FLANNELD_ETCD_PREFIX", DEFAULT_PREFIX, "where flannel's keys are"),
+    Setting("--etcd-cafile", "FLANNELD_ETCD_CAFILE", "", "certificate of etcd's authority"),
+    Setting("--etcd-certfile", "FLANNELD_ETCD_CERTFILE", "", "this host's certificate for etcd"),
+    Setting("--etcd-keyfile", "FLANNELD_ETCD_KEYFILE", "", "the key to that certificate"),
+    Setting("--etcd-username", "FLANNELD_ETCD_USERNAME", "", "user of etcd"),
+    Setting("--etcd-password", "FLANNELD_ETCD_PASSWORD", "", "password; better in the variable"),
+    Setting(
+        "--iface",
+        "FLANNELD_IFACE",
+        "",
+        "interface to the other hosts, by name or address; else that of the default route",
+    ),
+    Setting("--public-ip", "FLANNELD_PUBLIC_IP", "", "address the other hosts send to, if another"),
     Setting(
         "--network",
         "DOCKER_FLANNEL_NETWORK",
@@ -82,6 +102,9 @@ class Config:
     network: IPv4Network
     subnet_len: int
     subnet_file: Path
+    etcd: EtcdSettings | None
+    iface: str
+    public_ip: IPv4Address | None
     state_dir: Path
     socket: Path
     log_level: str
@@ -98,11 +121,18 @@ class Config:
             for s in SETTINGS
         }
         network = _network(text["--network"])
+        etcd = _etcd(text)
+        lease = _one_of("--lease", text["--lease"], LEASE_SOURCES)
+        if lease == "etcd" and etcd is None:
+            raise BadRequest("--lease etcd needs --etcd-endpoints")
         return cls(
-            lease=_one_of("--lease", text["--lease"], LEASE_SOURCES),
+            lease="etcd" if lease == "auto" and etcd else lease,
             network=network,
             subnet_len=_subnet_len(text["--subnet-len"], network),
             subnet_file=Path(text["--subnet-file"]),
+            etcd=etcd,
+            iface=text["--iface"],
+            public_ip=_public_ip(text["--public-ip"]),
             state_dir=Path(text["--state-dir"]),
             socket=Path(text["--socket"]),
             log_level=_one_of("--log-level", text["--log-level"], LOG_LEVELS),
@@ -113,6 +143,20 @@ def _one_of(option: str, value: str, allowed: tuple[str, ...]) -> str:
     if value not in allowed:
         raise BadRequest(f"{option} {value!r} is none of {', '.join(allowed)}")
     return value
+
+
+def _etcd(text: Mapping[str, str]) -> EtcdSettings | None:
+    names = ("cafile", "certfile", "keyfile", "username", "password")
+    rest = {name: text[f"--etcd-{name}"] for name in names}
+    endpoints = text["--etcd-endpoints"]
+    return EtcdSettings.read(endpoints, text["--etcd-prefix"], **rest) if endpoints else None
+
+
+def _public_ip(value: str) -> IPv4Address | None:
+    try:
+        return IPv4Address(value) if value else None
+    except ValueError:
+        raise BadRequest(f"--public-ip {value!r} is no IPv4 address") from None
 
 
 def _network(value: str) -> IPv4Network:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TypeVar
 
-from driver import bridge, ipam, rules
+from driver import bridge, ipam, rules, vxlan
 from driver.model import Endpoint, Facts, Network, Record, State, short
 from driver.things import Thing
 
@@ -21,7 +21,8 @@ def desire(
 ) -> frozenset[Thing]:
     """Give the things that should exist: for all, or for some networks and endpoints by id.
 
-    Without a network there is nothing at all, so that a host which uses none is left as it was.
+    Without a network there is nothing but the overlay, so that a host which uses none is left as
+    it was. The overlay is given for all only.
     """
     return frozenset(_things(state, facts, networks, endpoints))
 
@@ -32,16 +33,28 @@ def _things(
     networks: Iterable[str] | None,
     endpoints: Iterable[str] | None,
 ) -> Iterator[Thing]:
-    if state.lease is None or not state.networks:
+    if state.lease is None:
+        return
+    if networks is None:
+        yield from _overlay(state, facts)
+    if not state.networks:
         return
     yield from bridge.plan_lease(state.lease)
-    yield from rules.plan_base(state.lease, facts)
+    yield from rules.plan_base(state.lease, state.overlay, facts)
     for network in _chosen(state.networks, networks):
         yield from bridge.plan_network(network)
         yield from rules.plan_network_rules(network)
     for endpoint in _chosen(state.endpoints, endpoints):
         yield from bridge.plan_endpoint(endpoint, state.networks[endpoint.network])
         yield from rules.plan_ports(endpoint)
+
+
+def _overlay(state: State, facts: Facts) -> Iterator[Thing]:
+    """Give this host's end of the overlay and the ways to the peers; passes alone change them."""
+    lease, overlay, vtep = state.lease, state.overlay, state.vtep
+    if lease and overlay and vtep and facts.external and lease.source == "etcd":
+        yield from vxlan.plan_vtep(overlay, lease.subnet, vtep, facts.external)
+        yield from vxlan.plan_peers(overlay, state.peers.values(), vtep, facts.external)
 
 
 def _chosen(stored: Mapping[str, Noun], ids: Iterable[str] | None) -> Iterable[Noun]:

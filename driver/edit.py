@@ -7,15 +7,18 @@ from ipaddress import IPv4Address
 from typing import TypeVar
 
 from driver.errors import UnknownObject
+from driver.leases import Standing
 from driver.model import (
     Endpoint,
     Freed,
     Hold,
     Lease,
     Network,
+    Overlay,
     Pool,
     Record,
     State,
+    Vtep,
     hold_id,
     replace,
     short,
@@ -98,6 +101,27 @@ class Edit:
         if user is not None:
             self.drop(user)
 
+    def become(self, new: Standing) -> None:
+        """Take over what the lease's source says in place of what is stored."""
+        old = self.state
+        for was, now in (
+            (old.lease, new.lease),
+            (old.overlay, new.overlay),
+            (old.vtep, new.vtep),
+        ):
+            if now is None and was is not None:
+                self.drop(was)
+            elif now is not None and now != was:
+                self.put(now)
+        # thousands of peers may come at once: the rows are copied once, not for each
+        before = frozenset(old.peers.values())
+        gone, come = before - new.peers, new.peers - before
+        if gone or come:
+            rows = {peer.id: peer for peer in new.peers}
+            self.state = replace(self.state, peers=rows)
+            self._drops |= {(p.kind, p.id): p for p in gone if p.id not in rows}
+            self._puts |= {(p.kind, p.id): p for p in come}
+
     def network(self, network_id: str) -> Network:
         """Find a network. Errors: UnknownObject."""
         return _find(self.state.networks, network_id, "network")
@@ -122,7 +146,7 @@ class Edit:
         """Tell whether the change has to survive a power cut: containers do not, networks do."""
         old, new = self._before, self.state
         return (
-            old.lease != new.lease
+            (old.lease, old.overlay, old.vtep) != (new.lease, new.overlay, new.vtep)
             or old.pools.keys() != new.pools.keys()
             or old.networks.keys() != new.networks.keys()
         )
@@ -132,16 +156,16 @@ class Edit:
         return self.state.holds.get(hold_id(network.pool, endpoint.ip.ip)) if network else None
 
     def _set(self, record: Record) -> None:
-        if isinstance(record, Lease):
-            self.state = replace(self.state, lease=record)
+        if isinstance(record, Lease | Overlay | Vtep):
+            self.state = replace(self.state, **{record.kind: record})
             return
         field = FIELDS[type(record)]
         rows = {**getattr(self.state, field), record.id: record}
         self.state = replace(self.state, **{field: rows})
 
     def _unset(self, record: Record) -> None:
-        if isinstance(record, Lease):
-            self.state = replace(self.state, lease=None)
+        if isinstance(record, Lease | Overlay | Vtep):
+            self.state = replace(self.state, **{record.kind: None})
             return
         field = FIELDS[type(record)]
         rows = {i: r for i, r in getattr(self.state, field).items() if i != record.id}

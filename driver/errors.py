@@ -51,3 +51,11 @@ class HostError(FlannelError):
 
 class StoreError(FlannelError):
     """The state on disk cannot be read or written."""
+
+
+class BadRecord(FlannelError):
+    """What somebody else wrote into etcd cannot be read; it never stops the others."""
+
+
+class Compacted(FlannelError):
+    """etcd cannot tell what happened since a revision; only what there is now."""

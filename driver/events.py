@@ -1,7 +1,7 @@
-"""Reads rtnetlink: replies, dumps and news, decoding only the attributes the plugin needs.
+"""Talks rtnetlink: requests, batches, replies, dumps, decoding only what the plugin needs.
 
-pyroute2 decodes all of them, at 0.3 ms for each link of a dump; this takes some 20 µs.
-Imports only `model`. Source: linux/{netlink,rtnetlink,if_link,if_addr}.h.
+pyroute2 decodes all attributes, at 0.3 ms for each link of a dump; this takes some 20 µs.
+Imports only `model`. Source: linux/{netlink,rtnetlink,if_link}.h.
 """
 
 from __future__ import annotations
@@ -11,40 +11,46 @@ import os
 import socket
 import struct
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from sys import byteorder
 from typing import NamedTuple
 
 from driver.model import ALIAS_PREFIX, BRIDGE_PREFIX, HOST_END_PREFIX
 
 PROTOCOL = 91  # of our routes; iproute2's rt_protos and the kernel assign it to nobody
+METRIC = 91000  # of our routes: another program's route to the same prefix goes first
 GROUP = 26220  # of our links; the kernel takes it when it makes a link, an alias only later
 DOOMED = GROUP + 1  # of those that are being removed: together, in one grace period
 MAIN_TABLE = 254
 DUMP = 0x300
+UNICAST, ON_LINK = 1, 253  # a type of routes, and a scope
 
-_NEWLINK, _DELLINK, _GETLINK = 16, 17, 18
-_DELADDR, _NEWROUTE, _DELROUTE = 21, 24, 25
+NEWLINK, DELLINK, GETLINK, NEWADDR, DELADDR, GETADDR = 16, 17, 18, 20, 21, 22
+NEWROUTE, DELROUTE, GETROUTE, NEWNEIGH, DELNEIGH, GETNEIGH = 24, 25, 26, 28, 29, 30
 _ERROR, _DONE = 2, 3
 _ASK, _INTERRUPTED, _EXPLAINED = 0x5, 0x10, 0x200
-_SOL_NETLINK, _ADD_GROUP, _CAP_ACK, _EXT_ACK, _STRICT = 270, 1, 10, 11, 12
-_GROUPS = (1, 5, 7)  # links, IPv4 addresses, IPv4 routes
+_SOL_NETLINK, _CAP_ACK, _EXT_ACK, _STRICT = 270, 10, 11, 12
 _NO_STATISTICS = (8).to_bytes(4, byteorder)
-_BUFFER_FORCE = 33  # past the limit that sysctl sets
-_RECEIVE_BYTES, _BACKLOG_BYTES = 1 << 16, 4 << 20
+RECEIVE_BYTES = 1 << 16
 _DUMP_ATTEMPTS = 10
-_LISTEN_S = 0.3
+AT_ONCE = 128  # messages in a call: were all refused, the answers would fit the socket's buffer
+
+_PREFIXES = {"bridge": BRIDGE_PREFIX, "veth": HOST_END_PREFIX, "vxlan": "flannel."}
 
 _HEADER = struct.Struct("=IHHII")
 _ATTRIBUTE = struct.Struct("=HH")
-_LINK = struct.Struct("=16xBxxxiII")  # header, family, index, flags, change
-_ADDRESS = struct.Struct("=16x4Bi")  # header, family, prefix length, flags, scope, index
-_ROUTE = struct.Struct("=16x8BI")  # header, family, dst length, -, -, table, protocol, -, -, -
+LINK = struct.Struct("=16xBxxxiII")  # header, family, index, flags, change
+ADDRESS = struct.Struct("=16x4Bi")  # header, family, prefix length, flags, scope, index
+ROUTE = struct.Struct("=16x8BI")  # -, family, dst length, -, -, table, protocol, scope, type, flags
+NEIGHBOUR = struct.Struct("=16xB3xiHBB")  # header, family, index, state, flags, type
 _CODE = struct.Struct("=16xi")  # header, negative errno; in an error the refused header follows
 
 
 class Link(NamedTuple):
-    """A link of the host; `number` is its index. `kind`: "" for hardware; `master`: 0 for none."""
+    """A link of the host; `number` is its index. `kind`: "" for hardware; `master`: 0 for none.
+
+    `detail`: the attributes that only its kind has.
+    """
 
     number: int
     name: str
@@ -56,11 +62,12 @@ class Link(NamedTuple):
     alias: str
     group: int
     hairpin: bool
+    detail: bytes
 
     @property
     def ours(self) -> bool:
         """Tell whether it has our name and our mark: the group, or the alias."""
-        prefix = {"bridge": BRIDGE_PREFIX, "veth": HOST_END_PREFIX}.get(self.kind)
+        prefix = _PREFIXES.get(self.kind)
         return (
             prefix is not None
             and self.name.startswith(prefix)
@@ -84,7 +91,8 @@ def attribute(kind: int, payload: bytes) -> bytes:
     return _ATTRIBUTE.pack(size, kind) + payload + bytes(-size % 4)
 
 
-def _attributes(data: bytes, offset: int = 0) -> dict[int, bytes]:
+def attributes(data: bytes, offset: int = 0) -> dict[int, bytes]:
+    """Decode the attributes from an offset on, by kind."""
     found = {}
     end = len(data)
     while offset + 4 <= end:
@@ -98,30 +106,34 @@ def _text(payload: bytes) -> str:
     return payload.rstrip(b"\0").decode(errors="replace")
 
 
-def _number(payload: bytes) -> int:
+def integer(payload: bytes) -> int:
+    """Decode a number of the machine's byte order; 0 for none."""
     return int.from_bytes(payload, byteorder)
 
 
-def _link(body: bytes) -> Link:
-    _, number, flags, _ = _LINK.unpack_from(body)
-    found = _attributes(body, _LINK.size)
-    detail = _attributes(found.get(18, b""))
-    port = _attributes(detail.get(5, b"")) if detail.get(4) == b"bridge\0" else {}
+def read_link(body: bytes) -> Link:
+    """Decode a link."""
+    _, number, flags, _ = LINK.unpack_from(body)
+    found = attributes(body, LINK.size)
+    info = attributes(found.get(18, b""))
+    port = attributes(info.get(5, b"")) if info.get(4) == b"bridge\0" else {}
     return Link(
         number=number,
         name=_text(found[3]),
-        kind=_text(detail.get(1, b"")),
+        kind=_text(info.get(1, b"")),
         up=bool(flags & 1),
-        master=_number(found.get(10, b"")),
-        mtu=_number(found[4]),
+        master=integer(found.get(10, b"")),
+        mtu=integer(found[4]),
         mac=found.get(1, b"").hex(":"),
         alias=_text(found.get(20, b"")),
-        group=_number(found.get(27, b"")),
+        group=integer(found.get(27, b"")),
         hairpin=port.get(4) == b"\1",
+        detail=info.get(2, b""),
     )
 
 
-def _messages(data: bytes) -> Iterator[tuple[int, int, int, bytes]]:
+def messages(data: bytes) -> Iterator[tuple[int, int, int, bytes]]:
+    """Give kind, flags, number and all of each message."""
     offset = 0
     while offset < len(data):
         length, kind, flags, number, _ = _HEADER.unpack_from(data, offset)
@@ -132,8 +144,11 @@ def _messages(data: bytes) -> Iterator[tuple[int, int, int, bytes]]:
 def _refusal(code: int, kind: int, flags: int, body: bytes) -> OSError:
     """Give the kernel's reason: its sentence when it sends one, else the errno's."""
     start = _CODE.size + (_HEADER.size if kind == _ERROR else 0)
-    told = _attributes(body, start) if flags & _EXPLAINED else {}
+    told = attributes(body, start) if flags & _EXPLAINED else {}
     return OSError(code, _text(told[1]) if 1 in told else os.strerror(code))
+
+
+Request = tuple[int, int, bytes]  # kind, flags, and the message with room for its header
 
 
 class Channel:
@@ -142,14 +157,14 @@ class Channel:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._number = 0
-        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
+        self.socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
         for option in (_CAP_ACK, _EXT_ACK, _STRICT):
-            self._socket.setsockopt(_SOL_NETLINK, option, 1)
-        self._socket.bind((0, 0))
+            self.socket.setsockopt(_SOL_NETLINK, option, 1)
+        self.socket.bind((0, 0))
 
     def close(self) -> None:
         """Give the socket back."""
-        self._socket.close()
+        self.socket.close()
 
     def ask(self, kind: int, request: bytes, flags: int = 0, fine: int = 0) -> list[bytes]:
         """Send a message, of which it writes the header, and give the messages of the answer.
@@ -157,131 +172,74 @@ class Channel:
         Errors: OSError, the kernel's refusal, but for the errno that is `fine`.
         """
         for _ in range(_DUMP_ATTEMPTS):
+            whole, answer = True, list[bytes]()
             with self._lock:
-                self._number += 1
-                header = _HEADER.pack(len(request), kind, flags | _ASK, self._number, 0)
-                self._socket.send(header + request[_HEADER.size :])
-                whole, answer = self._answer(fine)
+                first = self._send([(kind, flags, request)])
+                for reply, state, _, body in self._replies(first):
+                    whole = whole and not state & _INTERRUPTED
+                    if reply not in (_ERROR, _DONE):
+                        answer.append(body)
+                    elif (code := -_CODE.unpack_from(body)[0]) not in (0, fine):
+                        raise _refusal(code, reply, state, body)
             if whole:
                 return answer
         raise OSError(errno.EAGAIN, "the list changed each time it was read")
 
-    def _answer(self, fine: int) -> tuple[bool, list[bytes]]:
-        whole, bodies = True, list[bytes]()
+    def tell(self, requests: Sequence[Request]) -> dict[int, OSError]:
+        """Send messages, of which it writes the headers, many in one call.
+
+        Gives the kernel's refusals by the place of what it refused.
+        """
+        refused: dict[int, OSError] = {}
+        for start in range(0, len(requests), AT_ONCE):
+            with self._lock:
+                first = self._send(requests[start : start + AT_ONCE])
+                for kind, flags, number, body in self._replies(first):
+                    if code := -_CODE.unpack_from(body)[0]:
+                        refused[start + number - first] = _refusal(code, kind, flags, body)
+        return refused
+
+    def _send(self, requests: Sequence[Request]) -> int:
+        """Send messages in one call and give the first one's number. The last has to be answered.
+
+        The others are not: the kernel tells of a refusal without being asked.
+        """
+        first, last = self._number + 1, len(requests) - 1
+        self._number += len(requests)
+        self.socket.send(
+            b"".join(
+                _HEADER.pack(len(body), kind, flags | (_ASK if i == last else 1), first + i, 0)
+                + body[_HEADER.size :]
+                for i, (kind, flags, body) in enumerate(requests)
+            )
+        )
+        return first
+
+    def _replies(self, first: int) -> Iterator[tuple[int, int, int, bytes]]:
+        """Give kind, flags, number and all of each message of the answer to the last request."""
         while True:
-            for kind, flags, number, body in _messages(self._socket.recv(_RECEIVE_BYTES)):
-                if number != self._number:
-                    continue
-                whole = whole and not flags & _INTERRUPTED
-                if kind in (_ERROR, _DONE):
-                    code = -_CODE.unpack_from(body)[0]
-                    if code not in (0, fine):
-                        raise _refusal(code, kind, flags, body)
-                    return whole, bodies
-                bodies.append(body)
+            for kind, flags, number, body in messages(self.socket.recv(RECEIVE_BYTES)):
+                if first <= number <= self._number:
+                    yield kind, flags, number, body
+                if number == self._number and kind in (_ERROR, _DONE):
+                    return
 
     def link(self, name: str) -> Link | None:
         """Look one link up."""
-        body = bytes(_LINK.size) + attribute(3, name.encode() + b"\0")
-        answer = self.ask(_GETLINK, body, fine=errno.ENODEV)
-        return _link(answer[0]) if answer else None
+        body = bytes(LINK.size) + attribute(3, name.encode() + b"\0")
+        answer = self.ask(GETLINK, body, fine=errno.ENODEV)
+        return read_link(answer[0]) if answer else None
 
     def doom(self, name: str) -> int:
         """Put a link of ours among those that go; give its index, 0 if there is none."""
         link = self.link(name)
         if not (link and link.ours):
             return 0
-        body = _LINK.pack(0, link.number, 0, 0) + attribute(27, DOOMED.to_bytes(4, byteorder))
-        self.ask(_NEWLINK, body, fine=errno.ENODEV)
+        body = LINK.pack(0, link.number, 0, 0) + attribute(27, DOOMED.to_bytes(4, byteorder))
+        self.ask(NEWLINK, body, fine=errno.ENODEV)
         return link.number
 
     def links(self) -> dict[int, Link]:
         """List the links by index."""
-        body = bytes(_LINK.size) + attribute(29, _NO_STATISTICS)
-        return {link.number: link for link in map(_link, self.ask(_GETLINK, body, DUMP))}
-
-
-class News(Channel):
-    """What the kernel reports, as names of our links concerned and "" for news of the host."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._known: dict[int, Link] = {}
-        self._socket.setsockopt(socket.SOL_SOCKET, _BUFFER_FORCE, _BACKLOG_BYTES)
-        for group in _GROUPS:
-            self._socket.setsockopt(_SOL_NETLINK, _ADD_GROUP, group)
-
-    def watch(
-        self,
-        links: Callable[[], dict[int, Link]],
-        changed: Callable[[frozenset[str]], None],
-        stop: threading.Event,
-    ) -> None:
-        """Report until told to stop. What is lost to an overrun is reported as ""."""
-        self._known = links()
-        while not stop.is_set():
-            names, lost = self._read()
-            if lost:
-                self._known = links()
-                names.add("")
-            if names:
-                changed(frozenset(names))
-
-    def _read(self) -> tuple[set[str], bool]:
-        """Give what is reported until nothing more comes, and whether some of it was lost."""
-        names, lost = set[str](), False
-        self._socket.settimeout(_LISTEN_S)
-        while True:
-            try:
-                for kind, _, _, body in _messages(self._socket.recv(_RECEIVE_BYTES)):
-                    names.update(self._meaning(kind, body))
-            except (TimeoutError, BlockingIOError):
-                return names, lost
-            except OSError as error:
-                if error.errno != errno.ENOBUFS:
-                    raise
-                lost = True  # told once: the kernel drops all that comes until this has been read
-            self._socket.settimeout(0)
-
-    def _meaning(self, kind: int, body: bytes) -> Iterator[str]:
-        if kind in (_NEWLINK, _DELLINK) and _LINK.unpack_from(body)[0] == socket.AF_UNSPEC:
-            yield from self._of_link(_link(body), gone=kind == _DELLINK)
-        elif kind == _DELADDR:
-            link = self._known.get(_ADDRESS.unpack_from(body)[-1])
-            if link and link.ours and link.group != DOOMED:
-                yield link.name
-        elif kind in (_NEWROUTE, _DELROUTE):
-            _, length, _, _, table, protocol, *_ = _ROUTE.unpack_from(body)
-            lost = kind == _DELROUTE and protocol == PROTOCOL
-            if lost or (table == MAIN_TABLE and length == 0):
-                yield ""
-
-    def _of_link(self, link: Link, gone: bool) -> Iterator[str]:
-        was = self._known.pop(link.number, None)
-        if not gone:
-            self._known[link.number] = link
-        if link.ours and link.group == DOOMED:
-            return
-        if link.ours or (was and was.ours):
-            if gone or (was and _drifted(was, link)):
-                yield was.name if was else link.name
-        elif _matters(was, link, gone):
-            yield ""
-
-
-def _drifted(was: Link, link: Link) -> bool:
-    """Tell drift from the steps in which a link is made: it gets its master and goes up."""
-    return was.up and (
-        not link.up
-        or (was.name, was.mtu) != (link.name, link.mtu)
-        or was.master not in (0, link.master)
-    )
-
-
-def _matters(was: Link | None, link: Link, gone: bool) -> bool:
-    """Tell whether news of a foreign link may change the `Facts`."""
-    if link.local:
-        return False
-    if gone or was is None:
-        return gone or link.kind == "bridge"
-    return (was.up, was.master, was.mtu) != (link.up, link.master, link.mtu)
+        body = bytes(LINK.size) + attribute(29, _NO_STATISTICS)
+        return {link.number: link for link in map(read_link, self.ask(GETLINK, body, DUMP))}

@@ -43,6 +43,7 @@ def take_pool(
         raise Unavailable(
             "this host has no flannel lease yet; `docker-flannel status` says what it waits for"
         )
+    _check_held(lease)
     if want.cidr is None:
         _check_burst(state, now)
         cidr = _free_block(state, lease, want.prefix, tuple(onlink))
@@ -72,9 +73,14 @@ def _check_block(
     for block, holder in _blocks(state).items():
         if block.overlaps(cidr):
             raise Conflict(f"subnet {cidr} overlaps {block} of {holder}")
-    for prefix in onlink:
+    for prefix in _foreign(lease, onlink):
         if prefix.overlaps(cidr):
             raise Conflict(f"subnet {cidr} overlaps {prefix}, which this host already uses")
+
+
+def _foreign(lease: Lease, onlink: Iterable[IPv4Network]) -> list[IPv4Network]:
+    """Leave out the lease's first address: flannel's device has it, and no container gets it."""
+    return [p for p in onlink if p != IPv4Network(lease.subnet.network_address)]
 
 
 def _check_burst(state: State, now: float) -> None:
@@ -113,7 +119,7 @@ def _free_block(
     last = max(SMALLEST_DEFAULT, shortest)
     default = min(max(LARGEST_DEFAULT, shortest + 3), last)
     blocks = _blocks(state)
-    taken = [*onlink, *blocks]
+    taken = [*_foreign(lease, onlink), *blocks]
     for size in [prefix] if prefix is not None else range(default, last + 1):
         free = [
             block
@@ -161,6 +167,7 @@ def take_address(
             f"{state.lease.subnet if state.lease else '(none)'}; the lease has moved: make the "
             "network anew"
         )
+    _check_held(state.lease)
     holds = {hold.ip: hold for hold in state.holds.values() if hold.pool == pool.id}
     if want is None and why == "gateway":
         held = next((ip for ip, hold in holds.items() if hold.why == "gateway"), None)
@@ -170,6 +177,14 @@ def take_address(
         return pool, Hold(pool.id, want, why, now)
     ip = _next_free(pool, holds)
     return replace(pool, cursor=ip), Hold(pool.id, ip, why, now)
+
+
+def _check_held(lease: Lease) -> None:
+    if not lease.held:
+        raise Unavailable(
+            f"the lease of {lease.subnet} is lost, and another host may use it; "
+            "`docker-flannel status` says why"
+        )
 
 
 def _check_address(

@@ -1,6 +1,6 @@
 """Makes links, addresses, settings and routes be what a plan says, and tells what is there.
 
-Imports `events`, which reads links; pyroute2, only here, encodes requests and decodes the rest.
+Imports `events`, which reads links, and `news`; pyroute2, only here, encodes and decodes the rest.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from ipaddress import IPv4Interface, IPv4Network
 from pathlib import Path
 from typing import Any, ClassVar
@@ -22,23 +22,25 @@ from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
 from driver.errors import HostError
-from driver.events import DOOMED, DUMP, GROUP, MAIN_TABLE, PROTOCOL, Channel, Link, News
+from driver.events import DOOMED, DUMP, GROUP, MAIN_TABLE, METRIC, PROTOCOL, Channel, Link
 from driver.model import ALIAS_PREFIX, CONTAINER_END_PREFIX, HOST_END_PREFIX, Facts, replace
+from driver.news import News
 from driver.things import RANK, Address, Bridge, Plan, Route, Sysctl, Thing, Veth
 
 log = logging.getLogger(__name__)
 
 NEW = 0x600  # make it, fail if it exists
 BATCH = 50  # veths removed at once; the kernel keeps other changes waiting some 30 ms
-METRIC = 91000  # of our routes: another program's route to the same prefix goes first
 UNREACHABLE, UNICAST, ON_LINK = 7, 1, 253
+ACCEPT_RA = Sysctl("", "ipv6", "accept_ra", "0")
+SETTINGS = {"bridge": (Sysctl("", "ipv4", "route_localnet", "1"), ACCEPT_RA), "vxlan": (ACCEPT_RA,)}
 Attribute = tuple[str, Any]
 
 
 class Netlink:
     """The kernel's side of the host, in the namespace of the thread that makes it.
 
-    Ours are links by name and mark (`Link.ours`), what they carry, and routes by protocol.
+    Ours are links by mark (`Link.ours`; `vtep` makes the vxlan), what they carry, and some routes.
     """
 
     kinds: ClassVar[tuple[type[Thing], ...]] = (Bridge, Veth, Address, Sysctl, Route)
@@ -58,17 +60,17 @@ class Netlink:
         """Give what the host has of ours; a link that is down differs from every wanted one."""
         things: set[Thing] = set(self._routes())
         names, ours = self._look()
-        bridges = {link.number: link.name for link in ours if link.kind == "bridge"}
+        addressed = {link.number: link.name for link in ours if link.kind != "veth"}
         for link in ours:
             # One that is not up, or is doomed, shows an MTU nobody wants.
             mtu = link.mtu if link.up and link.group == GROUP else 0
-            if link.number in bridges:
+            things.update(_settings(link))
+            if link.kind == "bridge":
                 things.add(Bridge(link.name, link.mac, mtu, link.owner))
-                things.update(_settings(link.name))
-            else:
+            elif link.kind == "veth":
                 bridge = names.get(link.master, "")
                 things.add(Veth(link.name, bridge, mtu, link.hairpin, link.owner, "", ""))
-        found = ((bridges.get(index), ip) for index, ip, _ in self._addresses())
+        found = ((addressed.get(index), ip) for index, ip, _ in self._addresses())
         return frozenset(things | {Address(name, ip) for name, ip in found if name})
 
     def links(self) -> frozenset[str]:
@@ -94,23 +96,23 @@ class Netlink:
             yield found["index"], IPv4Interface((local, length)), prefix
 
     def _routes(self) -> set[Route]:
-        return {
-            Route(_prefix(found))
-            for found in self._list(rtmsg, rtnl.RTM_GETROUTE, proto=PROTOCOL)
-            if found["type"] == UNREACHABLE and found["table"] == MAIN_TABLE
-        }
+        kind = {"type": UNREACHABLE, "proto": PROTOCOL, "table": MAIN_TABLE}
+        return {Route(_prefix(found)) for found in self._list(rtmsg, rtnl.RTM_GETROUTE, **kind)}
 
     def _list(self, kind: type[nlmsg], request: int, **only: int) -> Iterator[nlmsg]:
+        """Decode a list; of routes (byte 21 is the protocol), thousands of ours only if asked."""
         asked = _encode(kind(), (), family=socket.AF_INET, **only)
-        for answer in map(kind, self._channel.ask(request, asked, DUMP)):
-            answer.decode()
-            yield answer
+        for found in self._channel.ask(request, asked, DUMP):
+            if kind is not rtmsg or found[21] != PROTOCOL or "proto" in only:
+                answer = kind(found)
+                answer.decode()
+                yield answer
 
     def facts(self) -> Facts:
         """Look at the rest of the host. A bridge leads out by a port or by a gateway behind it."""
         links = self._channel.links()
         theirs = {index: link for index, link in links.items() if not link.ours}
-        found = [r for r in self._list(rtmsg, rtnl.RTM_GETROUTE) if r["type"] == UNICAST]
+        found = self._list(rtmsg, rtnl.RTM_GETROUTE, type=UNICAST)
         routes = [(route, hops) for route in found if (hops := _hops(route))]
         outward = {link.master for link in theirs.values() if not link.local}
         outward.update(index for _, hops in routes for index, gateway in hops if gateway)
@@ -233,8 +235,7 @@ class Netlink:
         return link
 
     def _find(self, name: str) -> Link | None:
-        link = self._channel.link(name)
-        if link and not link.ours:
+        if (link := self._channel.link(name)) and not link.ours:
             raise _foreign(name)
         return link
 
@@ -253,13 +254,12 @@ def _setting(sysctl: Sysctl) -> Path:
     return Path("/proc/sys/net", sysctl.family, "conf", sysctl.link, sysctl.name)
 
 
-def _settings(bridge: str) -> Iterator[Sysctl]:
-    ours = Sysctl(bridge, "ipv4", "route_localnet", "1"), Sysctl(bridge, "ipv6", "accept_ra", "0")
-    for sysctl in ours:
-        try:
-            yield replace(sysctl, value=_setting(sysctl).read_text().strip())
-        except FileNotFoundError:
-            yield sysctl
+def _settings(link: Link) -> Iterator[Sysctl]:
+    for setting in SETTINGS.get(link.kind, ()):
+        sysctl = replace(setting, link=link.name)
+        with suppress(FileNotFoundError):
+            sysctl = replace(sysctl, value=_setting(sysctl).read_text().strip())
+        yield sysctl
 
 
 def _encode(message: nlmsg, attrs: Iterable[Attribute], **fields: int) -> bytes:

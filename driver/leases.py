@@ -6,18 +6,43 @@ guesses: what cannot be read leaves the stored lease as it was. Imports `model`,
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Interface, IPv4Network
 from pathlib import Path
+from typing import Protocol
 
 from driver.errors import Exhausted, FlannelError, Unavailable
-from driver.model import Facts, Lease
+from driver.model import Facts, Lease, Overlay, Peer, State, Vtep
 
 DEFAULT_MTU = 1500  # bytes, when no default route tells the uplink's
 LOWEST_MTU = 576
 HIGHEST_MTU = 65535
 Stamp = tuple[int, int, int] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What a source says: the lease, the overlay around it, and what is wrong, a sentence each.
+
+    `phase` names how far the lease is, for people: "held", "acquiring", "lost", …
+    """
+
+    lease: Lease | None
+    phase: str
+    problems: tuple[str, ...] = ()
+    overlay: Overlay | None = None
+    vtep: Vtep | None = None
+    peers: frozenset[Peer] = frozenset()
+
+
+class Source(Protocol):
+    """Where the lease comes from."""
+
+    def current(self, state: State, facts: Facts) -> Standing:
+        """Say how things stand now, given what is stored and what the host is like."""
+
+    def stamp(self) -> object:
+        """Give a value that changes when it is worth asking again at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,15 +54,18 @@ class Leases:
     subnet_len: int
     file: Path
 
-    def current(
-        self, stored: Lease | None, blocks: Iterable[IPv4Network], facts: Facts
-    ) -> tuple[Lease | None, str]:
-        """Say what the lease is now, and in one sentence what is wrong ("" when nothing is).
+    def current(self, state: State, facts: Facts) -> Standing:
+        """Say what the lease is now, and what is wrong.
 
-        `blocks` are the pools in use. While there are any the source stays, and a standalone
-        lease stays as it is.
+        While blocks are in use the source stays, and a standalone lease stays as it is.
         """
-        in_use = any(True for _ in blocks)
+        lease, problem = self._lease(state.lease, facts, in_use=bool(state.pools))
+        phase = "held" if lease else "waiting"
+        return Standing(lease, phase, (problem,) if problem else (), vtep=state.vtep)
+
+    def _lease(
+        self, stored: Lease | None, facts: Facts, *, in_use: bool
+    ) -> tuple[Lease | None, str]:
         source = self._source()
         if stored is not None and in_use and stored.source != source:
             if self.wanted != "auto":

@@ -9,7 +9,7 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, get_args
 
 Proto = Literal["tcp", "udp", "sctp"]
 
@@ -37,19 +37,91 @@ def mac_for(ip: IPv4Address) -> str:
 class Lease:
     """This host's share (`subnet`) of the overlay (`network`).
 
-    Units: `mtu` in bytes, for containers. `source` is "standalone" or "subnet-file".
+    Units: `mtu` in bytes, for containers. `source` is "etcd", "subnet-file" or "standalone".
+    `held` is False while another host has, or may have, the subnet: no address is given out then.
     """
 
     network: IPv4Network
     subnet: IPv4Network
     mtu: int
     source: str
+    held: bool = True
     kind: ClassVar[str] = "lease"
 
     @property
     def id(self) -> str:
         """There is one."""
         return "own"
+
+
+@dataclass(frozen=True, slots=True)
+class Overlay:
+    """The flannel network as its config in etcd describes it, every default filled in.
+
+    `backend` is "vxlan" or "host-gw"; `vni`, `port`, `gbp`, `learning` and `direct_routing` are
+    vxlan's. `mtu`: of the underlay, in bytes, None for the external interface's.
+    """
+
+    network: IPv4Network
+    subnet_len: int
+    subnet_min: IPv4Address
+    subnet_max: IPv4Address
+    backend: str
+    vni: int = 1
+    port: int = 8472
+    gbp: bool = False
+    learning: bool = False
+    direct_routing: bool = False
+    mtu: int | None = None
+    kind: ClassVar[str] = "overlay"
+
+    @property
+    def id(self) -> str:
+        """There is one."""
+        return "own"
+
+
+@dataclass(frozen=True, slots=True)
+class Vtep:
+    """This host's end of the overlay: the address peers send to, and the MAC they send to.
+
+    The MAC is ours for good: it is kept here, and set again when the device is made again.
+    """
+
+    public_ip: IPv4Address
+    mac: str
+    kind: ClassVar[str] = "vtep"
+
+    @property
+    def id(self) -> str:
+        """There is one."""
+        return "own"
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """Another host's lease. `mac` is its VTEP's, None for a backend without one."""
+
+    subnet: IPv4Network
+    public_ip: IPv4Address
+    backend: str
+    mac: str | None = None
+    kind: ClassVar[str] = "peer"
+
+    @property
+    def id(self) -> str:
+        """The subnet."""
+        return str(self.subnet)
+
+
+@dataclass(frozen=True, slots=True)
+class External:
+    """The interface to the underlay. `mtu` in bytes; `onlink`: prefixes reached without gateway."""
+
+    name: str
+    ip: IPv4Address
+    mtu: int
+    onlink: tuple[IPv4Network, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,22 +214,6 @@ class PortMapping:
 
 
 @dataclass(frozen=True, slots=True)
-class Binding:
-    """A wish for one host port of `first`..`last`, as `-p` words it."""
-
-    proto: Proto
-    host_ip: IPv4Address
-    first: int
-    last: int
-    port: int
-
-    @property
-    def fixed(self) -> bool:
-        """Tell whether it leaves no choice."""
-        return self.first == self.last
-
-
-@dataclass(frozen=True, slots=True)
 class Endpoint:
     """A container's place on a network. `ports` are published while it is the gateway endpoint.
 
@@ -184,8 +240,8 @@ class Endpoint:
         return CONTAINER_END_PREFIX + short(self.id)
 
 
-Record = Lease | Pool | Freed | Hold | Network | Endpoint
-RECORD_TYPES: tuple[type[Record], ...] = (Lease, Pool, Freed, Hold, Network, Endpoint)
+Record = Lease | Overlay | Vtep | Peer | Pool | Freed | Hold | Network | Endpoint
+RECORD_TYPES: tuple[type[Record], ...] = get_args(Record)
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +249,9 @@ class State:
     """All that is stored, as one immutable snapshot."""
 
     lease: Lease | None = None
+    overlay: Overlay | None = None
+    vtep: Vtep | None = None
+    peers: Mapping[str, Peer] = field(default_factory=dict)
     pools: Mapping[str, Pool] = field(default_factory=dict)
     freed: Mapping[str, Freed] = field(default_factory=dict)
     holds: Mapping[str, Hold] = field(default_factory=dict)
@@ -215,7 +274,8 @@ class Facts:
     `uplinks`: bridges that lead out of the host and so are no container network of somebody
     else. `onlink`: prefixes that the host reaches directly or owns, ours left out.
     `gates`: iptables variants in use, of "nft" and "legacy". `uplink_mtu`: of the default
-    route's link, in bytes, None without one.
+    route's link, in bytes, None without one. `external`: the interface to the underlay, None
+    where there is none or none is needed.
     """
 
     uplinks: frozenset[str] = frozenset()
@@ -223,6 +283,7 @@ class Facts:
     gates: frozenset[str] = frozenset()
     forwarding: bool = True
     uplink_mtu: int | None = None
+    external: External | None = None
 
 
 replace = dataclasses.replace

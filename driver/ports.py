@@ -3,12 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence, Set
+from dataclasses import dataclass
 from ipaddress import IPv4Address
 
 from driver.errors import Conflict, Exhausted
-from driver.model import ANY, Binding, PortMapping, State, short
+from driver.model import ANY, PortMapping, Proto, State, short
 
 Pick = Callable[[Sequence[int]], int]
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """A wish for one host port of `first`..`last`, as `-p` words it."""
+
+    proto: Proto
+    host_ip: IPv4Address
+    first: int
+    last: int
+    port: int
+
+    @property
+    def fixed(self) -> bool:
+        """Tell whether it leaves no choice."""
+        return self.first == self.last
 
 
 def choose_ports(

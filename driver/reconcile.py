@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from driver.desire import desire, stale
 from driver.edit import Edit
 from driver.errors import BadRequest, Conflict, FlannelError, HostError, StoreError
-from driver.leases import Leases
-from driver.model import Endpoint, Facts, Lease, Network, State
+from driver.leases import Source, Standing
+from driver.model import Endpoint, Facts, Network
 from driver.seams import Host, Journal, Survey
 from driver.things import Key, Plan, Thing, Veth, diff
 
@@ -57,7 +57,7 @@ class Reconciler:
         journal: Journal,
         hosts: Sequence[Host],
         survey: Survey,
-        leases: Leases,
+        leases: Source,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """Load the state; `hosts` in the order in which things are made."""
@@ -65,7 +65,7 @@ class Reconciler:
         self.clock = clock
         self.state = journal.load()
         self.facts = Facts()
-        self.lease_problem = ""
+        self.standing = Standing(None, "")
         self.reports: deque[Report] = deque(maxlen=20)
         self.last: Report | None = None
         self._lock = threading.Lock()
@@ -172,13 +172,10 @@ class Reconciler:
             self.last is not None
             and not self.last.errors
             and self._survey.facts() == facts
-            and self._lease(state, facts) == (state.lease, self.lease_problem)
+            and self._leases.current(state, facts) == self.standing
             and not any(stale(state, self._survey.links(), self.clock()))
             and not diff(self._observe(), desire(state, facts))
         )
-
-    def _lease(self, state: State, facts: Facts) -> tuple[Lease | None, str]:
-        return self._leases.current(state.lease, [p.cidr for p in state.pools.values()], facts)
 
     def _observe(self) -> frozenset[Thing]:
         return frozenset().union(*(host.observe() for host in self._hosts))
@@ -195,25 +192,24 @@ class Reconciler:
         fights = self._fights(plan)
         plan = plan.without(self._lost(links) | fights)
         errors = [str(error) for error in self._apply(plan)]
-        errors += [f"{' '.join(key)} is undone or refused again and again" for key in fights]
+        kinds = Counter(key[0].lower() for key in fights)
+        errors += [f"{n} {kind} undone or refused again and again" for kind, n in kinds.items()]
         return Report(now, _summary(plan), dropped, tuple(errors))
 
     def _adopt(self, facts: Facts, links: frozenset[str], now: float) -> tuple[str, ...]:
         """Take over a new lease, and drop what two passes found dead; say what was dropped."""
         edit = Edit(self.state, now)
-        lease, self.lease_problem = self._lease(self.state, facts)
-        if lease is not None and lease != self.state.lease:
-            edit.put(lease)
-        elif lease is None and self.state.lease is not None:
-            edit.drop(self.state.lease)
-        found = list(stale(self.state, links, now))
-        dropped = [(r, why) for r, why in found if (r.kind, r.id) in self._suspects]
-        self._suspects = frozenset((r.kind, r.id) for r, _ in found)
+        found = self._leases.current(self.state, facts)
+        edit.become(found)
+        dead = list(stale(self.state, links, now))
+        dropped = [(r, why) for r, why in dead if (r.kind, r.id) in self._suspects]
+        self._suspects = frozenset((r.kind, r.id) for r, _ in dead)
         for record, _ in dropped:
             edit.drop(record)
         if edit.state is not self.state:
             self._journal.commit(*edit.rows(), durable=edit.durable())
             self.state = edit.state
+        self.standing = found
         return tuple(f"{why}: dropped" for _, why in dropped)
 
     def _lost(self, links: frozenset[str]) -> frozenset[Key]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from driver.model import ANY, BRIDGE_PREFIX, Endpoint, Facts, Lease, Network
+from driver.model import ANY, BRIDGE_PREFIX, Endpoint, Facts, Lease, Network, Overlay
 from driver.things import Element, Gate, PortHold, Table, Thing
 
 TABLE = "docker_flannel"
@@ -28,6 +28,7 @@ set pair {{ type ifname . ifname; }}
 set hair4 {{ type ipv4_addr . ifname; flags interval; }}
 set lease4 {{ type ipv4_addr; flags interval; }}
 set over4 {{ type ipv4_addr; flags interval; }}
+set direct {{ type ifname; }}
 chain guard {{
     type filter hook prerouting priority -301; policy accept;
     iifname "{BRIDGE_PREFIX}*" ip daddr 127.0.0.0/8 counter drop
@@ -59,9 +60,12 @@ chain forward {{
     ct state established,related accept
     iifname . oifname @pair accept
     iifname "{BRIDGE_PREFIX}*" oifname != "{OVERLAY_LINKS}" ct state invalid counter drop
+    iifname @internal oifname @direct ip daddr @over4 accept
     iifname @internal oifname != "{OVERLAY_LINKS}" counter drop
+    oifname @internal iifname @direct ip saddr @over4 accept
     oifname @internal iifname != "{OVERLAY_LINKS}" counter drop
     oifname "{BRIDGE_PREFIX}*" iifname "{OVERLAY_LINKS}" accept
+    oifname "{BRIDGE_PREFIX}*" iifname @direct ip saddr @over4 accept
     ct status dnat accept
     iifname "{BRIDGE_PREFIX}*" oifname "{BRIDGE_PREFIX}*" counter drop
     iifname "{BRIDGE_PREFIX}*" meta oifkind "bridge" oifname != @uplinks counter drop
@@ -70,14 +74,18 @@ chain forward {{
 """
 
 
-def plan_base(lease: Lease, facts: Facts) -> Iterator[Thing]:
+def plan_base(lease: Lease, overlay: Overlay | None, facts: Facts) -> Iterator[Thing]:
     """Give what one network or many need alike: the table, the overlay's prefix, the gates.
+
+    Peers that are reached without encapsulation come and go by the external interface.
 
     A bridge that leads out of the host (`facts.uplinks`) may be left by; any other bridge that
     is not ours belongs to somebody's containers or machines, so one we do not know is closed.
     """
     yield Table(TABLE_TEXT)
     yield Element("over4", str(lease.network))
+    if overlay and facts.external and (overlay.direct_routing or overlay.backend == "host-gw"):
+        yield Element("direct", f'"{facts.external.name}"')
     for bridge in facts.uplinks:
         yield Element("uplinks", f'"{bridge}"')
     for variant in facts.gates:

@@ -7,22 +7,28 @@ import logging
 import os
 import socket
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from gunicorn.app.base import BaseApplication
 
 from driver.config import Config
-from driver.errors import Conflict, StoreError
+from driver.errors import Conflict, StoreError, Unavailable
+from driver.etcd import Etcd
+from driver.etcd_leases import EtcdLeases
 from driver.firewall import Nft
 from driver.handlers import create_app
 from driver.iptables import Iptables
 from driver.kernel import Netlink
-from driver.leases import Leases
-from driver.model import Facts, replace
+from driver.leases import Leases, Source
+from driver.membership import Membership, Snapshot
+from driver.model import External, Facts, Vtep, replace
 from driver.reconcile import Reconciler
 from driver.sockets import Sockets
 from driver.store import Store
+from driver.underlay import Underlay
+from driver.vtep import Overlays
 
 log = logging.getLogger(__name__)
 
@@ -34,12 +40,26 @@ STOP_S = 5
 class HostSurvey:
     """The facts of the host, gathered from the adapters that know them."""
 
-    def __init__(self, netlink: Netlink, nft: Nft, iptables: Iptables) -> None:
+    def __init__(self, config: Config, netlink: Netlink, nft: Nft, iptables: Iptables) -> None:
         self._netlink, self._nft, self._iptables = netlink, nft, iptables
+        self._underlay = Underlay() if config.lease == "etcd" else None
+        self._iface, self._public_ip = config.iface or None, config.public_ip
+        self._last: External | None = None
 
     def facts(self) -> Facts:
         """Give what the host has that is not ours."""
-        return replace(self._netlink.facts(), gates=self._iptables.variants())
+        facts = self._netlink.facts()
+        return replace(facts, gates=self._iptables.variants(), external=self._external())
+
+    def _external(self) -> External | None:
+        if self._underlay is None:
+            return None
+        try:
+            self._last = self._underlay.external(self._iface, self._public_ip)
+        except Unavailable as error:
+            # a default route that is gone for a moment must not take the overlay down
+            log.debug("%s", error)
+        return self._last
 
     def disturbed(self) -> bool:
         """Tell whether somebody changed the firewall; legacy iptables does not show in it."""
@@ -95,20 +115,40 @@ def build(config: Config) -> Reconciler:
     """
     store = Store(config.state_dir / "state.db")
     netlink, nft, iptables = Netlink(), Nft(), Iptables()
+    stop = threading.Event()
+    source: Source
+    if config.lease == "etcd" and config.etcd is not None:
+        etcd, prefix = Etcd(config.etcd), config.etcd.prefix
+
+        def follow(vtep: Vtep, known: Snapshot) -> Membership:
+            member = Membership(
+                etcd,
+                prefix,
+                vtep,
+                known,
+                in_use=lambda: bool(core.state.pools),
+                changed=core.wake,
+            )
+            _thread("etcd", lambda: member.run(stop))
+            return member
+
+        source = EtcdLeases(follow, config.public_ip, config.subnet_file)
+    else:
+        source = Leases(config.lease, config.network, config.subnet_len, config.subnet_file)
     core = Reconciler(
         store,
-        [netlink, Sockets(), nft, iptables],
-        HostSurvey(netlink, nft, iptables),
-        Leases(config.lease, config.network, config.subnet_len, config.subnet_file),
+        [Overlays(), netlink, Sockets(), nft, iptables],
+        HostSurvey(config, netlink, nft, iptables),
+        source,
     )
     core.attempt()
-    stop = threading.Event()
-    for name, body in (
-        ("passes", lambda: core.run(stop)),
-        ("events", lambda: netlink.watch(core.links_changed, stop)),
-    ):
-        threading.Thread(target=body, name=name, daemon=True).start()
+    _thread("passes", lambda: core.run(stop))
+    _thread("events", lambda: netlink.watch(core.links_changed, stop))
     return core
+
+
+def _thread(name: str, body: Callable[[], None]) -> None:
+    threading.Thread(target=body, name=name, daemon=True).start()
 
 
 def serve(config: Config) -> None:

@@ -7,22 +7,26 @@ from collections.abc import Iterator
 from typing import Any
 
 from driver import __version__
-from driver.model import Endpoint, Network, State, short
+from driver.model import Endpoint, Network, Peer, State, short
 from driver.reconcile import Reconciler
 
 Document = dict[str, Any]
+SHOWN = 20  # peers in the text form
 
 
 def document(core: Reconciler) -> Document:
     """Give the whole truth as JSON would have it.
 
-    Shape: {version, lease, networks, endpoints, blocks_of_others, repaired, problems}; each
-    problem a sentence with what to do; times in Unix seconds.
+    Shape: {version, lease, phase, overlay, peers, networks, endpoints, blocks_of_others, repaired,
+    problems}; each problem a sentence with what to do; times in Unix seconds.
     """
     state = core.state
     return {
         "version": __version__,
         "lease": _lease(state),
+        "phase": core.standing.phase,
+        "overlay": _overlay(state),
+        "peers": [_peer(p) for p in sorted(state.peers.values(), key=lambda p: p.subnet)],
         "networks": [_network(state, n) for n in state.networks.values()],
         "endpoints": [_endpoint(e) for e in state.endpoints.values()],
         "blocks_of_others": [
@@ -45,6 +49,22 @@ def _lease(state: State) -> Document | None:
         "free_addresses": lease.subnet.num_addresses
         - sum(p.cidr.num_addresses for p in state.pools.values() if p.cidr.subnet_of(lease.subnet)),
     }
+
+
+def _overlay(state: State) -> Document | None:
+    overlay, vtep = state.overlay, state.vtep
+    if overlay is None or vtep is None:
+        return None
+    return {
+        "backend": overlay.backend,
+        "vni": overlay.vni,
+        "public_ip": str(vtep.public_ip),
+        "mac": vtep.mac,
+    }
+
+
+def _peer(peer: Peer) -> Document:
+    return {"subnet": str(peer.subnet), "public_ip": str(peer.public_ip), "mac": peer.mac}
 
 
 def _network(state: State, network: Network) -> Document:
@@ -74,8 +94,7 @@ def _endpoint(endpoint: Endpoint) -> Document:
 
 def _problems(core: Reconciler) -> Iterator[str]:
     state = core.state
-    if core.lease_problem:
-        yield core.lease_problem
+    yield from core.standing.problems
     for network in state.networks.values():
         block = network.gateway.network
         if state.lease is not None and not block.subnet_of(state.lease.subnet):
@@ -94,15 +113,27 @@ def render(doc: Document) -> str:
     return "\n".join(_lines(doc)) + "\n"
 
 
+def _overlay_lines(overlay: Document, peers: list[Document]) -> Iterator[str]:
+    yield "overlay    {backend}, VNI {vni}, public IP {public_ip}, MAC {mac}".format(**overlay)
+    yield f"peers      {len(peers)}"
+    for p in peers[:SHOWN]:
+        yield f"  {p['subnet']}  {p['public_ip']}  {p['mac'] or ''}"
+    if len(peers) > SHOWN:
+        yield f"  and {len(peers) - SHOWN} more"
+
+
 def _lines(doc: Document) -> Iterator[str]:
     lease = doc["lease"]
     if lease is None:
-        yield "lease      none yet"
+        yield f"lease      none yet: {doc['phase']}"
     else:
         yield (
             f"lease      {lease['subnet']} of {lease['network']}, from {lease['source']}, "
-            f"MTU {lease['mtu']}, {lease['free_addresses']} addresses not in any block"
+            f"MTU {lease['mtu']}, {lease['free_addresses']} addresses not in any block: "
+            f"{doc['phase']}"
         )
+    if doc["overlay"]:
+        yield from _overlay_lines(doc["overlay"], doc["peers"])
     yield f"networks   {len(doc['networks'])}"
     for n in doc["networks"]:
         kind = ", internal" if n["internal"] else ""

@@ -80,6 +80,9 @@ class Store:
                 ) from error
         return State(
             lease=found["lease"].get("own"),
+            overlay=found["overlay"].get("own"),
+            vtep=found["vtep"].get("own"),
+            peers=found["peer"],
             pools=found["pool"],
             freed=found["freed"],
             holds=found["hold"],

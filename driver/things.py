@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, get_args
 
 from driver.model import Proto
 
@@ -64,6 +64,25 @@ class Veth(_Identified):
 
 
 @dataclass(frozen=True, slots=True)
+class Vxlan(_Identified):
+    """This host's VTEP as a device, up, sending by `parent` from the address `local`.
+
+    The number, the port and `gbp` are for good: where they differ the device is made again.
+    """
+
+    name: str
+    vni: int
+    port: int
+    local: IPv4Address
+    parent: str
+    mac: str
+    mtu: int
+    gbp: bool
+    learning: bool
+    identity: ClassVar[tuple[str, ...]] = ("name",)
+
+
+@dataclass(frozen=True, slots=True)
 class Address(_Identified):
     """An address of one of our links."""
 
@@ -84,10 +103,44 @@ class Sysctl(_Identified):
 
 
 @dataclass(frozen=True, slots=True)
+class Neighbour(_Identified):
+    """The MAC behind an overlay address, permanent: nobody answers ARP there."""
+
+    link: str
+    ip: IPv4Address
+    mac: str
+    identity: ClassVar[tuple[str, ...]] = ("link", "ip")
+
+
+@dataclass(frozen=True, slots=True)
+class Fdb(_Identified):
+    """The underlay address behind a VTEP's MAC, permanent; leases with one MAC share it."""
+
+    link: str
+    mac: str
+    dst: IPv4Address
+    identity: ClassVar[tuple[str, ...]] = ("link", "mac")
+
+
+@dataclass(frozen=True, slots=True)
 class Route(_Identified):
     """An `unreachable` route: what the lease does not use must not leave by the uplink."""
 
     dst: IPv4Network
+    identity: ClassVar[tuple[str, ...]] = ("dst",)
+
+
+@dataclass(frozen=True, slots=True)
+class PeerRoute(_Identified):
+    """The route to a peer's subnet. `onlink`: the gateway is on the link though no prefix says so.
+
+    Those with `onlink` lead through our own device, the others straight over the underlay.
+    """
+
+    dst: IPv4Network
+    via: IPv4Address
+    link: str
+    onlink: bool
     identity: ClassVar[tuple[str, ...]] = ("dst",)
 
 
@@ -133,13 +186,11 @@ class Gate(_Identified):
     identity: ClassVar[tuple[str, ...]] = ("variant",)
 
 
-Thing = Bridge | Veth | Address | Sysctl | Route | PortHold | Table | Element | Gate
-RANK: dict[type[Thing], int] = {
-    kind: rank
-    for rank, kind in enumerate(
-        (Bridge, Veth, Address, Sysctl, Route, PortHold, Table, Element, Gate)
-    )
-}
+Thing = (
+    Bridge | Veth | Vxlan | Address | Sysctl | Neighbour | Fdb | Route | PeerRoute
+    | PortHold | Table | Element | Gate
+)  # fmt: skip
+RANK: dict[type[Thing], int] = {kind: rank for rank, kind in enumerate(get_args(Thing))}
 
 
 @dataclass(frozen=True, slots=True)

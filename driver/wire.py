@@ -1,7 +1,7 @@
 """Docker's JSON bodies, decoded once into nouns. Every refusal names the field and the value.
 
 Fields we do not know are ignored, since a newer Docker adds some; options we do not know are
-refused by name, since somebody typed them. Imports `model` and `errors`.
+refused by name, since somebody typed them. Imports `model`, `ports` and `errors`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from ipaddress import AddressValueError, IPv4Address, IPv4Interface, IPv4Network
 from typing import Any
 
 from driver.errors import BadRequest
-from driver.model import ANY, Binding, Proto
+from driver.model import ANY, Proto
+from driver.ports import Binding
 
 ID = re.compile(r"[a-z0-9]{12,64}")
 POOL_ID = re.compile(r"[0-9a-z./-]{1,100}")

@@ -45,7 +45,9 @@ def wanted(*parts):
 
 
 WANTED = wanted(
-    rules.plan_base(LEASE, Facts(uplinks=frozenset({"br0", "vmbr1"}), gates=frozenset({"nft"}))),
+    rules.plan_base(
+        LEASE, None, Facts(uplinks=frozenset({"br0", "vmbr1"}), gates=frozenset({"nft"}))
+    ),
     *(rules.plan_network_rules(n) for n in (A, B, INNER)),
     *(rules.plan_ports(e) for e in (WEB, OTHER)),
 )

@@ -251,7 +251,9 @@ class MemoryJournal:
         for (kind, row_id), record in self.rows.items():
             found.setdefault(kind, {})[row_id] = record
         return State(
-            found.get("lease", {}).get("own"), **{f: found[f.removesuffix("s")] for f in FIELDS}
+            *(found.get(kind, {}).get("own") for kind in ("lease", "overlay", "vtep")),
+            found.get("peer", {}),
+            **{f: found[f.removesuffix("s")] for f in FIELDS},
         )
 
     def commit(self, put: Iterable[Record], drop: Iterable[Record], *, durable: bool) -> None:

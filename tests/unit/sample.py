@@ -12,10 +12,13 @@ from driver.model import (
     Hold,
     Lease,
     Network,
+    Overlay,
+    Peer,
     Pool,
     PortMapping,
     Record,
     State,
+    Vtep,
 )
 
 NOW = 1_700_000_000.0
@@ -58,8 +61,17 @@ def endpoint(end_id: str = END, ip: str = "10.2.3.2/27", **changes: Any) -> Endp
     return Endpoint(end_id, ip=IPv4Interface(ip), **fields)
 
 
+OVERLAY = Overlay(
+    IPv4Network("10.2.0.0/16"), 24, IPv4Address("10.2.1.0"), IPv4Address("10.2.255.0"), "vxlan"
+)
+VTEP = Vtep(IPv4Address("192.0.2.11"), "6a:00:00:00:00:11")
+PEER = Peer(IPv4Network("10.2.9.0/24"), IPv4Address("192.0.2.12"), "vxlan", "6a:00:00:00:00:12")
 RECORDS: list[Record] = [
     LEASE,
+    OVERLAY,
+    VTEP,
+    PEER,
+    Peer(IPv4Network("10.2.10.0/24"), IPv4Address("192.0.2.13"), "host-gw"),
     POOL,
     pool("10.2.3.32/27", sub=IPv4Network("10.2.3.48/28"), cursor=IPv4Address("10.2.3.50")),
     pool("10.2.3.64/27", automatic=True),
@@ -81,6 +93,9 @@ def state_of(*records: Record) -> State:
         rows.setdefault(record.kind, {})[record.id] = record
     return State(
         rows.get("lease", {}).get("own"),
+        rows.get("overlay", {}).get("own"),
+        rows.get("vtep", {}).get("own"),
+        rows.get("peer", {}),
         pools=rows.get("pool", {}),
         freed=rows.get("freed", {}),
         holds=rows.get("hold", {}),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Network
+from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
 import pytest
@@ -19,6 +19,9 @@ def test_the_defaults_are_usable() -> None:
         network=IPv4Network("10.2.0.0/16"),
         subnet_len=20,
         subnet_file=Path("/run/flannel/subnet.env"),
+        etcd=None,
+        iface="",
+        public_ip=None,
         state_dir=Path("/var/lib/docker-flannel"),
         socket=Path("/run/docker/plugins/flannel.sock"),
         log_level="info",
@@ -33,11 +36,35 @@ GIVEN = {
     "--state-dir": ("/x/state", "state_dir", Path("/x/state")),
     "--socket": ("/x/sock", "socket", Path("/x/sock")),
     "--log-level": ("debug", "log_level", "debug"),
+    "--iface": ("eth1", "iface", "eth1"),
+    "--public-ip": ("192.0.2.9", "public_ip", IPv4Address("192.0.2.9")),
+}
+
+
+ETCD = {
+    "--etcd-prefix": ("/elsewhere", "prefix", "/elsewhere"),
+    "--etcd-cafile": ("/ca", "cafile", Path("/ca")),
+    "--etcd-certfile": ("/cert", "certfile", Path("/cert")),
+    "--etcd-keyfile": ("/key", "keyfile", Path("/key")),
+    "--etcd-username": ("me", "username", "me"),
+    "--etcd-password": ("secret", "password", "secret"),
 }
 
 
 def test_every_setting_is_tested() -> None:
-    assert set(GIVEN) == set(VARIABLES)
+    assert {*GIVEN, *ETCD, "--etcd-endpoints"} == set(VARIABLES)
+
+
+def test_the_settings_of_etcd() -> None:
+    given = {VARIABLES[option]: text for option, (text, _, _) in ETCD.items()}
+    assert Config.read({}, given).etcd is None, "without endpoints there is no etcd"
+    config = Config.read({"--etcd-endpoints": "https://192.0.2.1:2379"}, given)
+    assert config.lease == "etcd"
+    assert config.etcd is not None
+    assert [getattr(config.etcd, name) for _, name, _ in ETCD.values()] == [
+        value for _, _, value in ETCD.values()
+    ]
+    assert "secret" not in repr(config)
 
 
 @pytest.mark.parametrize("option", GIVEN)
@@ -53,7 +80,9 @@ def test_an_option_goes_before_a_variable_and_that_before_the_default(option: st
 @pytest.mark.parametrize(
     ("option", "value", "words"),
     [
-        ("--lease", "etcd", "--lease 'etcd' is none of auto, standalone, subnet-file"),
+        ("--lease", "etcd", "--lease etcd needs --etcd-endpoints"),
+        ("--lease", "zk", "--lease 'zk' is none of auto, etcd, subnet-file, standalone"),
+        ("--public-ip", "fd00::1", "--public-ip 'fd00::1' is no IPv4 address"),
         ("--lease", "Auto", "is none of"),
         ("--log-level", "INFO", "--log-level 'INFO' is none of debug, info, warning, error"),
         ("--network", "10.2.0.1/16", "--network '10.2.0.1/16' is no IPv4 prefix like 10.2.0.0/16"),

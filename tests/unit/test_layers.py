@@ -12,8 +12,20 @@ import pytest
 import driver
 
 ROOT = Path(driver.__file__).parent
-PURE = {"bridge", "rules", "ipam", "ports", "edit", "desire", "wire", "network_options", "leases"}
-ADAPTERS = {"kernel", "events", "firewall", "iptables", "sockets", "store"}
+PURE = {
+    "bridge", "rules", "ipam", "ports", "edit", "desire", "wire", "network_options", "leases",
+    "vxlan",
+}  # fmt: skip
+ADAPTERS = {"kernel", "events", "news", "vtep", "underlay", "firewall", "iptables", "sockets"}
+ADAPTERS |= {"store"}
+NETLINK = {
+    "kernel": {"events", "news"},
+    "news": {"events"},
+    "vtep": {"events"},
+    "underlay": {"events"},
+}
+FLANNEL = {"flannel", "flannel_config", "registry", "lease_steps", "membership", "init_config"}
+ETCD = {"etcd", "etcd_faults", "etcd_members", "etcd_settings"}
 NOUNS = {"errors", "model", "things"}
 COMPOSE = {"service", "__main__"}
 HANDLERS = {"handlers", "ipam_calls", "network_calls", "status", "upkeep"}
@@ -22,18 +34,37 @@ HANDLERS = {"handlers", "ipam_calls", "network_calls", "status", "upkeep"}
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "model": set(),
-    "config": {"errors"},
+    "config": {"errors", "etcd_settings"},
     "things": {"model"},
     "seams": {"model", "things"},
     "client": {"errors"},
     **{name: (NOUNS | PURE) - {name} for name in PURE},
     **{name: NOUNS | {"rules"} for name in ADAPTERS},
-    "kernel": NOUNS | {"events"},
+    **{name: NOUNS | below for name, below in NETLINK.items()},
+    **{name: NOUNS | FLANNEL - {name} for name in FLANNEL},
+    **{name: {"errors", "registry"} | ETCD - {name} for name in ETCD},
+    "subnet_env": NOUNS,
+    "etcd_leases": NOUNS | {"leases", "vxlan", "membership", "subnet_env"},
     "reconcile": NOUNS | PURE | {"seams"},
     **{name: NOUNS | PURE | {"reconcile", "__init__"} for name in HANDLERS},
-    "service": NOUNS | PURE | ADAPTERS | HANDLERS | {"config", "reconcile"},
+    "service": NOUNS
+    | PURE
+    | ADAPTERS
+    | HANDLERS
+    | ETCD
+    | FLANNEL
+    | {"config", "reconcile", "etcd_leases"},
     "__init__": set(),
-    "__main__": {"__init__", "client", "config", "errors", "service", "status"},
+    "__main__": {
+        "__init__",
+        "client",
+        "config",
+        "errors",
+        "service",
+        "status",
+        "etcd",
+        "init_config",
+    },
 }
 ALLOWED["handlers"] |= HANDLERS - {"handlers"}
 
@@ -47,6 +78,8 @@ THIRD_PARTY = {
     "werkzeug": {"handlers"},
     "gunicorn": {"service"},
     "http": {"client"},
+    "etcd3": {"etcd", "etcd_members"},
+    "grpc": {"etcd", "etcd_members"},
 }
 
 
@@ -88,7 +121,7 @@ def test_a_module_imports_only_what_is_below_it(name: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(ADAPTERS))
 def test_no_adapter_imports_another(name: str) -> None:
-    assert own(name) & ADAPTERS <= ({"events"} if name == "kernel" else set())
+    assert own(name) & ADAPTERS <= NETLINK.get(name, set())
 
 
 def test_only_service_and_main_put_parts_together() -> None:
@@ -118,9 +151,13 @@ def test_each_package_has_one_user(package: str) -> None:
 
 
 def test_only_the_command_reads_the_environment() -> None:
-    """But for the lock file of iptables, which all its programs name by one variable."""
+    """But for iptables' lock file, which its programs name by a variable, and protobuf's switch."""
     users = {name: len(re.findall(r"os\.environ|getenv", source(name))) for name in MODULES}
-    assert {name: n for name, n in users.items() if n} == {"__main__": 1, "iptables": 1}
+    assert {name: n for name, n in users.items() if n} == {
+        "__main__": 1,
+        "iptables": 1,
+        "etcd_members": 1,
+    }
 
 
 def test_no_module_is_long() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,9 @@ import pytest
 
 from driver.errors import Unavailable
 from driver.leases import DEFAULT_MTU, Leases, read_subnet_file
-from driver.model import Facts, Lease, replace
+from driver.model import Facts, Lease, State, replace
 from tests.unit.fakes import FACTS
-from tests.unit.sample import blocks, lease
+from tests.unit.sample import blocks, lease, pool
 
 GOOD = """FLANNEL_NETWORK=10.244.0.0/16
 FLANNEL_SUBNET=10.244.5.1/24
@@ -28,6 +29,15 @@ IN_USE = blocks("10.2.0.0/27")
 @pytest.fixture
 def env(tmp_path: Path) -> Path:
     return tmp_path / "subnet.env"
+
+
+def ask(
+    source: Leases, stored: Lease | None, in_use: Iterable[IPv4Network], facts: Facts
+) -> tuple[Lease | None, str]:
+    """Ask with what is stored and the blocks in use; give the lease and what is wrong."""
+    pools = {str(block): pool(str(block)) for block in in_use}
+    standing = source.current(State(lease=stored, pools=pools), facts)
+    return standing.lease, "; ".join(standing.problems)
 
 
 def leases(wanted: str, file: Path, network: str = "10.2.0.0/16", length: int = 24) -> Leases:
@@ -95,27 +105,27 @@ def test_a_file_that_is_not_there_or_cannot_be_read(env: Path) -> None:
 
 def test_standalone_takes_the_first_prefix_that_overlaps_nothing(env: Path) -> None:
     facts = replace(FACTS, onlink=blocks("10.2.0.0/23", "10.2.2.7/32", "192.168.0.0/16"))
-    got, problem = leases("standalone", env).current(None, (), facts)
+    got, problem = ask(leases("standalone", env), None, (), facts)
     assert (got, problem) == (lease("10.2.3.0/24"), "")
-    assert leases("standalone", env).current(None, (), FACTS)[0] == OWN
+    assert ask(leases("standalone", env), None, (), FACTS)[0] == OWN
 
 
 def test_standalone_takes_the_mtu_of_the_uplink(env: Path) -> None:
     source = leases("standalone", env)
     for facts, mtu in ((FACTS, 1450), (Facts(), DEFAULT_MTU)):
-        got, _ = source.current(None, (), facts)
+        got, _ = ask(source, None, (), facts)
         assert got is not None
         assert got.mtu == mtu
 
 
 def test_standalone_stays_what_it_was(env: Path) -> None:
     facts = replace(FACTS, onlink=blocks("10.2.0.0/16"), uplink_mtu=9000)
-    assert leases("standalone", env).current(OWN, (), facts) == (OWN, "")
+    assert ask(leases("standalone", env), OWN, (), facts) == (OWN, "")
 
 
 def test_standalone_finds_nothing_free(env: Path) -> None:
     facts = Facts(onlink=blocks("10.0.0.0/8"))
-    assert leases("standalone", env).current(None, (), facts) == (
+    assert ask(leases("standalone", env), None, (), facts) == (
         None,
         "every /24 of 10.2.0.0/16 overlaps addresses or routes of this host; set another "
         "DOCKER_FLANNEL_NETWORK",
@@ -127,10 +137,10 @@ def test_standalone_changes_with_the_settings_unless_in_use(
     env: Path, network: str, length: int
 ) -> None:
     source = leases("standalone", env, network, length)
-    got, problem = source.current(OWN, (), FACTS)
+    got, problem = ask(source, OWN, (), FACTS)
     assert got is not None
     assert (got.network, got.subnet.prefixlen, problem) == (IPv4Network(network), length, "")
-    assert source.current(OWN, IN_USE, FACTS) == (
+    assert ask(source, OWN, IN_USE, FACTS) == (
         OWN,
         f"a lease of /{length} from {network} is set, but networks use 10.2.0.0/24: it is kept "
         "until they are removed",
@@ -143,10 +153,10 @@ def test_standalone_changes_with_the_settings_unless_in_use(
 def test_the_file_is_followed_even_when_in_use(env: Path) -> None:
     env.write_text(GOOD)
     source = leases("subnet-file", env)
-    assert source.current(None, (), FACTS) == (FROM_FILE, "")
+    assert ask(source, None, (), FACTS) == (FROM_FILE, "")
     env.write_text(GOOD.replace("10.244.5.", "10.244.9.").replace("1450", "1400"))
     moved = replace(FROM_FILE, subnet=IPv4Network("10.244.9.0/24"), mtu=1400)
-    assert source.current(FROM_FILE, blocks("10.244.5.0/27"), FACTS) == (moved, "")
+    assert ask(source, FROM_FILE, blocks("10.244.5.0/27"), FACTS) == (moved, "")
 
 
 @pytest.mark.parametrize("text", [None, "", "nonsense"])
@@ -154,40 +164,40 @@ def test_what_cannot_be_read_leaves_the_stored_lease(env: Path, text: str | None
     if text is not None:
         env.write_text(text)
     for in_use in ((), blocks("10.244.5.0/27")):
-        got, problem = leases("subnet-file", env).current(FROM_FILE, in_use, FACTS)
+        got, problem = ask(leases("subnet-file", env), FROM_FILE, in_use, FACTS)
         assert got == FROM_FILE
         assert problem.startswith(f"lease file {env}")
-    assert leases("subnet-file", env).current(None, (), FACTS)[0] is None
-    assert leases("subnet-file", env).current(OWN, (), FACTS)[0] is None
+    assert ask(leases("subnet-file", env), None, (), FACTS)[0] is None
+    assert ask(leases("subnet-file", env), OWN, (), FACTS)[0] is None
 
 
 def test_a_source_that_was_set_waits_until_networks_are_gone(env: Path) -> None:
     env.write_text(GOOD)
-    kept, problem = leases("subnet-file", env).current(OWN, IN_USE, FACTS)
+    kept, problem = ask(leases("subnet-file", env), OWN, IN_USE, FACTS)
     assert (kept, problem) == (
         OWN,
         "the lease shall come from subnet-file, but networks use 10.2.0.0/24 from standalone: it "
         "is kept until they are removed",
     )
-    assert leases("subnet-file", env).current(OWN, (), FACTS) == (FROM_FILE, "")
-    assert leases("standalone", env).current(FROM_FILE, (), FACTS) == (OWN, "")
+    assert ask(leases("subnet-file", env), OWN, (), FACTS) == (FROM_FILE, "")
+    assert ask(leases("standalone", env), FROM_FILE, (), FACTS) == (OWN, "")
 
 
 # --- auto ---
 
 
 def test_auto_is_the_file_when_it_is_there(env: Path) -> None:
-    assert leases("auto", env).current(None, (), FACTS) == (OWN, "")
+    assert ask(leases("auto", env), None, (), FACTS) == (OWN, "")
     env.write_text(GOOD)
-    assert leases("auto", env).current(None, (), FACTS) == (FROM_FILE, "")
-    assert leases("auto", env).current(OWN, (), FACTS) == (FROM_FILE, "")
+    assert ask(leases("auto", env), None, (), FACTS) == (FROM_FILE, "")
+    assert ask(leases("auto", env), OWN, (), FACTS) == (FROM_FILE, "")
 
 
 def test_auto_never_switches_while_networks_exist(env: Path) -> None:
-    got = leases("auto", env).current(FROM_FILE, blocks("10.244.5.0/27"), FACTS)
+    got = ask(leases("auto", env), FROM_FILE, blocks("10.244.5.0/27"), FACTS)
     assert got == (FROM_FILE, f"lease file {env} is not there; start flanneld")
     env.write_text(GOOD)
-    assert leases("auto", env).current(OWN, IN_USE, FACTS) == (OWN, "")
+    assert ask(leases("auto", env), OWN, IN_USE, FACTS) == (OWN, "")
 
 
 def test_the_stamp_changes_with_the_file(env: Path) -> None:

@@ -162,6 +162,7 @@ def test_a_loop_makes_a_pass_when_somebody_touched_the_firewall(
     thread.start()
     assert healed.wait(10), made.id
     stop.set()
+    bench.core.wake()
     thread.join(5)
     bench.assert_agrees()
 
@@ -192,10 +193,10 @@ ENV = "FLANNEL_NETWORK=10.2.0.0/16\nFLANNEL_SUBNET=10.2.5.1/24\nFLANNEL_MTU=1450
 def test_a_lease_that_comes_late_is_adopted(tmp_path: Path) -> None:
     bench, file = with_file(tmp_path, None)
     assert bench.state.lease is None
-    assert bench.core.lease_problem == f"lease file {file} is not there; start flanneld"
+    assert bench.core.standing.problems == (f"lease file {file} is not there; start flanneld",)
     file.write_text(ENV)
     bench.passes(1)
-    assert bench.core.lease_problem == ""
+    assert bench.core.standing.problems == ()
     assert bench.journal.load().lease == bench.state.lease
     assert Docker(bench).create_network().block == "10.2.5.0/27"
     bench.assert_agrees()
@@ -223,7 +224,7 @@ def test_a_lease_file_that_goes_leaves_the_lease(tmp_path: Path) -> None:
     file.unlink()
     bench.passes(2)
     assert bench.state.lease == lease
-    assert bench.core.lease_problem
+    assert bench.core.standing.problems
     Docker(bench).create_network()
     bench.assert_agrees()
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from driver.errors import Conflict, Exhausted
-from driver.model import Binding, PortMapping, State
-from driver.ports import choose_ports
+from driver.model import PortMapping, State
+from driver.ports import Binding, choose_ports
 from tests.unit.fakes import seeded
 from tests.unit.sample import END, END2, endpoint, state_of
 

@@ -7,6 +7,7 @@ from ipaddress import IPv4Network
 
 from driver import __version__
 from driver.errors import HostError
+from driver.leases import Standing
 from driver.model import replace
 from driver.status import document, render
 from driver.things import Bridge, Table
@@ -39,6 +40,9 @@ def test_an_empty_host() -> None:
             "source": "standalone",
             "free_addresses": 256,
         },
+        "phase": "held",
+        "overlay": None,
+        "peers": [],
         "networks": [],
         "endpoints": [],
         "blocks_of_others": [],
@@ -47,7 +51,7 @@ def test_an_empty_host() -> None:
     }
     assert text(bench) == [
         "lease      10.2.0.0/24 of 10.2.0.0/16, from standalone, MTU 1450, 256 addresses not in "
-        "any block",
+        "any block: held",
         "networks   0",
         "endpoints  0",
         "repaired   nothing",
@@ -137,7 +141,7 @@ def test_a_network_outside_the_lease_is_a_problem() -> None:
 def test_no_lease_is_told_with_the_reason() -> None:
     bench = make_core(subnet_len=24)
     bench.core.state = replace(bench.state, lease=None)
-    bench.core.lease_problem = "lease file /x is not there; start flanneld"
+    bench.core.standing = Standing(None, "waiting", ("lease file /x is not there; start flanneld",))
     doc = document(bench.core)
-    assert (doc["lease"], doc["problems"]) == (None, [bench.core.lease_problem])
-    assert text(bench)[0] == "lease      none yet"
+    assert (doc["lease"], doc["problems"]) == (None, [*bench.core.standing.problems])
+    assert text(bench)[0] == "lease      none yet: waiting"

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from driver.errors import BadRequest
-from driver.model import Binding
+from driver.ports import Binding
 from driver.wire import PORTMAP, Body, bindings
 from tests.unit.docker import port, portmap
 

@@ -1,0 +1,109 @@
+"""The members of etcd: a gRPC channel to each, and what a failure of one means.
+
+Imports `etcd_settings`, `etcd_faults`, `errors`.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from driver.errors import BadRequest, FlannelError, Unavailable
+from driver.etcd_faults import Fault, explain
+from driver.etcd_settings import Endpoint, EtcdSettings
+
+# Before gRPC and etcd3 are imported. etcd3's messages are of a kind that only this variant of
+# protobuf reads; and gRPC would write a line of its own for every connection that fails.
+os.environ.update(PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION="python", GRPC_VERBOSITY="NONE")
+import grpc
+
+RpcError = grpc.RpcError
+Q = TypeVar("Q")
+A = TypeVar("A")
+Metadata = tuple[tuple[str, str], ...]
+
+OPTIONS = (
+    ("grpc.max_receive_message_length", -1),  # thousands of leases come in one answer
+    ("grpc.enable_http_proxy", 0),
+    ("grpc.use_local_subchannel_pool", 1),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 2000),  # also how long a connection may take to be made
+    ("grpc.max_reconnect_backoff_ms", 2000),
+    ("grpc.keepalive_time_ms", 6000),  # etcd hangs up on more than one in 5 s
+    ("grpc.keepalive_timeout_ms", 3000),
+    ("grpc.http2.ping_timeout_ms", 3000),  # its 60 s would hold whatever the line above says
+    ("grpc.http2.max_pings_without_data", 0),
+)
+
+
+class Failure(Exception):
+    """An attempt on one member failed, with a gRPC status and its text."""
+
+    def __init__(self, code: str, details: str) -> None:
+        super().__init__(code)
+        self.fault = explain(code, details)
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One member. The channel connects when it is first used, and again when it broke."""
+
+    endpoint: Endpoint
+    channel: grpc.Channel
+
+    @classmethod
+    def at(cls, endpoint: Endpoint, settings: EtcdSettings) -> Member:
+        """Prepare the connection to a member.
+
+        Errors: BadRequest when a certificate's file cannot be read.
+        """
+        return cls(endpoint, _channel(endpoint, settings))
+
+
+def _channel(endpoint: Endpoint, settings: EtcdSettings) -> grpc.Channel:
+    target = f"{endpoint.host}:{endpoint.port}"
+    if ":" in endpoint.host:
+        target = f"[{endpoint.host}]:{endpoint.port}"
+    if not endpoint.tls:
+        return grpc.insecure_channel(target, OPTIONS)
+    credentials = grpc.ssl_channel_credentials(
+        _content("FLANNELD_ETCD_CAFILE", settings.cafile),
+        _content("FLANNELD_ETCD_KEYFILE", settings.keyfile),
+        _content("FLANNELD_ETCD_CERTFILE", settings.certfile),
+    )
+    return grpc.secure_channel(target, credentials, OPTIONS)
+
+
+def _content(name: str, path: Path | None) -> bytes | None:
+    try:
+        return path.read_bytes() if path else None
+    except OSError as error:
+        raise BadRequest(f"{name} {path} cannot be read: {error.strerror}") from None
+
+
+def ask(method: grpc.Unary[Q, A], request: Q, limit_s: float, metadata: Metadata) -> A:
+    """Make one call on one member.
+
+    Errors: Failure.
+    """
+    try:
+        return method(request, timeout=max(0.0, limit_s), metadata=metadata)
+    except grpc.RpcError as error:
+        raise failure_of(error) from None
+
+
+def failure_of(error: grpc.RpcError) -> Failure:
+    """Read what gRPC says of a failed call."""
+    return Failure(error.code().name, error.details() or "")
+
+
+def sum_up(faults: list[tuple[Endpoint, Fault]]) -> FlannelError:
+    """Make one sentence of what was wrong with each member."""
+    text = "; ".join(f"{endpoint}: {fault.reason}" for endpoint, fault in faults)
+    if faults[-1][1].kind in ("refused", "token"):
+        return FlannelError(f"etcd refuses: {text}")
+    if any(fault.kind == "tls" for _, fault in faults):
+        return FlannelError(f"etcd cannot be used: {text}")
+    return Unavailable(f"etcd cannot be reached: {text}")

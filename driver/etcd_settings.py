@@ -1,0 +1,109 @@
+"""Where etcd is and how to get in. Imports `errors`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import SplitResult, urlsplit
+
+from driver.errors import BadRequest
+
+DEFAULT_PREFIX = "/coreos.com/network"
+DEFAULT_PORT = 2379
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One member of etcd."""
+
+    host: str
+    port: int
+    tls: bool
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{'https' if self.tls else 'http'}://{host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class EtcdSettings:
+    """The settings for etcd, checked. The password is in no text made of them."""
+
+    endpoints: tuple[Endpoint, ...]
+    prefix: str = DEFAULT_PREFIX
+    cafile: Path | None = None
+    certfile: Path | None = None
+    keyfile: Path | None = None
+    username: str = ""
+    password: str = field(default="", repr=False)
+
+    @classmethod
+    def read(  # noqa: PLR0913 - one argument a setting
+        cls,
+        endpoints: str,
+        prefix: str = "",
+        *,
+        cafile: str = "",
+        certfile: str = "",
+        keyfile: str = "",
+        username: str = "",
+        password: str = "",
+    ) -> EtcdSettings:
+        """Check the settings as flanneld's variables have them; "" is not set.
+
+        Shape:  `endpoints` "http://a:2379,https://b:2379".
+        Errors: BadRequest naming the setting, the value and what is allowed.
+        """
+        found = tuple(_endpoint(text.strip()) for text in endpoints.split(",") if text.strip())
+        if not found:
+            raise BadRequest("FLANNELD_ETCD_ENDPOINTS names no endpoint")
+        if bool(certfile) != bool(keyfile):
+            raise BadRequest(
+                "FLANNELD_ETCD_CERTFILE and FLANNELD_ETCD_KEYFILE go together; one is missing"
+            )
+        if bool(username) != bool(password):
+            raise BadRequest(
+                "FLANNELD_ETCD_USERNAME and FLANNELD_ETCD_PASSWORD go together; one is missing"
+            )
+        return cls(
+            found,
+            _prefix(prefix or DEFAULT_PREFIX),
+            _file(cafile),
+            _file(certfile),
+            _file(keyfile),
+            username,
+            password,
+        )
+
+
+def _endpoint(text: str) -> Endpoint:
+    """Read an endpoint. What it says is not shown before it is sure that it holds no password."""
+    name = "FLANNELD_ETCD_ENDPOINTS"
+    if "@" in text:
+        raise BadRequest(f"{name}: no user name in an endpoint; set FLANNELD_ETCD_USERNAME")
+    try:
+        parts = urlsplit(text if "://" in text else f"http://{text}")
+        port = parts.port or DEFAULT_PORT
+    except ValueError:
+        raise BadRequest(f"{name}: {text!r} is no URL like http://192.0.2.1:2379") from None
+    if not _is_plain(parts):
+        raise BadRequest(f"{name}: {text!r} is no URL like http://192.0.2.1:2379")
+    return Endpoint(parts.hostname or "", port, parts.scheme == "https")
+
+
+def _is_plain(parts: SplitResult) -> bool:
+    """Tell whether a URL is a scheme, a host and perhaps a port, and nothing else."""
+    rest = parts.path.strip("/") or parts.query or parts.fragment
+    return parts.scheme in ("http", "https") and bool(parts.hostname) and not rest
+
+
+def _prefix(text: str) -> str:
+    """Clean a prefix as flannel does: one slash in front, none doubled, none at the end."""
+    parts = [part for part in text.split("/") if part]
+    if not parts or {".", ".."} & set(parts):
+        raise BadRequest(f"FLANNELD_ETCD_PREFIX {text!r} is no path like {DEFAULT_PREFIX}")
+    return "/" + "/".join(parts)
+
+
+def _file(text: str) -> Path | None:
+    return Path(text) if text else None

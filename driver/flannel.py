@@ -1,0 +1,298 @@
+"""flannel's leases: their keys, their values, and what they mean to this host. No I/O.
+
+Keys and values are byte for byte flannel's, since flannelds read them: one that they cannot read
+makes them drop all their peers. Imports `flannel_config`, `registry`, `model`, `errors`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from typing import Any
+
+from driver.errors import BadRecord
+from driver.flannel_config import quoted, read_object
+from driver.model import Overlay, Peer
+from driver.registry import Entry
+
+# The tail of a key is what counts: flannel does not look at what comes before.
+KEY = re.compile(r"(\d+\.\d+\.\d+\.\d+)-(\d+)(?:&([a-f0-9:]+)-(\d+))?\Z", re.ASCII)
+LONGEST_V4 = 31
+LONGEST_V6 = 127
+MAC_BYTES = 6
+MAC_FORMS = re.compile(
+    r"(?:[0-9a-f]{2}([:-]))(?:[0-9a-f]{2}\1){4}[0-9a-f]{2}|(?:[0-9a-f]{4}\.){2}[0-9a-f]{4}"
+)
+NO_ADDRESS = IPv4Address(0)
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseRecord:
+    """A lease as it is in etcd. `revision`: the one at which it was last written."""
+
+    key: str
+    subnet: IPv4Network
+    subnet6: IPv6Network | None
+    public_ip: IPv4Address
+    backend: str
+    mac: str | None
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class Own:
+    """What tells this host's lease from the others'. `mac`: None for a backend without one."""
+
+    public_ip: IPv4Address
+    mac: str | None
+    subnet: IPv4Network | None = None
+
+
+def config_key(prefix: str) -> str:
+    """Give the key of the network config."""
+    return f"{prefix}/config"
+
+
+def lease_range(prefix: str) -> str:
+    """Give what the key of every lease starts with: without a slash at the end, as for flannel."""
+    return f"{prefix}/subnets"
+
+
+def lease_key(subnet: IPv4Network, subnet6: IPv6Network | None = None) -> str:
+    """Name a subnet as the last part of its key does."""
+    text = f"{subnet.network_address}-{subnet.prefixlen}"
+    return f"{text}&{subnet6.network_address}-{subnet6.prefixlen}" if subnet6 else text
+
+
+def read_key(key: str) -> tuple[IPv4Network, IPv6Network | None]:
+    """Read the subnets out of a lease's key.
+
+    Shape:  ".../10.5.34.0-24", ".../10.5.34.0-24&fd00:5:0:45::-64".
+    Errors: BadRecord if the key is no subnet's.
+    Source: flannel, pkg/subnet ParseSubnetKey.
+    """
+    found = KEY.search(key)
+    try:
+        if found is None:
+            raise ValueError
+        four, length, six, length6 = found.groups()
+        if int(length) > LONGEST_V4 or int(length6 or 0) > LONGEST_V6:
+            raise ValueError
+        return (
+            IPv4Network((IPv4Address(four), int(length)), strict=False),
+            IPv6Network((IPv6Address(six), int(length6)), strict=False) if six else None,
+        )
+    except ValueError:
+        raise BadRecord(f"key {quoted(key)} is no subnet's") from None
+
+
+def lease_value(public_ip: IPv4Address, backend: str, vni: int, mac: str | None) -> str:
+    """Write a lease as flannel does; `vni` and `mac` are VXLAN's.
+
+    Source: flannel, pkg/lease LeaseAttrs.
+    """
+    fields: dict[str, Any] = {
+        "PublicIP": str(public_ip),
+        "PublicIPv6": None,
+        "BackendType": backend,
+    }
+    if backend == "vxlan":
+        fields["BackendData"] = {"VNI": vni, "VtepMAC": mac}
+    return json.dumps(fields, separators=(",", ":"))
+
+
+def read_lease(key: str, value: bytes, revision: int) -> LeaseRecord:
+    """Read a lease.
+
+    Shape:  value {PublicIP, PublicIPv6, BackendType, BackendData: {VNI, VtepMAC}}; names in any
+            case, unknown ones ignored, PublicIP left out is 0.0.0.0.
+    Errors: BadRecord.
+    Source: flannel, pkg/subnet/etcd kvToIPLease.
+    """
+    subnet, subnet6 = read_key(key)
+    what = f"lease {quoted(key)}"
+    fields = read_object(value, what)
+    backend = fields.get("backendtype")
+    if not isinstance(backend, str | None):
+        raise BadRecord(f"{what}: BackendType {quoted(backend)} is no text")
+    return LeaseRecord(
+        key=key,
+        subnet=subnet,
+        subnet6=subnet6,
+        public_ip=_public_ip(fields, what),
+        backend=backend or "",
+        mac=_vtep_mac(fields, what) if backend == "vxlan" else None,
+        revision=revision,
+    )
+
+
+def _public_ip(fields: dict[str, Any], what: str) -> IPv4Address:
+    if fields.get("publicipv6") is not None:
+        _address(IPv6Address, fields["publicipv6"], f"{what}: PublicIPv6")
+    if "publicip" not in fields:
+        return NO_ADDRESS
+    return IPv4Address(_address(IPv4Address, fields["publicip"], f"{what}: PublicIP"))
+
+
+def _address(kind: type[IPv4Address | IPv6Address], value: object, name: str) -> str:
+    try:
+        if not isinstance(value, str):
+            raise ValueError
+        return str(kind(value))
+    except ValueError:
+        raise BadRecord(f"{name} {quoted(value)} is no address") from None
+
+
+def _vtep_mac(fields: dict[str, Any], what: str) -> str | None:
+    given = fields.get("backenddata")
+    if given is None:
+        return None
+    if not isinstance(given, dict):
+        raise BadRecord(f"{what}: BackendData {quoted(given)} is no JSON object")
+    text = {name.lower(): value for name, value in given.items()}.get("vtepmac")
+    if text is None:
+        return None
+    if not isinstance(text, str) or not MAC_FORMS.fullmatch(text.lower()):
+        raise BadRecord(f"{what}: VtepMAC {quoted(text)} is no MAC")
+    return bytes.fromhex(re.sub("[:.-]", "", text)).hex(":")
+
+
+def read_leases(entries: Iterable[Entry]) -> tuple[list[LeaseRecord], list[str]]:
+    """Read what lies where leases lie; what cannot be read is told in a sentence each."""
+    records: list[LeaseRecord] = []
+    problems: list[str] = []
+    for entry in entries:
+        try:
+            records.append(read_lease(entry.key, entry.value or b"", entry.revision))
+        except BadRecord as error:
+            problems.append(f"{error}: skipped")
+    return records, problems
+
+
+def taken_subnets(entries: Iterable[Entry], overlay: Overlay) -> list[IPv4Network]:
+    """List the subnets that keys name, whatever their values say.
+
+    A key that names the whole network or more would leave nothing, and is nobody's subnet.
+    """
+    taken = []
+    for entry in entries:
+        try:
+            subnet, _ = read_key(entry.key)
+        except BadRecord:
+            continue
+        if not overlay.network.subnet_of(subnet):
+            taken.append(subnet)
+    return taken
+
+
+def sort_peers(
+    records: Iterable[LeaseRecord], overlay: Overlay, own: Own
+) -> tuple[frozenset[Peer], list[str]]:
+    """Tell the peers from what cannot be one, which is skipped with a sentence each.
+
+    Of several records for one subnet, and of several public IPs for one MAC, the one written last
+    counts: its host is alive.
+    """
+    problems: list[str] = []
+    good: list[LeaseRecord] = []
+    for record in records:
+        if (record.subnet, record.public_ip) == (own.subnet, own.public_ip):
+            continue
+        fault = _fault(record, overlay, own)
+        if fault:
+            problems.append(f"lease {quoted(record.key)} {fault}: skipped")
+        else:
+            good.append(record)
+    kept: dict[IPv4Network, LeaseRecord] = {}
+    homes: dict[str | None, LeaseRecord] = {}
+    for record in sorted(good, key=lambda r: -r.revision):
+        first = kept.get(record.subnet) or homes.get(record.mac) or record
+        if (first.mac, first.public_ip) != (record.mac, record.public_ip):
+            problems.append(_doubled(record, first))
+            continue
+        kept.setdefault(record.subnet, record)
+        if record.mac is not None:
+            homes[record.mac] = record
+    peers = (Peer(r.subnet, r.public_ip, r.backend, r.mac) for r in kept.values())
+    return frozenset(peers), problems
+
+
+def _doubled(record: LeaseRecord, first: LeaseRecord) -> str:
+    what = "subnet" if first.subnet == record.subnet else f"MAC {record.mac}"
+    return (
+        f"lease {quoted(record.key)} of {record.public_ip} has the {what} of the later "
+        f"{quoted(first.key)} of {first.public_ip}: skipped"
+    )
+
+
+def _fault(record: LeaseRecord, overlay: Overlay, own: Own) -> str:
+    """Say why a record is no peer of ours, "" when it is one."""
+    return (
+        _fault_of_place(record, overlay, own)
+        or _fault_of_address(record, own)
+        or _fault_of_backend(record, overlay, own)
+    )
+
+
+def _fault_of_place(record: LeaseRecord, overlay: Overlay, own: Own) -> str:
+    if record.subnet.prefixlen == 0 and record.subnet6:
+        return "has no IPv4 subnet"
+    if own.subnet == record.subnet:
+        return f"gives our own subnet to {record.public_ip}"
+    if own.subnet is not None and own.subnet.overlaps(record.subnet):
+        return f"overlaps our own subnet {own.subnet}"
+    if record.subnet.prefixlen <= overlay.network.prefixlen or not record.subnet.subnet_of(
+        overlay.network
+    ):
+        return f"is not inside the Network {overlay.network}"
+    return ""
+
+
+def _fault_of_address(record: LeaseRecord, own: Own) -> str:
+    ip = record.public_ip
+    if ip == own.public_ip:
+        return f"has our own PublicIP {ip}"
+    if ip.is_unspecified or ip.is_loopback or ip.is_multicast or ip.is_reserved:
+        return f"has the PublicIP {ip}, which is no host's"
+    return ""
+
+
+def _fault_of_backend(record: LeaseRecord, overlay: Overlay, own: Own) -> str:
+    if record.backend != overlay.backend:
+        return f"is of the backend {quoted(record.backend)}, the network's is {overlay.backend}"
+    if overlay.backend != "vxlan":
+        return ""
+    if record.mac is None:
+        return "has no VtepMAC"
+    if record.mac == own.mac:
+        return f"has our own VtepMAC {record.mac}"
+    first = bytes.fromhex(record.mac.replace(":", ""))
+    if first[0] & 1 or not any(first):
+        return f"has the VtepMAC {record.mac}, which is no host's"
+    return ""
+
+
+def free_subnets(overlay: Overlay, taken: Iterable[IPv4Network]) -> Iterator[IPv4Network]:
+    """Give the free subnets in order; whatever overlaps a taken one is not free."""
+    size = 1 << (overlay.network.max_prefixlen - overlay.subnet_len)
+    blocked = sorted((int(n.network_address), int(n.broadcast_address)) for n in taken)
+    at, end, index = int(overlay.subnet_min), int(overlay.subnet_max), 0
+    while at <= end:
+        while index < len(blocked) and blocked[index][1] < at:
+            index += 1
+        if index < len(blocked) and blocked[index][0] < at + size:
+            at = blocked[index][1] // size * size + size  # subnets begin at multiples of their size
+            continue
+        yield IPv4Network((at, overlay.subnet_len))
+        at += size
+
+
+def compatible(overlay: Overlay, subnet: IPv4Network) -> bool:
+    """Tell whether the config allows a host to have a subnet."""
+    return (
+        subnet.prefixlen == overlay.subnet_len
+        and overlay.subnet_min <= subnet.network_address <= overlay.subnet_max
+    )

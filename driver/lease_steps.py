@@ -1,0 +1,294 @@
+"""What to do about this host's lease, decided from what etcd has. No I/O, no clock.
+
+flannel's rules, and safer ones where flannel's lose a subnet: every write is bound to the revision
+that was seen, another host's key is never written, and a second host with our public IP is told
+apart by its MAC. Imports `flannel`, `registry`, `model`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from ipaddress import IPv4Network
+from itertools import islice
+
+from driver.flannel import (
+    LeaseRecord,
+    Own,
+    compatible,
+    free_subnets,
+    lease_key,
+    lease_range,
+    lease_value,
+    read_leases,
+    taken_subnets,
+)
+from driver.model import Overlay
+from driver.registry import Entry
+
+CHOICES = 100  # free subnets to choose from, so that hosts seldom want the same one
+SOON_S = 60.0  # a lease that something else wrote with our own values is written again so soon
+
+Choose = Callable[[Sequence[IPv4Network]], IPv4Network]
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """How long a lease lasts, in seconds, and how long before its end it is renewed."""
+
+    ttl_s: int = 86400
+    margin_s: float = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A lease of ours as it was last seen in etcd. `due`: time of the renewal, seconds."""
+
+    subnet: IPv4Network
+    revision: int
+    due: float
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What one step has to know of the steps before.
+
+    `subnet`: the one this host had last. `rival`: MAC of a host that took our lease with our own
+    public IP. `moved`: the lease held is for another subnet than before.
+    """
+
+    overlay: Overlay | None = None
+    subnet: IPv4Network | None = None
+    held: Held | None = None
+    rival: str | None = None
+    moved: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Sight:
+    """What etcd has: the config, or what is wrong with it, and all keys where leases lie."""
+
+    prefix: str
+    config: Overlay | None
+    config_fault: str
+    entries: Mapping[str, Entry] = field(default_factory=dict)
+
+    @cached_property
+    def leases(self) -> tuple[list[LeaseRecord], list[str]]:
+        """Read the leases; see `read_leases`."""
+        return read_leases(self.entries[key] for key in sorted(self.entries))
+
+    def record(self, key: str) -> LeaseRecord | None:
+        """Find a readable lease by its key."""
+        return next((r for r in self.leases[0] if r.key == key), None)
+
+    def of(self, own: Own) -> list[LeaseRecord]:
+        """List the leases with this host's public IP, in key order."""
+        folder = f"{lease_range(self.prefix)}/"
+        return [
+            r
+            for r in self.leases[0]
+            if r.public_ip == own.public_ip and r.key == folder + lease_key(r.subnet, r.subnet6)
+        ]
+
+    def key(self, subnet: IPv4Network) -> str:
+        """Give the key of a subnet's lease."""
+        return f"{lease_range(self.prefix)}/{lease_key(subnet)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """Write our lease, if its key is still of this revision; 0 for a key that is not there."""
+
+    key: str
+    subnet: IPv4Network
+    revision: int
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    """Delete a lease of ours that the config does not allow any more."""
+
+    key: str
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What is to be done now, and how things stand until it is. `subnet` is the one to use."""
+
+    memory: Memory
+    state: str
+    subnet: IPv4Network | None = None
+    action: Write | Delete | None = None
+    problems: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """This host. `in_use`: networks use its subnet, which then is not given up for another."""
+
+    own: Own
+    in_use: bool = False
+
+
+def step(memory: Memory, sight: Sight, host: Host, now: float, choose: Choose) -> Step:
+    """Decide the next step."""
+    overlay, problem = _overlay(memory, sight, host)
+    problems = (problem,) if problem else ()
+    if overlay is None:
+        return Step(memory, "waiting", memory.subnet, problems=problems)
+    memory = replace(memory, overlay=overlay)
+    found = _keep(memory, overlay, sight, host, now) if memory.held else None
+    if found is None:
+        found = _acquire(replace(memory, held=None), overlay, sight, host, choose)
+    return replace(found, problems=problems + found.problems)
+
+
+def written(memory: Memory, write: Write, revision: int, now: float, terms: Terms) -> Memory:
+    """Remember a write that etcd has accepted."""
+    moved = memory.subnet not in (None, write.subnet)
+    due = now + terms.ttl_s - terms.margin_s
+    return replace(
+        memory,
+        subnet=write.subnet,
+        held=Held(write.subnet, revision, due, write.value),
+        rival=None,
+        moved=moved,
+    )
+
+
+def _overlay(memory: Memory, sight: Sight, host: Host) -> tuple[Overlay | None, str]:
+    """Give the config to go by, and what is wrong: as long as it can be, the one in etcd."""
+    old, new, subnet = memory.overlay, sight.config, memory.subnet
+    if new is None:
+        return old, sight.config_fault + (": the config stays as it was" if old else "")
+    keeps = host.in_use and subnet is not None and not compatible(new, subnet)
+    if old is not None and keeps and compatible(old, subnet or old.network):
+        return old, (
+            f"the network config in etcd does not allow our subnet {subnet} any more, but networks "
+            "use it: the config stays as it was until they are removed"
+        )
+    return new, ""
+
+
+def _value(overlay: Overlay, own: Own) -> str:
+    return lease_value(own.public_ip, overlay.backend, overlay.vni, own.mac)
+
+
+def _keep(memory: Memory, overlay: Overlay, sight: Sight, host: Host, now: float) -> Step | None:
+    """Look after the lease we hold; None when it is ours no more."""
+    held = memory.held
+    assert held is not None  # noqa: S101 - the caller has looked
+    key = sight.key(held.subnet)
+    entry = sight.entries.get(key)
+    if entry is None or not compatible(overlay, held.subnet):
+        return None
+    value = _value(overlay, host.own)
+    if entry.revision != held.revision:
+        record = sight.record(key)
+        if record is not None and entry.value not in (held.value.encode(), value.encode()):
+            if record.public_ip != host.own.public_ip:
+                return None
+            if record.mac not in (None, host.own.mac):
+                return _refused(replace(memory, held=None, rival=record.mac), record)
+        # our own write, of which the answer was lost, or somebody's repair
+        held = replace(held, revision=entry.revision, due=min(held.due, now + SOON_S))
+        memory = replace(memory, held=held)
+    if now >= held.due or entry.value != value.encode():
+        write = Write(key, held.subnet, entry.revision, value)
+        return Step(memory, "renewing", held.subnet, write)
+    return Step(memory, "moved" if memory.moved else "held", held.subnet, _spare(key, sight, host))
+
+
+def _spare(key: str, sight: Sight, host: Host) -> Delete | None:
+    """Name a second lease of ours: a write that etcd carried out long after we had given it up."""
+    for record in sight.of(host.own):
+        if record.key != key and record.mac == host.own.mac:
+            return Delete(record.key, record.revision)
+    return None
+
+
+def _refused(memory: Memory, record: LeaseRecord) -> Step:
+    return Step(
+        memory,
+        "refused",
+        problems=(
+            f"another host, with the MAC {record.mac}, has taken the lease of {record.subnet} with "
+            f"our own public IP {record.public_ip}: give one of the two another public IP; if "
+            f"there is no other host, delete the key {record.key}",
+        ),
+    )
+
+
+def _acquire(memory: Memory, overlay: Overlay, sight: Sight, host: Host, choose: Choose) -> Step:
+    """Find a subnet: the lease with our public IP, else the subnet we had, else a free one."""
+    mine = sight.of(host.own)
+    rivals = [r for r in mine if r.mac is not None and r.mac == memory.rival]
+    if rivals:
+        return _refused(memory, rivals[0])
+    only = memory.subnet if host.in_use else None
+    action = _reuse(mine, overlay, memory, only) or _drop(mine, overlay, only)
+    if isinstance(action, Delete):
+        return Step(memory, "acquiring", only, action)
+    found = action or _choose(memory.subnet, only, overlay, sight, choose)
+    if isinstance(found, str):
+        return Step(memory, "lost" if only else "acquiring", problems=(found,))
+    subnet, revision = found
+    write = Write(sight.key(subnet), subnet, revision, _value(overlay, host.own))
+    kept = subnet if subnet == memory.subnet else None
+    return Step(memory, "acquiring", kept, write)
+
+
+def _reuse(
+    mine: list[LeaseRecord], overlay: Overlay, memory: Memory, only: IPv4Network | None
+) -> tuple[IPv4Network, int] | None:
+    fit = [r for r in mine if r.subnet6 is None and compatible(overlay, r.subnet)]
+    fit = [r for r in fit if only in (None, r.subnet)]
+    fit.sort(key=lambda r: r.subnet != memory.subnet)
+    return (fit[0].subnet, fit[0].revision) if fit else None
+
+
+def _drop(mine: list[LeaseRecord], overlay: Overlay, only: IPv4Network | None) -> Delete | None:
+    """Name a lease of ours that must go: it does not fit, and may be in the way of one that does.
+
+    That of a subnet in use stays, unless it is only its key that does not fit.
+    """
+    for record in mine:
+        fits = record.subnet6 is None and compatible(overlay, record.subnet)
+        if not fits and (record.subnet != only or compatible(overlay, record.subnet)):
+            return Delete(record.key, record.revision)
+    return None
+
+
+def _choose(
+    before: IPv4Network | None,
+    only: IPv4Network | None,
+    overlay: Overlay,
+    sight: Sight,
+    choose: Choose,
+) -> tuple[IPv4Network, int] | str:
+    """Choose a subnet that nobody has, or say in a sentence why there is none."""
+    taken = taken_subnets(sight.entries.values(), overlay)
+    if before is not None and compatible(overlay, before):
+        if not any(before.overlaps(other) for other in taken):
+            return before, 0
+        owner = sight.record(sight.key(before))
+        why = f"belongs to {owner.public_ip}" if owner else "is taken"
+    else:
+        why = f"is not one that the config of {overlay.network} allows"
+    if only is not None:
+        return (
+            f"our subnet {only} {why}, but networks use it: remove them, and this host gets "
+            f"another; or delete the key {sight.key(only)} if nobody else uses it"
+        )
+    free = list(islice(free_subnets(overlay, taken), CHOICES))
+    if not free:
+        return (
+            f"no free subnet of /{overlay.subnet_len} from {overlay.subnet_min} to "
+            f"{overlay.subnet_max}: remove keys of hosts that are gone, or widen the network"
+        )
+    return choose(free), 0

@@ -1,0 +1,130 @@
+"""This host's VTEP, and how each peer is reached, from the leases. Pure.
+
+As flannel has it: between hosts nothing is asked and nothing learned. A peer is one neighbour (its
+subnet's first address is its VTEP's), one FDB entry and one route; directly routed, one route.
+Imports only `model` and `things`. Source: flannel pkg/backend/{vxlan,hostgw}.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from ipaddress import IPv4Interface, IPv4Network
+
+from driver.model import External, Overlay, Peer, Vtep
+from driver.things import Address, Fdb, Neighbour, PeerRoute, Sysctl, Thing, Vxlan
+
+ENCAPSULATION = 50  # bytes of outer Ethernet payload: IPv4 20, UDP 8, VXLAN 8, inner Ethernet 14
+
+
+def device_name(overlay: Overlay) -> str:
+    """Name the VTEP's device as flannel does."""
+    return f"flannel.{overlay.vni}"
+
+
+def container_mtu(overlay: Overlay, external: External) -> int:
+    """Give the MTU of the overlay, in bytes: what passes the underlay in one piece."""
+    if overlay.backend == "host-gw":
+        return external.mtu
+    return min(overlay.mtu or external.mtu, external.mtu) - ENCAPSULATION
+
+
+def plan_vtep(
+    overlay: Overlay, subnet: IPv4Network, vtep: Vtep, external: External
+) -> Iterator[Thing]:
+    """Give the device with its address; host-gw needs none.
+
+    The address is the subnet's first, /32 so that it brings no route along; what the host sends
+    into the overlay comes from it. `local` is the interface's address and not the public one: a
+    host behind NAT does not have that, and the kernel would drop all it sends. `accept_ra` is off
+    lest a peer become the host's IPv6 router.
+    """
+    if overlay.backend == "host-gw":
+        return
+    name = device_name(overlay)
+    yield Vxlan(
+        name,
+        overlay.vni,
+        overlay.port,
+        external.ip,
+        external.name,
+        vtep.mac,
+        container_mtu(overlay, external),
+        overlay.gbp,
+        overlay.learning,
+    )
+    yield Address(name, IPv4Interface(subnet.network_address))
+    yield Sysctl(name, "ipv6", "accept_ra", "0")
+
+
+def plan_peers(
+    overlay: Overlay, peers: Iterable[Peer], vtep: Vtep, external: External
+) -> Iterator[Thing]:
+    """Give what all peers need; those that `problems` names get nothing."""
+    for peer, obstacle in _judged(overlay, peers, vtep, external):
+        if not obstacle:
+            yield from _plan(overlay, peer, external)
+
+
+def plan_peer(overlay: Overlay, peer: Peer, vtep: Vtep, external: External) -> Iterator[Thing]:
+    """Give what one peer needs, nothing if it cannot be reached as it is."""
+    if not _obstacle(overlay, peer, vtep, external):
+        yield from _plan(overlay, peer, external)
+
+
+def problems(
+    overlay: Overlay, peers: Iterable[Peer], vtep: Vtep, external: External
+) -> Iterator[str]:
+    """Say of each peer that cannot be reached as it is why not, in the order of the subnets."""
+    for peer, obstacle in _judged(overlay, peers, vtep, external):
+        if obstacle:
+            yield f"peer {peer.subnet} {obstacle}"
+
+
+def _plan(overlay: Overlay, peer: Peer, external: External) -> Iterator[Thing]:
+    if peer.mac is None or _is_direct(overlay, peer, external):
+        # ip route replace 10.5.24.0/24 via 192.0.2.24 dev eth0
+        yield PeerRoute(peer.subnet, peer.public_ip, external.name, onlink=False)
+        return
+    name, gateway = device_name(overlay), peer.subnet.network_address
+    # ip neigh replace 10.5.24.0 lladdr MAC dev flannel.1 nud permanent
+    yield Neighbour(name, gateway, peer.mac)
+    # bridge fdb replace MAC dev flannel.1 dst 192.0.2.24 self permanent
+    yield Fdb(name, peer.mac, peer.public_ip)
+    # ip route replace 10.5.24.0/24 via 10.5.24.0 dev flannel.1 onlink
+    yield PeerRoute(peer.subnet, gateway, name, onlink=True)
+
+
+def _judged(
+    overlay: Overlay, peers: Iterable[Peer], vtep: Vtep, external: External
+) -> Iterator[tuple[Peer, str]]:
+    """Give each peer with what keeps it from being reached, "" if nothing does.
+
+    A MAC leads to one address. Of peers that claim it from several, the first by subnet has it.
+    """
+    holders: dict[str, Peer] = {}
+    for peer in sorted(peers, key=lambda p: (int(p.subnet.network_address), p.subnet.prefixlen)):
+        obstacle = _obstacle(overlay, peer, vtep, external)
+        if peer.mac and not obstacle and not _is_direct(overlay, peer, external):
+            holder = holders.setdefault(peer.mac, peer)
+            if holder.public_ip != peer.public_ip:
+                obstacle = f"has the VTEP MAC of peer {holder.subnet}, {peer.mac}"
+        yield peer, obstacle
+
+
+def _obstacle(overlay: Overlay, peer: Peer, vtep: Vtep, external: External) -> str:
+    if peer.backend != overlay.backend:
+        return f"uses backend {peer.backend}, this host {overlay.backend}"
+    if peer.public_ip == vtep.public_ip:
+        return f"has this host's public IP, {peer.public_ip}"
+    if overlay.backend == "host-gw":
+        near = _is_direct(overlay, peer, external)
+        return "" if near else f"is not on the link of {external.name}, as host-gw needs it"
+    if peer.mac == vtep.mac and not _is_direct(overlay, peer, external):
+        return f"has this host's VTEP MAC, {peer.mac}"  # the kernel drops what has its own
+    return "" if peer.mac else "names no VTEP MAC"
+
+
+def _is_direct(overlay: Overlay, peer: Peer, external: External) -> bool:
+    """Tell whether a peer's packets go to it as they are, its host being on the same link."""
+    may = overlay.direct_routing or overlay.backend == "host-gw"
+    return may and any(peer.public_ip in prefix for prefix in external.onlink)

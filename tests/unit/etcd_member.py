@@ -1,0 +1,97 @@
+"""A membership in a thread, for tests on the fake and on the real etcd."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from ipaddress import IPv4Address, IPv4Network
+from types import TracebackType
+from typing import Any, Self
+
+from driver.lease_steps import Terms
+from driver.membership import Membership, Options, Snapshot
+from driver.model import Vtep
+from driver.registry import Registry
+
+PREFIX = "/coreos.com/network"
+CONFIG = '{"Network": "10.5.0.0/16", "Backend": {"Type": "vxlan"}}'
+LIMIT_S = 60.0
+
+
+def vtep(number: int) -> Vtep:
+    """Give the address and the MAC of a host."""
+    return Vtep(IPv4Address(f"192.0.2.{number}"), f"02:00:00:00:00:{number:02x}")
+
+
+class Member:
+    """A host's membership while the `with` block lasts."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        own: Vtep,
+        known: Snapshot = Snapshot(),  # noqa: B008 - it is immutable
+        terms: Terms = Terms(),  # noqa: B008 - as above
+        **options: Any,
+    ) -> None:
+        self.seen: list[Snapshot] = []
+        self.in_use = False
+        self._stop = threading.Event()
+        self.membership = Membership(
+            registry,
+            PREFIX,
+            own,
+            known,
+            in_use=lambda: self.in_use,
+            changed=lambda: self.seen.append(self.now),
+            options=Options(terms=terms, **{"tick_s": 0.02, **options}),
+        )
+        self._thread = threading.Thread(target=self.membership.run, args=(self._stop,), daemon=True)
+
+    @property
+    def now(self) -> Snapshot:
+        return self.membership.snapshot()
+
+    @property
+    def subnet(self) -> IPv4Network:
+        assert self.now.subnet is not None
+        return self.now.subnet
+
+    @property
+    def key(self) -> str:
+        return f"{PREFIX}/subnets/{self.subnet.network_address}-{self.subnet.prefixlen}"
+
+    @property
+    def states(self) -> list[str]:
+        """List the states in their order, each time one began."""
+        all_ = [s.state for s in self.seen]
+        return [s for n, s in enumerate(all_) if not n or s != all_[n - 1]]
+
+    def until(self, state: str, **fields: Any) -> Snapshot:
+        """Wait for a state and for fields of the snapshot; fail after a minute."""
+        return self.wait(
+            lambda now: now.state == state and all(getattr(now, f) == v for f, v in fields.items()),
+            f"{state} {fields}",
+        )
+
+    def wait(self, true: Callable[[Snapshot], bool], what: str) -> Snapshot:
+        end = time.monotonic() + LIMIT_S
+        while not true(self.now):
+            assert time.monotonic() < end, f"waited for {what}; it is {self.now}"
+            time.sleep(0.005)
+        return self.now
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stop.set()
+        self._thread.join(LIMIT_S)
+        assert not self._thread.is_alive()

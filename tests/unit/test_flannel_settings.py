@@ -1,0 +1,93 @@
+"""Where etcd is, and what its failures are called."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from driver.errors import BadRequest
+from driver.etcd import Etcd
+from driver.etcd_faults import explain
+from driver.etcd_settings import Endpoint, EtcdSettings
+
+
+def test_settings_are_read() -> None:
+    found = EtcdSettings.read(
+        " http://192.0.2.1:2379 ,https://etcd.example/,[fd00::1]:4001,etcd2,",
+        "a//b/",
+        cafile="/ca",
+        certfile="/cert",
+        keyfile="/key",
+        username="u",
+        password="S3cret",  # noqa: S106
+    )
+    assert found.endpoints == (
+        Endpoint("192.0.2.1", 2379, tls=False),
+        Endpoint("etcd.example", 2379, tls=True),
+        Endpoint("fd00::1", 4001, tls=False),
+        Endpoint("etcd2", 2379, tls=False),
+    )
+    assert [str(e) for e in found.endpoints][:3] == [
+        "http://192.0.2.1:2379",
+        "https://etcd.example:2379",
+        "http://[fd00::1]:4001",
+    ]
+    assert (found.prefix, found.cafile) == ("/a/b", Path("/ca"))
+    assert "S3cret" not in repr(found)
+    assert EtcdSettings.read("http://a").prefix == "/coreos.com/network"
+
+
+@pytest.mark.parametrize(
+    ("endpoints", "more", "words"),
+    [
+        ("", {}, "FLANNELD_ETCD_ENDPOINTS names no endpoint"),
+        (" , ", {}, "names no endpoint"),
+        ("ftp://a", {}, "'ftp://a' is no URL like"),
+        ("http://", {}, "is no URL like"),
+        ("http://a:port", {}, "is no URL like"),
+        ("http://a:99999", {}, "is no URL like"),
+        ("http://a/path", {}, "is no URL like"),
+        ("http://[::1", {}, "is no URL like"),
+        ("http://me:S3cret@a", {}, "no user name in an endpoint"),
+        ("http://a", {"prefix": "/"}, "FLANNELD_ETCD_PREFIX '/' is no path"),
+        ("http://a", {"prefix": "a/../b"}, "is no path"),
+        ("http://a", {"certfile": "/c"}, "go together; one is missing"),
+        ("http://a", {"keyfile": "/c"}, "FLANNELD_ETCD_CERTFILE and FLANNELD_ETCD_KEYFILE"),
+        ("http://a", {"username": "me"}, "FLANNELD_ETCD_USERNAME and FLANNELD_ETCD_PASSWORD"),
+        ("http://a", {"password": "S3cret"}, "go together"),
+    ],
+)
+def test_settings_that_are_refused(endpoints: str, more: dict[str, str], words: str) -> None:
+    with pytest.raises(BadRequest) as caught:
+        EtcdSettings.read(endpoints, **more)
+    assert words in str(caught.value)
+    assert "S3cret" not in str(caught.value)
+
+
+def test_a_certificate_that_is_not_there(tmp_path: Path) -> None:
+    missing = tmp_path / "ca.pem"
+    with pytest.raises(BadRequest, match=f"FLANNELD_ETCD_CAFILE {missing} cannot be read: No such"):
+        Etcd(EtcdSettings.read("https://127.0.0.1:1", cafile=str(missing)))
+
+
+@pytest.mark.parametrize(
+    ("code", "details", "kind", "reason"),
+    [
+        ("DEADLINE_EXCEEDED", "Deadline Exceeded", "member", "no answer in time"),
+        ("UNIMPLEMENTED", "unknown service etcdserverpb.KV", "member", "this is no etcd"),
+        ("UNAVAILABLE", "... Connection refused", "member", "connection refused"),
+        ("UNAVAILABLE", "etcdserver: no leader", "member", "it has no leader"),
+        ("UNAUTHENTICATED", "etcdserver: invalid auth token", "token", "our token no more"),
+        ("INVALID_ARGUMENT", "etcdserver: user name is empty", "refused", "wants a user name"),
+        ("PERMISSION_DENIED", "etcdserver: permission denied", "refused", "permission denied"),
+        ("UNAVAILABLE", "Ssl handshake failed: CERTIFICATE_VERIFY_FAILED", "tls", "our CA"),
+        ("UNKNOWN", "", "member", "UNKNOWN"),
+        ("UNKNOWN", "x" * 500, "member", "x" * 160),
+    ],
+)
+def test_failures_are_explained(code: str, details: str, kind: str, reason: str) -> None:
+    found = explain(code, details)
+    assert found.kind == kind
+    assert reason in found.reason
+    assert len(found.reason) <= 160
