@@ -1,14 +1,16 @@
-"""Shows what the driver does: one host, two ways to make a network, a published port.
+"""Shows what the driver does: three hosts, one etcd, a compose stack on each, one flat network.
 
-The host is a set of namespaces with its own Docker; when the demo ends, or is interrupted,
+The hosts are sets of namespaces, each with its own Docker; when the demo ends, or is interrupted,
 nothing of it is left.
 """
 
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 from tests.bed import Bed, Host, Node, wait_for
@@ -18,15 +20,18 @@ version: "3.5"
 services:
   web:
     image: box
-    command: httpd -f -p 80 -h /www
+    container_name: web
+    command: sh -c "hostname > /www/index.html; exec httpd -f -p 80 -h /www"
+    hostname: web-on-{host}
     ports: ["8080:80"]
   db:
     image: box
+    container_name: db
     command: sleep infinity
 networks:
   default:
     driver: flannel
-    ipam: {driver: flannel}
+    ipam: {{driver: flannel}}
 """
 
 
@@ -36,15 +41,15 @@ def say(text: str) -> None:
 
 
 def show(node: Node, words: str) -> str:
-    """Run a command on a host, show it with its output, and give the output."""
+    """Run a command on a machine, show it with its output, and give the output."""
     print(f"  {node.name}$ {words}", flush=True)
-    argv = words.split()
+    argv = shlex.split(words)
     if argv[0] == "docker" and isinstance(node, Host):
         output = node.docker(*argv[1:]).stdout
     elif argv[0] == "docker-flannel":
         output = node.run(sys.executable, "-m", "driver", *argv[1:], cwd=Path.cwd()).stdout
     else:
-        output = node.run(*argv).stdout
+        output = node.run(*argv, env={"ETCDCTL_API": "3"}).stdout
     for line in output.rstrip().splitlines():
         print(f"    {line}", flush=True)
     return output
@@ -60,52 +65,102 @@ def address(host: Host, container: str) -> str:
 def main() -> None:
     """Run the demo."""
     began = time.monotonic()
-    say("A host with its own Docker is started, and a second machine on the same LAN.")
+    say("Three hosts on one LAN, each with its own Docker, and a machine for etcd.")
     with Bed() as bed:
-        host, visitor = bed.host("host"), bed.client("visitor")
-        host.start_plugin()
-        host.start_dockerd()
-        host.load_image()
-        print("  The plugin serves /run/docker/plugins/flannel.sock; Docker finds it by that name.")
-        one_network(host)
-        a_stack(host, visitor)
-        say("Everything is removed again.")
+        store = bed.client("etcd")
+        url = start_etcd(store)
+        hosts = [start(bed.host(f"host{n}"), url) for n in (1, 2, 3)]
+        one_network(hosts[0])
+        stacks(hosts)
+        across(hosts)
+        say("The leases in etcd, as flanneld writes them:")
+        show(store, f"etcdctl --endpoints {url} get --prefix /coreos.com/network/subnets/")
+        say("What the plugin says on the first host: lease, peers, blocks, addresses, ports.")
+        check(hosts[0], show(hosts[0], "docker-flannel status"))
+        clean(hosts)
     print(f"\nDone in {time.monotonic() - began:.0f} s; nothing of it is left on this machine.")
+
+
+def start_etcd(store: Node) -> str:
+    """Start etcd, write the network's config, and give etcd's address."""
+    url, local = f"http://{store.address}:2379", "http://127.0.0.1:2380"
+    words = [
+        "--listen-client-urls http://0.0.0.0:2379",
+        f"--advertise-client-urls {url}",
+        f"--listen-peer-urls {local} --initial-advertise-peer-urls {local}",
+        f"--initial-cluster default={local} --data-dir {store.folder}/data",
+    ]
+    store.popen("etcd", *" ".join(words).split(), log_name="etcd")
+    wait_for(lambda: store.reaches(f"{url}/health"), "etcd")
+    say("One command says once for all hosts what the flannel network is.")
+    show(store, f"docker-flannel init --etcd-endpoints {url} --network 10.2.0.0/16")
+    return url
+
+
+def start(host: Host, url: str) -> Host:
+    """Start the plugin and Docker on a host."""
+    host.start_plugin({"FLANNELD_ETCD_ENDPOINTS": url})
+    host.start_dockerd()
+    host.load_image()
+    return host
 
 
 def one_network(host: Host) -> None:
     """Make a network by hand and ping in it."""
-    say("A network on driver flannel: its addresses are a block of this host's flannel lease.")
+    say("A network on driver flannel: its addresses are a block of the host's flannel lease.")
     show(host, "docker network create -d flannel --ipam-driver flannel app")
     show(host, "docker run -d --name one --network app box sleep infinity")
     show(host, "docker run -d --name two --network app box sleep infinity")
-    say("Containers find each other by name.")
+    say("Containers of one host find each other by name.")
     show(host, "docker exec one ping -c 2 two")
 
 
-def a_stack(host: Host, visitor: Node) -> None:
-    """Bring a compose stack up, reach its published port, take it down."""
-    say("A compose stack of two services; all it says of the network is `driver: flannel`:")
-    folder = host.folder / "stack"
-    folder.mkdir()
-    (folder / "docker-compose.yml").write_text(COMPOSE)
-    print("".join(f"    {line}\n" for line in COMPOSE.splitlines()), end="")
-    print(f"  {host.name}$ docker-compose up -d", flush=True)
-    host.compose("up", "-d", cwd=folder)
-    show(host, "docker exec stack_db_1 ping -c 2 web")
-    say("The published port answers on the host itself, and to the other machine on the LAN.")
-    wait_for(lambda: host.reaches("http://127.0.0.1:8080/"), "the web service")
-    show(host, "curl -s http://127.0.0.1:8080/")
-    show(visitor, f"curl -s http://{host.address}:8080/")
-    say("What the plugin says of it: the lease, the blocks, the addresses, the ports.")
-    status = show(host, "docker-flannel status")
-    for container in ("one", "stack_web_1"):
+def stacks(hosts: list[Host]) -> None:
+    """Bring the same compose stack up on each host."""
+    say("The same compose stack on each host; of the network it says only `driver: flannel`.")
+    text = COMPOSE.format(host="host1")
+    print("".join(f"    {line}\n" for line in text.splitlines()), end="")
+    for host in hosts:
+        folder = host.folder / "stack"
+        folder.mkdir()
+        (folder / "docker-compose.yml").write_text(COMPOSE.format(host=host.name))
+        print(f"  {host.name}$ docker-compose up -d", flush=True)
+        host.compose("up", "-d", cwd=folder)
+
+
+def across(hosts: list[Host]) -> None:
+    """Reach the containers of other hosts, by their addresses and by a published port."""
+    say("Containers reach those of other hosts by their addresses, without any NAT.")
+    for here, there in zip(hosts, [*hosts[1:], hosts[0]], strict=True):
+        far = address(there, "web")
+        wait_for(partial(pings, here, far), f"an answer from {far}")
+        show(here, f"docker exec db ping -c 1 {far}")
+        show(here, f"docker exec db wget -q -O - http://{far}/")
+    say("A published port answers on its host and from another one.")
+    show(hosts[1], "curl -s http://127.0.0.1:8080/")
+    show(hosts[0], f"curl -s http://{hosts[1].address}:8080/")
+
+
+def pings(host: Host, target: str) -> bool:
+    """Tell whether a target answers a container."""
+    return host.docker("exec", "db", "ping", "-c", "1", "-w", "2", target, check=False).ok
+
+
+def check(host: Host, status: str) -> None:
+    """See that the containers have the addresses the plugin tells."""
+    for container in ("one", "web"):
         if address(host, container) not in status:
             raise SystemExit(f"{container} has no address of the lease: this is a defect")
-    print(f"  {host.name}$ docker-compose down", flush=True)
-    host.compose("down", cwd=folder)
-    show(host, "docker rm -f one two")
-    show(host, "docker network rm app")
+
+
+def clean(hosts: list[Host]) -> None:
+    """Take the stacks down as a user would."""
+    say("Everything is removed again.")
+    for host in hosts:
+        print(f"  {host.name}$ docker-compose down", flush=True)
+        host.compose("down", cwd=host.folder / "stack")
+    show(hosts[0], "docker rm -f one two")
+    show(hosts[0], "docker network rm app")
 
 
 if __name__ == "__main__":
