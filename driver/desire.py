@@ -83,6 +83,13 @@ def stale(state: State, links: frozenset[str], now: float) -> Iterator[tuple[Rec
             yield pool, f"block {pool.cidr} was asked for and not used"
 
 
+def lost(state: State, links: frozenset[str]) -> list[Endpoint]:
+    """List the joined endpoints whose veth went with its sandbox."""
+    return [
+        e for e in state.endpoints.values() if e.sandbox is not None and e.host_end not in links
+    ]
+
+
 def _why_stale(endpoint: Endpoint, links: frozenset[str], now: float) -> str:
     if endpoint.sandbox is None:
         return "was never joined" if now - endpoint.since > STALE_S else ""

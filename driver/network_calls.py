@@ -7,6 +7,7 @@ Source: libnetwork's remote driver protocol.
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from driver import wire
@@ -15,7 +16,7 @@ from driver.errors import BadRequest, Conflict
 from driver.ipam import PoolRequest, take_pool
 from driver.model import Endpoint, Network, Pool, mac_for, replace
 from driver.network_options import network_options
-from driver.ports import choose_ports
+from driver.ports import Binding, choose_ports
 from driver.reconcile import Reconciler
 from driver.wire import SPACE, Body, Reply
 
@@ -115,19 +116,37 @@ def create_endpoint(core: Reconciler, req: Body) -> Reply:
         raise BadRequest("the endpoint has an IPv6 address, and the network has no IPv6")
     if ip is None:
         raise BadRequest("Interface.Address is empty; networks without IPv4 are not supported")
+    endpoint = Endpoint(endpoint_id, network_id, ip, mac or mac_for(ip.ip), core.clock())
+    _unburied(core, lambda: _put_endpoint(core, endpoint))
+    return {"Interface": {} if mac else {"MacAddress": endpoint.mac}}
+
+
+def _put_endpoint(core: Reconciler, endpoint: Endpoint) -> None:
     with core.edit() as edit:
-        network = edit.network(network_id)
+        network = edit.network(endpoint.network)
         block = network.gateway.network
-        if ip.ip not in block:
-            raise BadRequest(f"Interface.Address {ip} is not inside the network's {block}")
-        endpoint = Endpoint(endpoint_id, network_id, ip, mac or mac_for(ip.ip), edit.now)
-        known = edit.state.endpoints.get(endpoint_id)
+        if endpoint.ip.ip not in block:
+            raise BadRequest(f"Interface.Address {endpoint.ip} is not inside the network's {block}")
+        known = edit.state.endpoints.get(endpoint.id)
         if known is None:
             _check_free(edit, endpoint)
             edit.put(endpoint)
-        elif (known.network, known.ip, known.mac) != (network_id, ip, endpoint.mac):
-            raise Conflict(f"endpoint {endpoint_id[:12]} exists already, with other settings")
-    return {"Interface": {} if mac else {"MacAddress": endpoint.mac}}
+        elif (known.network, known.ip, known.mac) != (endpoint.network, endpoint.ip, endpoint.mac):
+            raise Conflict(f"endpoint {endpoint.id[:12]} exists already, with other settings")
+
+
+def _unburied(core: Reconciler, act: Callable[[], None]) -> None:
+    """Act; once more if what stood in the way died unheard.
+
+    Docker with its own IPAM never tells of the endpoints it lost in a crash, and at once starts
+    the containers anew with the same addresses and ports.
+    """
+    try:
+        act()
+    except Conflict:
+        if not core.bury():
+            raise
+        act()
 
 
 def _check_free(edit: Edit, endpoint: Endpoint) -> None:
@@ -183,13 +202,18 @@ def program(core: Reconciler, req: Body) -> Reply:
     endpoint_id = req.object_id("EndpointID")
     low, high = map(int, EPHEMERAL.read_text().split())
     wanted = wire.bindings(req.part("Options"), (low, high))
+    _unburied(core, lambda: _publish(core, endpoint_id, wanted))
+    return {}
+
+
+def _publish(core: Reconciler, endpoint_id: str, wanted: Sequence[Binding]) -> None:
     tried: set[int] = set()
     for left in reversed(range(TRIES)):
         try:
             with core.edit() as edit:
                 endpoint = edit.endpoint(endpoint_id)
                 if edit.network(endpoint.network).internal:
-                    return {}
+                    return
                 ports = choose_ports(edit.state, endpoint_id, wanted, secrets.choice, tried)
                 edit.put(replace(endpoint, ports=ports))
             break
@@ -197,7 +221,6 @@ def program(core: Reconciler, req: Body) -> Reply:
             tried.add(error.port)
             if not left or not error.port or any(b.fixed and b.first == error.port for b in wanted):
                 raise
-    return {}
 
 
 def revoke(core: Reconciler, req: Body) -> Reply:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from driver.desire import desire, stale
+from driver.desire import desire, lost, stale
 from driver.edit import Edit
 from driver.errors import BadRequest, Conflict, FlannelError, HostError, StoreError
 from driver.leases import Source, Standing
@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 PASS_S = 30.0
 SOON_S = 2.0
-TICK_S = 1.0
+TICK_S = 0.5
 DEBOUNCE_S = 0.2
 FIGHT = 5  # passes in a row that repair one thing, before
 TRUCE = 10  # only every tenth does
@@ -123,6 +123,18 @@ class Reconciler:
             log.warning("undo: %s", error)
         self._wake.set()
 
+    def bury(self) -> bool:
+        """Drop what lost its veth now; tell whether there was any. It may be in a caller's way.
+
+        One look is enough with the lock: a host end never leaves this namespace.
+        """
+        with self.edit() as edit:
+            dead = lost(edit.state, self._survey.links())
+            for endpoint in dead:
+                log.info("endpoint %s lost its veth with its sandbox: dropped", endpoint.id[:12])
+                edit.drop(endpoint)
+        return bool(dead)
+
     def survey(self) -> Facts:
         """Look at the host anew."""
         self.facts = self._survey.facts()
@@ -192,8 +204,8 @@ class Reconciler:
         fights = self._fights(plan)
         plan = plan.without(self._lost(links) | fights)
         errors = [str(error) for error in self._apply(plan)]
-        kinds = Counter(key[0].lower() for key in fights)
-        errors += [f"{n} {kind} undone or refused again and again" for kind, n in kinds.items()]
+        if fights:
+            errors += (self.last and self.last.errors) or [_fought(fights)]
         return Report(now, _summary(plan), dropped, tuple(errors))
 
     def _adopt(self, facts: Facts, links: frozenset[str], now: float) -> tuple[str, ...]:
@@ -214,11 +226,7 @@ class Reconciler:
 
     def _lost(self, links: frozenset[str]) -> frozenset[Key]:
         """Name the veths that went with their sandboxes: nothing can be put into those again."""
-        return frozenset(
-            Veth.key_of(e.host_end)
-            for e in self.state.endpoints.values()
-            if e.sandbox is not None and e.host_end not in links
-        )
+        return frozenset(Veth.key_of(e.host_end) for e in lost(self.state, links))
 
     def _fights(self, plan: Plan) -> frozenset[Key]:
         """Name the things that something else undoes after every pass: most passes leave them."""
@@ -252,6 +260,12 @@ class Reconciler:
             stamp = seen
             self.attempt()
             due = self.clock() + (SOON_S if self._unsettled() else PASS_S)
+
+
+def _fought(keys: frozenset[Key]) -> str:
+    kinds = Counter(key[0].lower() for key in keys)
+    what = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
+    return f"{what}: undone by something else again and again; repaired only now and then"
 
 
 def _apply_to(host: Host, plan: Plan) -> list[FlannelError]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from driver.errors import Conflict
 from driver.model import replace, short
 from driver.reconcile import Report
 from driver.things import Bridge, Element, Gate, PortHold, Route, Sysctl, Table, Thing, Veth
@@ -160,3 +161,15 @@ def test_a_living_container_outlives_any_number_of_passes(bench: Bench, made: Co
     assert [str(report) for report in bench.passes(50)] == [WELL] * 50
     assert (bench.state, bench.observed()) == (state, things)
     assert made.id in state.endpoints
+
+
+def test_what_died_unheard_makes_way_at_once(bench: Bench, docker: Docker) -> None:
+    """Docker with its own IPAM starts a container anew at once, and deletes no endpoint it lost."""
+    net = docker.create_network()
+    dead = docker.start(net, port(80, 8080))
+    bench.kernel.lose(Veth)
+    body = {"NetworkID": net.id, "EndpointID": "e" * 64, "Interface": {"Address": dead.address}}
+    bench.call("NetworkDriver.CreateEndpoint", **body)
+    assert set(bench.state.endpoints) == {"e" * 64}
+    with pytest.raises(Conflict, match="is in use by endpoint eeeeeeeeeeee"):
+        bench.call("NetworkDriver.CreateEndpoint", **{**body, "EndpointID": "d" * 64})
