@@ -9,7 +9,7 @@ from pathlib import Path
 
 from driver import vxlan
 from driver.errors import StoreError
-from driver.leases import Standing
+from driver.leases import Standing, kept
 from driver.membership import Membership, Snapshot
 from driver.model import External, Facts, Lease, Overlay, State, Vtep, replace
 from driver.subnet_env import write_docker_options, write_subnet_env
@@ -49,7 +49,9 @@ class EtcdLeases:
         overlay = snapshot.overlay
         lease = self._lease(state, snapshot, external)
         problems = list(snapshot.problems)
-        if overlay is not None:
+        if lease is not None and lease.source != "etcd":
+            problems.append(kept(lease, "etcd"))
+        elif overlay is not None:
             problems += vxlan.problems(overlay, snapshot.peers, vtep, external)
             problems += self._tell_others(overlay, lease)
         return Standing(lease, snapshot.state, tuple(problems), overlay, vtep, snapshot.peers)
@@ -67,6 +69,8 @@ class EtcdLeases:
     def _lease(self, state: State, snapshot: Snapshot, external: External) -> Lease | None:
         """Give the lease held; one that is lost stays, without giving, while it is in use."""
         overlay, subnet = snapshot.overlay, snapshot.subnet
+        if state.lease is not None and state.lease.source != "etcd" and state.pools:
+            return state.lease
         if overlay is not None and subnet is not None:
             mtu = vxlan.container_mtu(overlay, external)
             return Lease(overlay.network, subnet, mtu, "etcd")

@@ -68,11 +68,8 @@ class Leases:
     ) -> tuple[Lease | None, str]:
         source = self._source()
         if stored is not None and in_use and stored.source != source:
-            if self.wanted != "auto":
-                return stored, (
-                    f"the lease shall come from {source}, but networks use {stored.subnet} from "
-                    f"{stored.source}: it is kept until they are removed"
-                )
+            if self.wanted != "auto" or stored.source == "etcd":
+                return stored, kept(stored, source)
             source = stored.source
         try:
             if source == "subnet-file":
@@ -110,6 +107,14 @@ class Leases:
             f"every /{self.subnet_len} of {self.network} overlaps addresses or routes of this host;"
             " set another DOCKER_FLANNEL_NETWORK"
         )
+
+
+def kept(stored: Lease, source: str) -> str:
+    """Say why a lease stays that is not from where it shall come."""
+    return (
+        f"the lease shall come from {source}, but networks use {stored.subnet} from "
+        f"{stored.source}: it is kept until they are removed"
+    )
 
 
 def read_subnet_file(path: Path) -> Lease:
