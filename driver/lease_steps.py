@@ -1,8 +1,7 @@
 """What to do about this host's lease, decided from what etcd has. No I/O, no clock.
 
-flannel's rules, and safer ones where flannel's lose a subnet: every write is bound to the revision
-that was seen, another host's key is never written, and a second host with our public IP is told
-apart by its MAC. Imports `flannel`, `registry`, `model`.
+flannel's rules, but every write is bound to the revision that was seen, another host's key is never
+written, and a second host with our public IP is known by its MAC. Imports `flannel`, `model`.
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from ipaddress import IPv4Network
 from itertools import islice
+from math import inf
 
 from driver.flannel import (
     LeaseRecord,
@@ -55,14 +55,16 @@ class Held:
 class Memory:
     """What one step has to know of the steps before.
 
-    `subnet`: the one this host had last. `rival`: MAC of a host that took our lease with our own
-    public IP. `moved`: the lease held is for another subnet than before.
+    `subnet`: the one had last. `rival`: MAC of a host that has our lease with our public IP.
+    `elder`: MAC of one we yield to, for it had the lease before us, and until when. `moved`: the
+    lease held is for another subnet than before.
     """
 
     overlay: Overlay | None = None
     subnet: IPv4Network | None = None
     held: Held | None = None
     rival: str | None = None
+    elder: tuple[str, float] | None = None
     moved: bool = False
 
 
@@ -194,7 +196,11 @@ def _keep(memory: Memory, overlay: Overlay, sight: Sight, host: Host, now: float
             if record.public_ip != host.own.public_ip:
                 return None
             if record.mac not in (None, host.own.mac):
-                return _refused(replace(memory, held=None, rival=record.mac), record)
+                elder, until = memory.elder or (None, now)
+                if record.mac == elder and now < until:
+                    return _refused(replace(memory, held=None, rival=record.mac), record)
+                # it took our lease for its own of old; we had it first, and it will yield
+                memory = replace(memory, elder=(record.mac, now + SOON_S))
         # our own write, of which the answer was lost, or somebody's repair
         held = replace(held, revision=entry.revision, due=min(held.due, now + SOON_S))
         memory = replace(memory, held=held)
@@ -238,6 +244,9 @@ def _acquire(memory: Memory, overlay: Overlay, sight: Sight, host: Host, choose:
     if isinstance(found, str):
         return Step(memory, "lost" if only else "acquiring", problems=(found,))
     subnet, revision = found
+    elder = next((r.mac for r in mine if r.subnet == subnet), None)
+    if elder not in (None, host.own.mac) and subnet != memory.subnet:
+        memory = replace(memory, elder=(elder, inf))  # our own MAC of before, or another host
     write = Write(sight.key(subnet), subnet, revision, _value(overlay, host.own))
     kept = subnet if subnet == memory.subnet else None
     return Step(memory, "acquiring", kept, write)
@@ -253,10 +262,7 @@ def _reuse(
 
 
 def _drop(mine: list[LeaseRecord], overlay: Overlay, only: IPv4Network | None) -> Delete | None:
-    """Name a lease of ours that must go: it does not fit, and may be in the way of one that does.
-
-    That of a subnet in use stays, unless it is only its key that does not fit.
-    """
+    """Name a lease of ours that does not fit, to go; one in use stays if its subnet fits not."""
     for record in mine:
         fits = record.subnet6 is None and compatible(overlay, record.subnet)
         if not fits and (record.subnet != only or compatible(overlay, record.subnet)):

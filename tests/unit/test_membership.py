@@ -179,13 +179,12 @@ def test_two_hosts_with_one_public_ip(registry: FakeRegistry) -> None:
     with Member(registry, vtep(11)) as one:
         one.until("held")
         with Member(registry, twin) as two:
-            two.until("held")
-            refused = one.until("refused", subnet=None)
-            assert twin.mac in refused.problems[0]
-            registry.change((two.key, registry.values()[two.key]))
+            refused = two.until("refused", subnet=None)
+            assert vtep(11).mac in refused.problems[0]
+            one.until("held")
+            assert registry.values()[one.key] == value(11), "who had it first keeps it"
             two.membership.identify(vtep(12))
-            one.until("moved")
-            two.until("held", peers={peer(11, str(one.subnet))})
+            two.until("moved", peers={peer(11, str(one.subnet))})
     assert sorted(v for k, v in registry.values().items() if k != CONFIG_KEY) == [
         value(11),
         value(12),

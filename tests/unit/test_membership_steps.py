@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
@@ -227,8 +228,14 @@ def test_a_subnet_in_use_is_not_given_up_for_another_lease_of_ours() -> None:
 # --- two hosts with one public IP ---
 
 
-def test_another_host_with_our_public_ip_is_refused_until_it_is_gone() -> None:
+def test_a_host_that_takes_our_lease_with_our_public_ip_is_put_right() -> None:
     found = decide(HELD, sight(_9=(TWIN, 6)))
+    assert found.action == Write(key(SUBNET), SUBNET, 6, OURS)
+    assert found.subnet == SUBNET
+
+
+def test_another_host_with_our_public_ip_that_had_the_lease_first_is_yielded_to() -> None:
+    found = decide(replace(HELD, elder=(FOREIGN, math.inf)), sight(_9=(TWIN, 6)))
     assert (found.state, found.action, found.subnet) == ("refused", None, None)
     assert FOREIGN in found.problems[0]
     assert "192.0.2.11" in found.problems[0]
