@@ -22,7 +22,7 @@ def desire(
     """Give the things that should exist: for all, or for some networks and endpoints by id.
 
     Without a network there is nothing but the overlay, so that a host which uses none is left as
-    it was. The overlay is given for all only.
+    it was. The overlay and the peers are given for all only.
     """
     return frozenset(_things(state, facts, networks, endpoints))
 
@@ -41,6 +41,8 @@ def _things(
         return
     yield from bridge.plan_lease(state.lease)
     yield from rules.plan_base(state.lease, state.overlay, facts)
+    if networks is None and state.overlay:
+        yield from rules.plan_peer_rules(state.overlay, state.peers.values())
     for network in _chosen(state.networks, networks):
         yield from bridge.plan_network(network)
         yield from rules.plan_network_rules(network)

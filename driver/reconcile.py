@@ -103,6 +103,8 @@ class Reconciler:
             except StoreError:
                 self._undo(plan)
                 raise
+        if bool(edit.state.networks) != bool(self.state.networks):
+            self._wake.set()  # what all networks share with the peers is a pass's to make
         self.state = edit.state
 
     def _apply(self, plan: Plan) -> list[FlannelError]:

@@ -8,9 +8,9 @@ because the drops here come first. Imports only `model` and `things`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
-from driver.model import ANY, BRIDGE_PREFIX, Endpoint, Facts, Lease, Network, Overlay
+from driver.model import ANY, BRIDGE_PREFIX, Endpoint, Facts, Lease, Network, Overlay, Peer
 from driver.things import Element, Gate, PortHold, Table, Thing
 
 TABLE = "docker_flannel"
@@ -29,6 +29,7 @@ set hair4 {{ type ipv4_addr . ifname; flags interval; }}
 set lease4 {{ type ipv4_addr; flags interval; }}
 set over4 {{ type ipv4_addr; flags interval; }}
 set direct {{ type ifname; }}
+set peers4 {{ type ipv4_addr; }}
 chain guard {{
     type filter hook prerouting priority -301; policy accept;
     iifname "{BRIDGE_PREFIX}*" ip daddr 127.0.0.0/8 counter drop
@@ -66,6 +67,7 @@ chain forward {{
     oifname @internal iifname != "{OVERLAY_LINKS}" counter drop
     oifname "{BRIDGE_PREFIX}*" iifname "{OVERLAY_LINKS}" accept
     oifname "{BRIDGE_PREFIX}*" iifname @direct ip saddr @over4 accept
+    oifname "{BRIDGE_PREFIX}*" iifname @direct ip saddr @peers4 accept
     ct status dnat accept
     iifname "{BRIDGE_PREFIX}*" oifname "{BRIDGE_PREFIX}*" counter drop
     iifname "{BRIDGE_PREFIX}*" meta oifkind "bridge" oifname != @uplinks counter drop
@@ -84,12 +86,23 @@ def plan_base(lease: Lease, overlay: Overlay | None, facts: Facts) -> Iterator[T
     """
     yield Table(TABLE_TEXT)
     yield Element("over4", str(lease.network))
-    if overlay and facts.external and (overlay.direct_routing or overlay.backend == "host-gw"):
+    if overlay and facts.external and _has_direct(overlay):
         yield Element("direct", f'"{facts.external.name}"')
     for bridge in facts.uplinks:
         yield Element("uplinks", f'"{bridge}"')
     for variant in facts.gates:
         yield Gate(variant)
+
+
+def plan_peer_rules(overlay: Overlay, peers: Iterable[Peer]) -> Iterator[Thing]:
+    """Let in the hosts of peers themselves, which come with their own addresses if direct."""
+    if _has_direct(overlay):
+        for ip in {peer.public_ip for peer in peers}:
+            yield Element("peers4", str(ip))
+
+
+def _has_direct(overlay: Overlay) -> bool:
+    return overlay.direct_routing or overlay.backend == "host-gw"
 
 
 def plan_network_rules(network: Network) -> Iterator[Thing]:

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.bed import Bed, Host, Node, assert_no_leaks, snapshot
+from tests.bed import Bed, Host, Node, assert_no_leaks
+from tests.e2e.helpers import baseline
 
 # The order in which blocks were given back; threads and connections that come and go with load;
 # Docker's own jump, which dockerd doubles when two networks are made at once.
@@ -54,7 +55,7 @@ def visitor(bed: Bed) -> Node:
 @pytest.fixture
 def host(running: Host) -> Iterator[Host]:
     """Give the running host; the test has to leave it as it was."""
-    before = snapshot(running)
+    before = baseline(running)
     yield running
     left = running.docker("ps", "-aq").stdout.split()
     if left:

@@ -8,7 +8,7 @@ from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Any
 
-from tests.bed import Host, Node, Process, Result
+from tests.bed import Host, Node, Process, Result, Snapshot, snapshot, wait_for
 
 ECHO = str(Path(__file__).with_name("echo.py"))
 
@@ -89,3 +89,9 @@ def asked(node: Node, kind: str, target: str, port: int, limit_s: int = 5, withi
 def enter(host: Host, container: str) -> tuple[str, ...]:
     """Give the words that run a command of the host in a container's network namespace."""
     return ("nsenter", "-n", "-t", str(inspect(host, "container", container)["State"]["Pid"]))
+
+
+def baseline(host: Host) -> Snapshot:
+    """Take a snapshot once the veths of ended containers are gone, which takes the kernel a while."""
+    wait_for(lambda: " flc" not in host.run("ip", "link").stdout, "the last veths to go")
+    return snapshot(host)

@@ -16,9 +16,9 @@ from typing import Any
 
 import pytest
 
-from tests.bed import Bed, Host, Node, Process, assert_no_leaks, snapshot, wait_for
+from tests.bed import Bed, Host, Node, Process, assert_no_leaks, wait_for
 from tests.e2e.conftest import MAY_DIFFER
-from tests.e2e.helpers import FLANNEL, inspect, network, web
+from tests.e2e.helpers import FLANNEL, baseline, inspect, network, web
 
 CRASHER = Path(__file__).with_name("crasher.py")
 STALE_LIMIT_S = 150  # a minute of age, and passes that come every half minute
@@ -112,12 +112,12 @@ def stage(bed: Bed) -> Iterator[Stage]:
     made = Stage(host, visitor)
     made.create("first")  # what the first network makes and no later one
     made.delete("first")
-    empty = snapshot(host)
+    empty = baseline(host)
     network(host, "steady")
     web(host, "steady", "steady", "-p", "8081:80")
     wait_for(lambda: visitor.reaches(made.url(8081)), "the other container's port")
     made.watch = visitor.popen("sh", "-c", WATCH.format(url=made.url(8081)), log_name="watch")
-    before = snapshot(host)
+    before = baseline(host)
     yield made
     assert_no_leaks(host, before, ignore=MAY_DIFFER, limit_s=STALE_LIMIT_S)
     made.check_untouched("all steps")

@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
-from tests.bed import Bed, Host, Node, assert_no_leaks, snapshot, unixhttp, wait_for
+from tests.bed import Bed, Host, Node, assert_no_leaks, unixhttp, wait_for
 from tests.bed.host import PLUGIN_SOCKET
 from tests.bed.rootfs import PROJECT
 from tests.e2e.conftest import MAY_DIFFER
-from tests.e2e.helpers import address, container, inspect, pings, web
+from tests.e2e.helpers import address, baseline, container, inspect, pings, web
 
 SERVE = (sys.executable, "-m", "driver", "serve")
 BIND = "import socket; s = socket.socket(); s.bind(('', {port}))"
@@ -30,7 +30,7 @@ BRIDGE = "docker: network *"  # Docker's own gets a new id when dockerd starts
 @contextmanager
 def as_it_was(host: Host) -> Iterator[Host]:
     """Tidy up and check for leaks as conftest does; dockerd may be another one afterwards."""
-    before, networks = snapshot(host), network_names(host)
+    before, networks = baseline(host), network_names(host)
     yield host
     left = host.docker("ps", "-aq").stdout.split()
     if left:
@@ -241,7 +241,7 @@ def test_the_machine_restarts(machine: Host, visitor: Node) -> None:
     switch_off_and_on(machine, visitor)
     machine.docker("start", "web", "peer")
     all_is_well(machine, visitor)
-    before = snapshot(machine)
+    before = baseline(machine)
     switch_off_and_on(machine, visitor)
     machine.docker("start", "web", "peer")
     all_is_well(machine, visitor)
