@@ -92,6 +92,6 @@ def enter(host: Host, container: str) -> tuple[str, ...]:
 
 
 def baseline(host: Host) -> Snapshot:
-    """Take a snapshot once the veths of ended containers are gone, which takes the kernel a while."""
+    """Take a snapshot once the veths of ended containers are gone, which takes a moment."""
     wait_for(lambda: " flc" not in host.run("ip", "link").stdout, "the last veths to go")
     return snapshot(host)
