@@ -485,10 +485,13 @@ def test_keys_deleted_stolen_and_wiped(one: Cluster) -> None:
         moved = host.until("moved").subnet
         assert moved not in (None, subnet)
         assert one.values()[key] == value(30)
-        # a thief who names our public IP
+        # a thief who names our public IP: told once that we had it first, and yielded to then
         twin = replace(vtep(11), mac=vtep(99).mac)
         text = lease_value(twin.public_ip, "vxlan", 1, twin.mac)
-        one.etcdctl("put", host.key, text)
+        mine = host.key
+        one.etcdctl("put", mine, text)
+        wait_for(lambda: one.values()[mine] == value(11), "our lease")
+        one.etcdctl("put", mine, text)
         host.until("refused")
         assert list(one.values().values()).count(text) == 1
 
