@@ -8,7 +8,7 @@ import pytest
 
 from tests.bed import Host, Node, Snapshot, assert_no_leaks, diff, snapshot, wait_for
 from tests.e2e.conftest import MAY_DIFFER
-from tests.e2e.helpers import address, baseline, container, inspect, network, pings, web
+from tests.e2e.helpers import address, container, inspect, network, pings, web
 from tests.e2e.test_restart import as_it_was, status
 
 EVENT_S = 10  # what the kernel reports wakes a pass
@@ -241,7 +241,7 @@ ip link del fl-foreign
 def test_what_is_not_ours_stays(host: Host, visitor: Node) -> None:
     for line in FOREIGN.strip().splitlines():
         host.run(*line.split())
-    before = baseline(host)
+    before = snapshot(host)
     site = Site(host, visitor)
     site.heals(lambda: host.run("ip", "link", "set", site.bridge, "down"), "1 bridge")
     site.heals(lambda: host.run("nft", "delete", "table", *OURS.split()), "1 table")
