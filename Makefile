@@ -20,7 +20,7 @@ type: venv ## mypy, strict
 	$(BIN)/mypy driver tests/bed demo benchmarks
 
 test-unit: venv ## unit tests
-	$(BIN)/python -m pytest -q tests/unit
+	$(BIN)/python -m pytest -q -n 2 tests/unit
 
 test-kernel: deps venv ## adapters against the real kernel, each test in its own namespace (root)
 	$(BIN)/python -m pytest -q tests/kernel

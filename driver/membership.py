@@ -67,6 +67,8 @@ class Options:
     terms: Terms = field(default_factory=Terms)
     relist_s: float = RELIST_S
     tick_s: float = TICK_S
+    pause_s: float = FIRST_PAUSE_S
+    burst_s: float = BURST_S
     clock: Callable[[], float] = lambda: time.clock_gettime(time.CLOCK_BOOTTIME)
     choose: Choose = random.SystemRandom().choice
 
@@ -103,7 +105,7 @@ class Membership:
         self._sight: Sight | None = None
         self._told: tuple[Sight, Host, Step] | None = None
         self._seen: dict[Span, int] = {}
-        self._pause_s = FIRST_PAUSE_S
+        self._pause_s = self._options.pause_s
 
     def snapshot(self) -> Snapshot:
         """Tell how things stand."""
@@ -142,7 +144,7 @@ class Membership:
         self._read_config()
         starts = {span: revision + 1 for span, revision in self._seen.items()}
         with closing(self._registry.watch(starts)) as feed:
-            self._pause_s = FIRST_PAUSE_S
+            self._pause_s = self._options.pause_s
             listed = self._options.clock()
             while True:
                 self._settle()
@@ -180,7 +182,7 @@ class Membership:
 
     def _take_burst(self, feed: Feed) -> None:
         """Wait for events, and take all that are there."""
-        end = time.monotonic() + BURST_S
+        end = time.monotonic() + self._options.burst_s
         batch = feed.next(self._options.tick_s)
         while batch is not None:
             self._take(batch)

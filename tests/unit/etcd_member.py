@@ -24,6 +24,9 @@ def vtep(number: int) -> Vtep:
     return Vtep(IPv4Address(f"192.0.2.{number}"), f"02:00:00:00:00:{number:02x}")
 
 
+QUICK = {"tick_s": 0.02, "pause_s": 0.01, "burst_s": 0.02}
+
+
 class Member:
     """A host's membership while the `with` block lasts."""
 
@@ -45,7 +48,9 @@ class Member:
             known,
             in_use=lambda: self.in_use,
             changed=lambda: self.seen.append(self.now),
-            options=Options(terms=terms, **{"tick_s": 0.02, **options}),
+            options=Options(
+                terms=terms, **{"tick_s": 0.02, "pause_s": 0.01, "burst_s": 0.02, **options}
+            ),
         )
         self._thread = threading.Thread(target=self.membership.run, args=(self._stop,), daemon=True)
 
