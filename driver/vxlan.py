@@ -65,12 +65,6 @@ def plan_peers(
             yield from _plan(overlay, peer, external)
 
 
-def plan_peer(overlay: Overlay, peer: Peer, vtep: Vtep, external: External) -> Iterator[Thing]:
-    """Give what one peer needs, nothing if it cannot be reached as it is."""
-    if not _obstacle(overlay, peer, vtep, external):
-        yield from _plan(overlay, peer, external)
-
-
 def problems(
     overlay: Overlay, peers: Iterable[Peer], vtep: Vtep, external: External
 ) -> Iterator[str]:

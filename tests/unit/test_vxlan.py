@@ -13,7 +13,6 @@ from driver.things import Address, Fdb, Neighbour, PeerRoute, Plan, Sysctl, Thin
 from driver.vxlan import (
     container_mtu,
     device_name,
-    plan_peer,
     plan_peers,
     plan_vtep,
     problems,
@@ -142,7 +141,7 @@ def test_container_mtu(overlay: Overlay, underlay_mtu: int, mtu: int) -> None:
     ],
 )
 def test_peer(overlay: Overlay, peer_: Peer, things: list[Thing]) -> None:
-    assert list(plan_peer(overlay, peer_, VTEP, ETH0)) == things
+    assert list(plan_peers(overlay, [peer_], VTEP, ETH0)) == things
     assert list(plan_peers(overlay, [peer_], VTEP, ETH0)) == things
     assert bool(list(problems(overlay, [peer_], VTEP, ETH0))) == (not things)
 
