@@ -14,7 +14,7 @@ from collections.abc import Callable
 from flask import Flask, Response, abort, jsonify, request
 from werkzeug.exceptions import HTTPException
 
-from driver import ipam_calls, network_calls, upkeep
+from driver import endpoint_calls, ipam_calls, network_calls, upkeep
 from driver.errors import FlannelError
 from driver.reconcile import Reconciler
 from driver.status import document
@@ -47,12 +47,12 @@ CALLS: dict[str, Call] = {
     "NetworkDriver.FreeNetwork": network_calls.swarm_only,
     "NetworkDriver.CreateNetwork": network_calls.create_network,
     "NetworkDriver.DeleteNetwork": network_calls.delete_network,
-    "NetworkDriver.CreateEndpoint": network_calls.create_endpoint,
-    "NetworkDriver.DeleteEndpoint": network_calls.delete_endpoint,
-    "NetworkDriver.Join": network_calls.join,
-    "NetworkDriver.Leave": network_calls.leave,
-    "NetworkDriver.ProgramExternalConnectivity": network_calls.program,
-    "NetworkDriver.RevokeExternalConnectivity": network_calls.revoke,
+    "NetworkDriver.CreateEndpoint": endpoint_calls.create_endpoint,
+    "NetworkDriver.DeleteEndpoint": endpoint_calls.delete_endpoint,
+    "NetworkDriver.Join": endpoint_calls.join,
+    "NetworkDriver.Leave": endpoint_calls.leave,
+    "NetworkDriver.ProgramExternalConnectivity": endpoint_calls.program,
+    "NetworkDriver.RevokeExternalConnectivity": endpoint_calls.revoke,
     "IpamDriver.RequestPool": ipam_calls.request_pool,
     "IpamDriver.ReleasePool": ipam_calls.release_pool,
     "IpamDriver.RequestAddress": ipam_calls.request_address,
