@@ -36,10 +36,10 @@ def main(argv: list[str] | None = None) -> int:
         elif args.command == "init":
             _init(config, args)
         elif args.command == "forget":
-            told = client.ask(config.socket, "POST", "/Upkeep.Forget", {"What": args.what})
+            told = client.ask(config.sockets[0], "POST", "/Upkeep.Forget", {"What": args.what})
             print(f"forgotten: {told['Forgotten']}")
         else:
-            _status(config.socket, args.format)
+            _status(config.sockets[0], args.format)
     except FlannelError as error:
         print(f"docker-flannel: {error}", file=sys.stderr)
         return 1

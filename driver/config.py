@@ -83,7 +83,7 @@ SETTINGS = (
         "--socket",
         "DOCKER_FLANNEL_SOCKET",
         "/run/docker/plugins/flannel.sock",
-        "where Docker finds the plugin",
+        "where Docker finds the plugin; several with commas between them",
     ),
     Setting(
         "--log-level",
@@ -106,7 +106,7 @@ class Config:
     iface: str
     public_ip: IPv4Address | None
     state_dir: Path
-    socket: Path
+    sockets: tuple[Path, ...]
     log_level: str
 
     @classmethod
@@ -134,7 +134,7 @@ class Config:
             iface=text["--iface"],
             public_ip=_public_ip(text["--public-ip"]),
             state_dir=Path(text["--state-dir"]),
-            socket=Path(text["--socket"]),
+            sockets=_sockets(text["--socket"]),
             log_level=_one_of("--log-level", text["--log-level"], LOG_LEVELS),
         )
 
@@ -157,6 +157,13 @@ def _public_ip(value: str) -> IPv4Address | None:
         return IPv4Address(value) if value else None
     except ValueError:
         raise BadRequest(f"--public-ip {value!r} is no IPv4 address") from None
+
+
+def _sockets(value: str) -> tuple[Path, ...]:
+    paths = tuple(map(Path, value.split(",")))
+    if not all(path.is_absolute() for path in paths):
+        raise BadRequest(f"--socket {value!r} is no absolute path, or several with commas between")
+    return paths
 
 
 def _network(value: str) -> IPv4Network:

@@ -33,6 +33,7 @@ NEW = 0x600  # make it, fail if it exists
 BATCH = 50  # veths removed at once; the kernel keeps other changes waiting some 30 ms
 UNREACHABLE, UNICAST, ON_LINK = 7, 1, 253
 ACCEPT_RA = Sysctl("", "ipv6", "accept_ra", "0")
+SYSCTLS = next(filter(Path.exists, map(Path, ("/host/proc/sys/net", "/proc/sys/net"))))
 SETTINGS = {"bridge": (Sysctl("", "ipv4", "route_localnet", "1"), ACCEPT_RA), "vxlan": (ACCEPT_RA,)}
 Attribute = tuple[str, Any]
 
@@ -250,8 +251,8 @@ def _foreign(name: str) -> HostError:
 
 
 def _setting(sysctl: Sysctl) -> Path:
-    """Give a setting's file. Its folder is missing where the host or the link has no IPv6."""
-    return Path("/proc/sys/net", sysctl.family, "conf", sysctl.link, sysctl.name)
+    """Give a setting's file; no folder without IPv6. A managed plugin's /proc/sys is read-only."""
+    return SYSCTLS / sysctl.family / "conf" / sysctl.link / sysctl.name
 
 
 def _settings(link: Link) -> Iterator[Sysctl]:

@@ -6,6 +6,7 @@ import fcntl
 import logging
 import os
 import socket
+import struct
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -35,6 +36,7 @@ log = logging.getLogger(__name__)
 THREADS = 8
 KEEPALIVE_S = 24 * 3600  # dockerd repeats a call with an empty body if we close its connection
 STOP_S = 5
+PEER = struct.Struct("iII")  # of a socket: process id, 0 in another PID namespace; user; group
 
 
 class HostSurvey:
@@ -80,7 +82,7 @@ class Server(BaseApplication):
     def load_config(self) -> None:
         """Set gunicorn up."""
         settings: dict[str, Any] = {
-            "bind": f"unix:{self._config.socket}",
+            "bind": [f"unix:{path}" for path in self._config.sockets],
             "umask": 0o177,
             "workers": 1,
             "worker_class": "gthread",
@@ -160,8 +162,9 @@ def serve(config: Config) -> None:
         level=config.log_level.upper(), format="%(levelname)s %(name)s: %(message)s"
     )
     held = _only_one(config.state_dir / "lock")
-    _refuse_served(config.socket)
-    config.socket.parent.mkdir(parents=True, exist_ok=True)
+    for path in config.sockets:
+        _refuse_served(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
     try:
         Server(config).run()
     finally:
@@ -178,11 +181,15 @@ def _only_one(path: Path) -> int:
     try:
         fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
+        who = os.read(held, 100).decode().strip() or "it does not say who it is"
         os.close(held)
         raise Conflict(
-            f"another docker-flannel works on {path.parent}; stop it first, or set another "
-            "DOCKER_FLANNEL_STATE_DIR"
+            f"another docker-flannel works on {path.parent}; stop it first ({who}), or set "
+            "another DOCKER_FLANNEL_STATE_DIR"
         ) from None
+    pid = os.getpid()
+    os.ftruncate(held, 0)
+    os.write(held, b"the managed plugin\n" if pid == 1 else f"process {pid}\n".encode())
     return held
 
 
@@ -192,4 +199,6 @@ def _refuse_served(path: Path) -> None:
             probe.connect(str(path))
         except OSError:
             return  # nobody there, or a stale file, which gunicorn replaces
-    raise Conflict(f"another process serves {path}; stop it first, or set another --socket")
+        pid, _, _ = PEER.unpack(probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, PEER.size))
+    who = f"process {pid}" if pid else "the managed plugin, or in a container"
+    raise Conflict(f"another process serves {path}; stop it first ({who}), or set another --socket")

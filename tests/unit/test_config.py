@@ -23,7 +23,7 @@ def test_the_defaults_are_usable() -> None:
         iface="",
         public_ip=None,
         state_dir=Path("/var/lib/docker-flannel"),
-        socket=Path("/run/docker/plugins/flannel.sock"),
+        sockets=(Path("/run/docker/plugins/flannel.sock"),),
         log_level="info",
     )
 
@@ -34,7 +34,7 @@ GIVEN = {
     "--subnet-len": ("24", "subnet_len", 24),
     "--subnet-file": ("/x/subnet.env", "subnet_file", Path("/x/subnet.env")),
     "--state-dir": ("/x/state", "state_dir", Path("/x/state")),
-    "--socket": ("/x/sock", "socket", Path("/x/sock")),
+    "--socket": ("/x/sock,/y/sock", "sockets", (Path("/x/sock"), Path("/y/sock"))),
     "--log-level": ("debug", "log_level", "debug"),
     "--iface": ("eth1", "iface", "eth1"),
     "--public-ip": ("192.0.2.9", "public_ip", IPv4Address("192.0.2.9")),
@@ -84,6 +84,8 @@ def test_an_option_goes_before_a_variable_and_that_before_the_default(option: st
         ("--lease", "zk", "--lease 'zk' is none of auto, etcd, subnet-file, standalone"),
         ("--public-ip", "fd00::1", "--public-ip 'fd00::1' is no IPv4 address"),
         ("--lease", "Auto", "is none of"),
+        ("--socket", "/run/a.sock,", "is no absolute path, or several with commas between"),
+        ("--socket", "flannel.sock", "is no absolute path"),
         ("--log-level", "INFO", "--log-level 'INFO' is none of debug, info, warning, error"),
         ("--network", "10.2.0.1/16", "--network '10.2.0.1/16' is no IPv4 prefix like 10.2.0.0/16"),
         ("--network", "fd00::/64", "is no IPv4 prefix"),
