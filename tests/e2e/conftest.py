@@ -14,6 +14,18 @@ from tests.e2e.helpers import baseline
 # Docker's own jump, which dockerd doubles when two networks are made at once.
 MAY_DIFFER = ("row: freed/*", "plugin: *", "*FORWARD*DOCKER-USER*")
 
+BACKENDS = ("nft",)  # of the firewall; what a test marked `each_backend` runs on
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run a test that is marked so on each backend of the firewall, every other one on nft."""
+    if "backend" not in metafunc.fixturenames:
+        return
+    if metafunc.definition.get_closest_marker("each_backend"):
+        metafunc.parametrize("backend", BACKENDS, scope="module")
+    else:
+        metafunc.parametrize("backend", BACKENDS[:1], ids=[pytest.HIDDEN_PARAM], scope="module")
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark every test of this folder."""
@@ -29,12 +41,12 @@ def bed() -> Iterator[Bed]:
 
 
 @pytest.fixture(scope="module")
-def running(bed: Bed) -> Host:
-    """Give a host with the plugin, dockerd and the image.
+def running(bed: Bed, backend: str) -> Host:
+    """Give a host with the plugin, on a backend of the firewall, dockerd and the image.
 
     DOCKER_ROOT in the environment names a root directory with another Docker in it.
     """
-    host = bed.host("h1", root=os.environ.get("DOCKER_ROOT", "/"))
+    host = bed.host(f"h-{backend}", root=os.environ.get("DOCKER_ROOT", "/"))
     host.start_plugin({"DOCKER_FLANNEL_LOG_LEVEL": "debug"})
     host.start_dockerd()
     host.load_image()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.bed import Host
 from tests.e2e.helpers import address, container, gets, network, pings, web
 
@@ -17,6 +19,7 @@ def test_between_two_flannel_networks(host: Host) -> None:
         assert gets(host, name, f"http://{other}/") == ""
 
 
+@pytest.mark.each_backend
 def test_between_flannel_and_docker0(host: Host) -> None:
     network(host, "a")
     one, plain = web(host, "one", "a"), web(host, "plain", "bridge")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.bed import Host, Node, wait_for
 from tests.e2e.helpers import asked, container, echoes, gets, inside, network, web
 
 
+@pytest.mark.each_backend
 def test_tcp_from_everywhere(host: Host, visitor: Node) -> None:
     network(host, "app")
     network(host, "other")
@@ -31,10 +34,12 @@ def test_tcp_from_everywhere(host: Host, visitor: Node) -> None:
     assert not visitor.reaches(outside, 3)
 
 
+@pytest.mark.each_backend
 def test_udp_from_everywhere_and_the_addresses_seen(host: Host, visitor: Node) -> None:
     for_all_clients(host, visitor, "udp")
 
 
+@pytest.mark.each_backend
 def test_the_addresses_seen_over_tcp(host: Host, visitor: Node) -> None:
     for_all_clients(host, visitor, "tcp")
 
@@ -57,6 +62,7 @@ def for_all_clients(host: Host, visitor: Node, kind: str) -> None:
     assert asked(host, kind, host.address, 8053, within="far") == far
 
 
+@pytest.mark.each_backend
 def test_one_host_address(host: Host, visitor: Node) -> None:
     network(host, "app")
     web(host, "local", "app", "-p", "127.0.0.1:8080:80")
@@ -110,6 +116,7 @@ def test_a_port_out_of_a_range_and_any_port(host: Host) -> None:
     assert "->443/tcp" in endpoints.stdout
 
 
+@pytest.mark.each_backend
 def test_containers_do_not_reach_the_hosts_loopback(host: Host) -> None:
     network(host, "app")
     container(
