@@ -154,10 +154,12 @@ Request = tuple[int, int, bytes]  # kind, flags, and the message with room for i
 class Channel:
     """A netlink socket into the namespace of the thread that makes it. Any thread may ask."""
 
-    def __init__(self) -> None:
+    def __init__(self, protocol: int = 0) -> None:
+        """Open it, for rtnetlink unless another netlink protocol is named."""
         self._lock = threading.Lock()
         self._number = 0
-        self.socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
+        kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC
+        self.socket = socket.socket(socket.AF_NETLINK, kind, protocol)
         for option in (_CAP_ACK, _EXT_ACK, _STRICT):
             self.socket.setsockopt(_SOL_NETLINK, option, 1)
         self.socket.bind((0, 0))

@@ -9,8 +9,22 @@ because the drops here come first. Imports only `model` and `things`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+from typing import get_args
 
-from driver.model import ANY, BRIDGE_PREFIX, Endpoint, Facts, Lease, Network, Overlay, Peer
+from driver.model import (
+    ANY,
+    BRIDGE_PREFIX,
+    Endpoint,
+    Facts,
+    Lease,
+    Network,
+    Overlay,
+    Peer,
+    PortMapping,
+    Proto,
+)
 from driver.things import Element, Gate, PortHold, Table, Thing
 
 TABLE = "docker_flannel"
@@ -127,3 +141,26 @@ def plan_ports(endpoint: Endpoint) -> Iterator[Thing]:
             yield Element("pub4_any", key, data, endpoint.id)
         else:
             yield Element("pub4_ip", f"{port.host_ip} . {key}", data, endpoint.id)
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """A port as the firewall has it: the mapping, the container's address, the endpoint's id."""
+
+    mapping: PortMapping
+    target: IPv4Address
+    owner: str
+
+
+PROTOS: dict[str, Proto] = {proto: proto for proto in get_args(Proto)}
+
+
+def read_port(thing: Thing) -> Published | None:
+    """Read back what `plan_ports` made an element of; None for every other thing."""
+    if not isinstance(thing, Element) or not thing.set.startswith("pub4_"):
+        return None
+    *host, proto, host_port = thing.at.split(" . ")
+    target, port = thing.data.split(" . ")
+    host_ip = IPv4Address(host[0]) if host else ANY
+    mapping = PortMapping(PROTOS[proto], host_ip, int(host_port), int(port))
+    return Published(mapping, IPv4Address(target), thing.owner)

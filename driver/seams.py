@@ -6,7 +6,7 @@ No adapter imports another; they and their fakes meet these by shape.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import ClassVar, Protocol
+from typing import Protocol
 
 from driver.model import Facts, Record, State
 from driver.things import Plan, Thing
@@ -15,7 +15,9 @@ from driver.things import Plan, Thing
 class Host(Protocol):
     """One side of the host: the kernel's links and routes, sockets, the nft table, iptables."""
 
-    kinds: ClassVar[tuple[type[Thing], ...]]
+    @property
+    def kinds(self) -> tuple[type[Thing], ...]:
+        """Name the kinds of things it makes."""
 
     def observe(self) -> frozenset[Thing]:
         """Give what the host has of ours, and of nobody else's."""

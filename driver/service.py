@@ -15,10 +15,12 @@ from typing import Any
 from gunicorn.app.base import BaseApplication
 
 from driver.config import Config
+from driver.conntrack import Conntrack
 from driver.errors import Conflict, StoreError, Unavailable
 from driver.etcd import Etcd
 from driver.etcd_leases import EtcdLeases
 from driver.firewall import Nft
+from driver.flows import Forgetful
 from driver.handlers import create_app
 from driver.iptables import Iptables
 from driver.kernel import Netlink
@@ -139,7 +141,7 @@ def build(config: Config) -> Reconciler:
         source = Leases(config.lease, config.network, config.subnet_len, config.subnet_file)
     core = Reconciler(
         store,
-        [Overlays(), netlink, Sockets(), nft, iptables],
+        [Overlays(), netlink, Sockets(), Forgetful(nft, Conntrack()), iptables],
         HostSurvey(config, netlink, nft, iptables),
         source,
     )

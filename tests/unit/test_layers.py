@@ -17,12 +17,13 @@ PURE = {
     "vxlan",
 }  # fmt: skip
 ADAPTERS = {"kernel", "events", "news", "vtep", "underlay", "firewall", "iptables", "sockets"}
-ADAPTERS |= {"store"}
+ADAPTERS |= {"store", "conntrack"}
 NETLINK = {
     "kernel": {"events", "news"},
     "news": {"events"},
     "vtep": {"events"},
     "underlay": {"events"},
+    "conntrack": {"events"},
 }
 FLANNEL = {"flannel", "flannel_config", "registry", "lease_steps", "membership", "init_config"}
 ETCD = {"etcd", "etcd_faults", "etcd_members", "etcd_settings"}
@@ -45,6 +46,8 @@ ALLOWED: dict[str, set[str]] = {
     **{name: {"errors", "registry"} | ETCD - {name} for name in ETCD},
     "subnet_env": NOUNS,
     "etcd_leases": NOUNS | {"leases", "vxlan", "membership", "subnet_env"},
+    "conntrack": NOUNS | {"events", "flows"},
+    "flows": NOUNS | {"rules", "seams"},
     "reconcile": NOUNS | PURE | {"seams"},
     **{name: NOUNS | PURE | {"reconcile", "__init__"} for name in HANDLERS},
     "service": NOUNS
@@ -53,7 +56,7 @@ ALLOWED: dict[str, set[str]] = {
     | HANDLERS
     | ETCD
     | FLANNEL
-    | {"config", "reconcile", "etcd_leases"},
+    | {"config", "reconcile", "etcd_leases", "flows"},
     "__init__": set(),
     "__main__": {
         "__init__",

@@ -1,0 +1,101 @@
+"""Which tracked flows a change of the published ports makes wrong, and a host that forgets them.
+
+The table translates a flow's first packet; the others follow what the kernel tracks of the flow.
+So a client that keeps sending from one port would go on asking in vain after a port is published,
+and go on reaching a container that has given the port up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+from typing import Protocol
+
+from driver.model import ANY, Proto
+from driver.rules import Published, read_port
+from driver.seams import Host
+from driver.things import Plan, Thing
+
+SEEN_REPLY, SRC_NAT, DST_NAT = 0x2, 0x10, 0x20  # bits of a flow's status
+
+
+@dataclass(frozen=True, slots=True)
+class Flows:
+    """The flows to a host port: to its address `ip`, None for any, answered by `target`, if given.
+
+    And of those the ones whose status has of the bits in `mask` just those in `status`.
+    Source: linux/netfilter/nf_conntrack_common.h.
+    """
+
+    proto: Proto
+    port: int
+    ip: IPv4Address | None
+    target: IPv4Address | None = None
+    mask: int = 0
+    status: int = 0
+
+
+class Tracker(Protocol):
+    """What the kernel tracks of flows."""
+
+    def forget(self, wrong: Sequence[Flows]) -> None:
+        """Delete these; what cannot be deleted is told in the log, it ends by itself."""
+
+
+class Forgetful:
+    """A firewall after whose changes the flows that went by the old state are forgotten."""
+
+    def __init__(self, firewall: Host, tracker: Tracker) -> None:
+        self.kinds = firewall.kinds
+        self._firewall, self._tracker = firewall, tracker
+
+    def observe(self) -> frozenset[Thing]:
+        """Give what the firewall has."""
+        return self._firewall.observe()
+
+    def apply(self, plan: Plan) -> None:
+        """Carry out a plan, then forget; a packet in between finds the new state already.
+
+        Errors: the firewall's.
+        """
+        self._firewall.apply(plan)
+        if wrong := list(wrong_flows(plan)):
+            self._tracker.forget(wrong)
+
+    def close(self) -> None:
+        """Let go of the firewall."""
+        self._firewall.close()
+
+
+def wrong_flows(plan: Plan) -> Iterator[Flows]:
+    """Give the flows that are not as they would be if they began after the plan."""
+    for old in [*plan.remove, *(old for old, _ in plan.change)]:
+        if was := read_port(old):
+            yield _to(was, target=was.target)
+    for new in [*plan.add, *(new for _, new in plan.change)]:
+        if now := read_port(new):
+            yield from _from_before(now)
+
+
+def _from_before(now: Published) -> Iterator[Flows]:
+    """Give what was sent to a port before it was published.
+
+    Flows of UDP: those that went to the host itself, and those that something else led elsewhere;
+    one that leaves the host for a server with this port number has another source, no other
+    destination, and stays. A connection lives by what is tracked of it: only those go that were
+    never answered, whose client still tries.
+    """
+    if now.mapping.proto == "udp":
+        yield _to(now, mask=SRC_NAT)
+        yield _to(now, mask=DST_NAT, status=DST_NAT)
+    else:
+        yield _to(now, mask=SEEN_REPLY | SRC_NAT | DST_NAT)
+
+
+def _to(
+    port: Published, target: IPv4Address | None = None, mask: int = 0, status: int = 0
+) -> Flows:
+    mapping = port.mapping
+    ip = None if mapping.host_ip == ANY else mapping.host_ip
+    return Flows(mapping.proto, mapping.host_port, ip, target, mask, status)
