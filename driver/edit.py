@@ -25,6 +25,7 @@ from driver.model import (
 )
 
 DOCKER_POOL = "docker/"  # of a block inside the lease that Docker's own IPAM hands out
+OWN_POOL = "network/"  # of a block whose addresses the driver gives, without IPAM calls
 FIELDS: dict[type[Record], str] = {
     Pool: "pools",
     Freed: "freed",
@@ -61,7 +62,7 @@ class Edit:
             for endpoint in self.state.endpoints_of(record.id):
                 self.drop(endpoint)
             pool = self.state.pools.get(record.pool)
-            if pool is not None and pool.id.startswith(DOCKER_POOL):
+            if pool is not None and pool.id.startswith((DOCKER_POOL, OWN_POOL)):
                 self.drop(pool)
         self._unset(record)
         self._puts.pop((record.kind, record.id), None)

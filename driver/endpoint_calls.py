@@ -8,18 +8,22 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Sequence
+from ipaddress import IPv4Interface
 from pathlib import Path
+from typing import TypeVar
 
 from driver import wire
-from driver.edit import Edit
-from driver.errors import BadRequest, Conflict
-from driver.model import Endpoint, mac_for, replace
+from driver.edit import OWN_POOL, Edit
+from driver.errors import BadRequest, Conflict, Exhausted
+from driver.ipam import take_address
+from driver.model import Endpoint, Network, mac_for, replace
 from driver.ports import Binding, choose_ports
 from driver.reconcile import Reconciler
 from driver.wire import Body, Reply
 
 EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")
 TRIES = 10
+Done = TypeVar("Done")
 
 
 def create_endpoint(core: Reconciler, req: Body) -> Reply:
@@ -33,39 +37,57 @@ def create_endpoint(core: Reconciler, req: Body) -> Reply:
     ip, mac = interface.interface("Address"), interface.mac("MacAddress")
     if interface.text("AddressIPv6", needed=False):
         raise BadRequest("the endpoint has an IPv6 address, and the network has no IPv6")
-    if ip is None:
-        raise BadRequest("Interface.Address is empty; networks without IPv4 are not supported")
-    endpoint = Endpoint(endpoint_id, network_id, ip, mac or mac_for(ip.ip), core.clock())
-    _unburied(core, lambda: _put_endpoint(core, endpoint))
-    return {"Interface": {} if mac else {"MacAddress": endpoint.mac}}
+    made = _unburied(core, lambda: _put_endpoint(core, endpoint_id, network_id, ip, mac))
+    filled = {} if mac else {"MacAddress": made.mac}
+    return {"Interface": filled if ip else {"Address": str(made.ip), **filled}}
 
 
-def _put_endpoint(core: Reconciler, endpoint: Endpoint) -> None:
+def _put_endpoint(
+    core: Reconciler, endpoint_id: str, network_id: str, ip: IPv4Interface | None, mac: str
+) -> Endpoint:
     with core.edit() as edit:
-        network = edit.network(endpoint.network)
-        block = network.gateway.network
-        if endpoint.ip.ip not in block:
-            raise BadRequest(f"Interface.Address {endpoint.ip} is not inside the network's {block}")
-        known = edit.state.endpoints.get(endpoint.id)
+        network = edit.network(network_id)
+        known = edit.state.endpoints.get(endpoint_id)
+        own = network.pool.startswith(OWN_POOL)
+        if own and known is None:
+            pool = edit.pool(network.pool)
+            pool, hold = take_address(edit.state, pool, ip and ip.ip, "endpoint", edit.now)
+            edit.put(pool, replace(hold, released=True))
+            place = IPv4Interface((hold.ip, pool.cidr.prefixlen))
+        elif own and known is not None:
+            place = known.ip
+        else:
+            place = _checked(ip, network)
+        endpoint = Endpoint(endpoint_id, network_id, place, mac or mac_for(place.ip), edit.now)
         if known is None:
             _check_free(edit, endpoint)
             edit.put(endpoint)
-        elif (known.network, known.ip, known.mac) != (endpoint.network, endpoint.ip, endpoint.mac):
-            raise Conflict(f"endpoint {endpoint.id[:12]} exists already, with other settings")
+        elif (known.network, known.ip, known.mac) != (network_id, place, endpoint.mac):
+            raise Conflict(f"endpoint {endpoint_id[:12]} exists already, with other settings")
+    return endpoint
 
 
-def _unburied(core: Reconciler, act: Callable[[], None]) -> None:
+def _checked(ip: IPv4Interface | None, network: Network) -> IPv4Interface:
+    if ip is None:
+        raise BadRequest("Interface.Address is empty; this network's addresses come from IPAM")
+    block = network.gateway.network
+    if ip.ip not in block:
+        raise BadRequest(f"Interface.Address {ip} is not inside the network's {block}")
+    return ip
+
+
+def _unburied(core: Reconciler, act: Callable[[], Done]) -> Done:
     """Act; once more if what stood in the way died unheard.
 
     Docker with its own IPAM never tells of the endpoints it lost in a crash, and at once starts
     the containers anew with the same addresses and ports.
     """
     try:
-        act()
-    except Conflict:
+        return act()
+    except (Conflict, Exhausted):
         if not core.bury():
             raise
-        act()
+        return act()
 
 
 def _check_free(edit: Edit, endpoint: Endpoint) -> None:

@@ -160,7 +160,8 @@ class Freed:
 class Hold:
     """One taken address of a pool. `since`: Unix time, seconds.
 
-    `released`: Docker gave it back while an endpoint still used it; it goes with the endpoint.
+    `released`: it goes with its endpoint. Docker gave it back while an endpoint still used it, or
+    never had it to give back.
     """
 
     pool: str

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import TypedDict
 
 from driver.errors import BadRequest
 from driver.leases import HIGHEST_MTU, LOWEST_MTU
-from driver.wire import Body
+from driver.wire import ENABLE_IPV4, Body
 
 MTU = "com.docker.network.driver.mtu"
 MASQUERADE = "com.docker.network.bridge.enable_ip_masquerade"
 INTERFACE = "com.docker.network.container_iface_prefix"
 SIZE = "flannel.size"
 PREFIX = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,11}")
+KNOWN = (MTU, MASQUERADE, INTERFACE, SIZE)
 NUMBER = re.compile(r"[0-9]{1,5}")
 
 
@@ -30,7 +32,8 @@ def network_options(options: Body, lease_mtu: int) -> NetworkOptions:
 
     Errors: BadRequest naming the option, and the valid ones where it is unknown.
     """
-    given = _known(options, "-o", (MTU, MASQUERADE, INTERFACE))
+    # Docker 28 tells of IPv4 a second time, as it was typed; an older one does not know the option
+    given = _known(options, "-o", KNOWN, (ENABLE_IPV4,))
     mtu = given.get(MTU, str(lease_mtu))
     if not NUMBER.fullmatch(mtu) or not LOWEST_MTU <= int(mtu) <= HIGHEST_MTU:
         raise BadRequest(f"option {MTU} {mtu!r} is not a number from {LOWEST_MTU} to {HIGHEST_MTU}")
@@ -50,7 +53,19 @@ def ipam_prefix(options: Body) -> int | None:
 
     Errors: BadRequest.
     """
-    size = _known(options, "--ipam-opt", (SIZE,)).get(SIZE)
+    return _prefix(_known(options, "--ipam-opt", (SIZE,)))
+
+
+def block_prefix(options: Body) -> int | None:
+    """Read the same from the `-o` options, for a network that makes no IPAM call to us.
+
+    Errors: BadRequest.
+    """
+    return _prefix(options.texts())
+
+
+def _prefix(given: Mapping[str, str]) -> int | None:
+    size = given.get(SIZE)
     if size is None:
         return None
     digits = size.removeprefix("/")
@@ -59,10 +74,12 @@ def ipam_prefix(options: Body) -> int | None:
     return int(digits)
 
 
-def _known(options: Body, flag: str, allowed: tuple[str, ...]) -> dict[str, str]:
+def _known(
+    options: Body, flag: str, allowed: tuple[str, ...], silent: tuple[str, ...] = ()
+) -> dict[str, str]:
     given = options.texts()
     for name in given:
-        if name not in allowed:
+        if name not in allowed + silent:
             raise BadRequest(
                 f"option {flag} {name!r} is unknown; these are known: {', '.join(allowed)}"
             )

@@ -21,6 +21,7 @@ POOL_ID = re.compile(r"[0-9a-z./-]{1,100}")
 MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 Reply = dict[str, Any]
 
+NO_SPACE = "null"  # of Docker's IPAM driver that gives nothing
 SPACE = "flannel"  # one name for both address spaces: Docker 27+ then skips its overlap loop
 PROTOCOLS: dict[int, Proto] = {6: "tcp", 17: "udp", 132: "sctp"}
 LAST_PORT = 65535
@@ -28,6 +29,7 @@ SHOWN = 80  # characters of a refused value
 
 GENERIC = "com.docker.network.generic"
 PORTMAP = "com.docker.network.portmap"
+ENABLE_IPV4 = "com.docker.network.enable_ipv4"
 ENABLE_IPV6 = "com.docker.network.enable_ipv6"
 INTERNAL = "com.docker.network.internal"
 ADDRESS_TYPE = "RequestAddressType"
@@ -84,12 +86,12 @@ class Body:
             raise self._bad(name, value, "a MAC address like 02:42:0a:02:00:05")
         return value
 
-    def flag(self, name: str) -> bool:
-        """Give a truth value, False when absent."""
+    def flag(self, name: str, *, absent: bool = False) -> bool:
+        """Give a truth value, or what it is when absent."""
         value = self._fields.get(name)
         if value is not None and not isinstance(value, bool):
             raise self._bad(name, value, "true or false")
-        return bool(value)
+        return absent if value is None else value
 
     def number(self, name: str) -> int:
         """Give a whole number."""

@@ -7,8 +7,16 @@ from typing import Any
 import pytest
 
 from driver.errors import BadRequest
-from driver.network_options import INTERFACE, MASQUERADE, MTU, SIZE, ipam_prefix, network_options
-from driver.wire import Body
+from driver.network_options import (
+    INTERFACE,
+    MASQUERADE,
+    MTU,
+    SIZE,
+    block_prefix,
+    ipam_prefix,
+    network_options,
+)
+from driver.wire import ENABLE_IPV4, Body
 
 
 @pytest.mark.parametrize(
@@ -22,6 +30,7 @@ from driver.wire import Body
         ({MASQUERADE: "true"}, {}),
         ({INTERFACE: "net"}, {"interface_prefix": "net"}),
         ({INTERFACE: "a" * 12}, {"interface_prefix": "a" * 12}),
+        ({ENABLE_IPV4: "false", SIZE: "/26"}, {}),
     ],
 )
 def test_options_are_read(options: dict[str, str], changed: dict[str, Any]) -> None:
@@ -49,7 +58,7 @@ def test_an_unknown_option_is_refused_with_the_known_ones() -> None:
         network_options(Body({"com.docker.network.bridge.name": "br0"}), 1450)
     assert str(caught.value) == (
         "option -o 'com.docker.network.bridge.name' is unknown; these are known: "
-        f"{MTU}, {MASQUERADE}, {INTERFACE}"
+        f"{MTU}, {MASQUERADE}, {INTERFACE}, {SIZE}"
     )
     with pytest.raises(BadRequest) as caught:
         ipam_prefix(Body({"flannel.sise": "/26"}))
@@ -71,6 +80,7 @@ def test_an_option_that_is_no_text_is_refused(value: Any) -> None:
 )
 def test_the_size_of_the_block_is_read(options: dict[str, str], prefix: int | None) -> None:
     assert ipam_prefix(Body(options)) == prefix
+    assert block_prefix(Body({MTU: "1400", **options})) == prefix
 
 
 @pytest.mark.parametrize("value", ["", "/", "//26", "-26", "26 ", "64k", "/²", "9" * 5000])
