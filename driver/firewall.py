@@ -1,4 +1,4 @@
-"""The nft table in the kernel, by libnftables in this process. Imports `rules` for its name.
+"""The nft table in the kernel, by libnftables in this process. Imports `generation` and `rules`.
 
 One context for the process' life: an element costs some 0.1 ms, while each run of the nft program
 would cost 2 ms, and 16 ms after a removal, which the kernel makes a closing socket wait for. And
@@ -12,8 +12,6 @@ therefore not ours, and is replaced by the first pass, in one transaction and wi
 from __future__ import annotations
 
 import json
-import socket
-import struct
 import threading
 from collections.abc import Iterable, Iterator
 from itertools import groupby
@@ -22,6 +20,7 @@ from typing import Any, ClassVar
 import nftables
 
 from driver.errors import Conflict, FlannelError, HostError
+from driver.generation import Generation
 from driver.rules import TABLE
 from driver.things import Element, Key, Plan, Table, Thing
 
@@ -43,7 +42,7 @@ class Nft:
         self._nft.set_stateless_output(True)
         self._nft.set_numeric_proto_output(True)
         self._installed: tuple[Table, Skeleton] | None = None
-        self._ruleset = _Generation()
+        self._ruleset = Generation()
         self._seen = 0
 
     def observe(self) -> frozenset[Thing]:
@@ -161,35 +160,6 @@ class Nft:
                 elements += _elements(body)
                 skeleton.append({k: v for k, v in body.items() if k not in ("handle", "elem")})
         return skeleton, elements
-
-
-class _Generation:
-    """The number that the kernel counts up with every change of the ruleset, by anybody.
-
-    Source: linux/netfilter/{nfnetlink,nf_tables}.h; libnftables does not tell it.
-    """
-
-    NFNETLINK, GET = 12, 10 << 8 | 16  # NETLINK_NETFILTER; NFNL_SUBSYS_NFTABLES, NFT_MSG_GETGEN
-    REQUEST = struct.pack("=IHHIIBBH", 20, GET, 1, 0, 0, 0, 0, 0)
-    ANSWER = struct.Struct("=20xHH")  # headers, then the attribute NFTA_GEN_ID: length and kind
-
-    def __init__(self) -> None:
-        self._socket = socket.socket(
-            socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, self.NFNETLINK
-        )
-        self._lock = threading.Lock()
-
-    def number(self) -> int:
-        """Ask for it."""
-        with self._lock:
-            self._socket.send(self.REQUEST)
-            answer = self._socket.recv(4096)
-        length, _ = self.ANSWER.unpack_from(answer)
-        return int.from_bytes(answer[self.ANSWER.size : 20 + length], "big")
-
-    def close(self) -> None:
-        """Give the socket back."""
-        self._socket.close()
 
 
 def _refused(message: str) -> HostError:

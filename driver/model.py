@@ -17,6 +17,7 @@ BRIDGE_PREFIX = "fl-"
 HOST_END_PREFIX = "flh"
 CONTAINER_END_PREFIX = "flc"
 ALIAS_PREFIX = "docker-flannel "
+CHAIN_PREFIX = "DKFLANNEL-"
 ANY = IPv4Address(0)
 
 

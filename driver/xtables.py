@@ -1,0 +1,280 @@
+"""The two iptables of a host, read and changed alike. Imports `generation`.
+
+"nft" is read and changed by its own programs; "legacy" by python-iptables, which is imported only
+where legacy tables are live or chosen: to use it makes them live, and that would change how
+packets pass on a host that has none. Both take rules as iptables-restore does.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from driver.errors import HostError
+from driver.generation import has_nf_tables
+from driver.model import CHAIN_PREFIX
+
+if TYPE_CHECKING:
+    import iptc
+
+MARK = "docker-flannel"  # the comment on our jumps
+FILTER = "filter"
+
+LEGACY_LIVE = Path("/proc/thread-self/net/ip_tables_names")
+PATIENCE_S = 2.0
+_COMMENT = re.compile(r'-m comment --comment (?:"(?:[^"\\]|\\.)*"|\S+) ')
+_END = re.compile(r"-j (?:ACCEPT|DROP|REJECT|RETURN)\b")  # without a condition: nothing follows
+_FIELDS = {
+    "-s": "src",
+    "-d": "dst",
+    "-i": "in_interface",
+    "-o": "out_interface",
+    "-p": "protocol",
+}
+_HEAD, _ELEMENTS = 84, 112  # of an entry: in between are offsets and counters
+
+Chains = dict[str, list[str]]  # chain → rules as iptables-save writes them, without "-A CHAIN "
+
+
+def variants() -> frozenset[str]:
+    """Tell which iptables variants are in use, and make none so by asking."""
+    found = set()
+    if shutil.which("iptables-nft-restore") and has_nf_tables():
+        found.add("nft")
+    if FILTER in _live():
+        found.add("legacy")
+    return frozenset(found)
+
+
+def chosen() -> str:
+    """Give the variant that the host's own `iptables` is, "legacy" where it cannot be nft."""
+    if not (shutil.which("iptables-nft-restore") and has_nf_tables()):
+        return "legacy"
+    program = shutil.which("iptables")
+    return "nft" if program is None or "nf_tables" in _run([program, "--version"], "") else "legacy"
+
+
+def _live() -> list[str]:
+    return LEGACY_LIVE.read_text().split() if LEGACY_LIVE.exists() else []
+
+
+def leads(chains: Chains, chain: str, target: str) -> bool:
+    """Tell whether a chain hands every packet to a target, rather than ending before."""
+    for rule in chains.get(chain, ()):
+        plain = _COMMENT.sub("", rule)
+        if plain == f"-j {target}":
+            return True
+        if _END.match(plain):
+            return False
+    return False
+
+
+def jump(target: str) -> str:
+    """Give the rule by which a chain of somebody else hands every packet to one of ours."""
+    return f"-m comment --comment {MARK} -j {target}"
+
+
+def jumps(chains: Chains, target: str) -> Iterator[str]:
+    """Give the commands that remove the jumps to chains whose names match `target`."""
+    ours = re.compile(rf"-[jg] {target}$")
+    for name, rules in chains.items():
+        yield from (f"-D {name} {rule}" for rule in rules if ours.search(rule))
+
+
+def read(variant: str, tables: Iterable[str], exact: str = "") -> dict[str, Chains]:
+    """List the rules of tables; a legacy table that is not live has none.
+
+    A legacy rule is written as far as it takes to know the gate and Docker's jumps. In chains
+    whose names begin with `exact` it is given whole, in the kernel's own bytes as hex.
+    Errors: HostError.
+    """
+    if variant == "nft":
+        return _read_nft(tables)
+    found = {}
+    for name in tables:
+        if name in _live():
+            with _legacy(name) as table:
+                found[name] = _chains(table, exact)
+    return {name: found.get(name, {}) for name in tables}
+
+
+def change(variant: str, script: dict[str, list[str]]) -> None:
+    """Carry out commands of iptables-restore by table, each table's in one transaction.
+
+    To declare a chain (":NAME - [0:0]") makes it or empties it. Errors: HostError.
+    """
+    if variant == "nft":
+        parts = [[f"*{table}", *lines, "COMMIT"] for table, lines in script.items() if lines]
+        if parts:
+            text = "\n".join([line for part in parts for line in part] + [""])
+            _run(["iptables-nft-restore", "--noflush", "-w"], text)
+        return
+    for name, lines in script.items():
+        if lines:
+            with _legacy(name) as table:
+                for line in lines:
+                    _carry_out(table, line)
+                table.commit()
+
+
+def _read_nft(tables: Iterable[str]) -> dict[str, Chains]:
+    found: dict[str, Chains] = {name: {} for name in tables}
+    only = ["-t", next(iter(found))] if len(found) == 1 else []
+    chains: Chains = {}
+    for line in _run(["iptables-nft-save", *only], "").splitlines():
+        if line.startswith("*"):
+            chains = found.get(line[1:], {})
+        elif line.startswith(":"):
+            chains[line[1:].split()[0]] = []
+        elif line.startswith("-A "):
+            _, chain, rule = line.split(" ", 2)
+            chains[chain].append(rule)
+    return found
+
+
+def _run(command: list[str], text: str) -> str:
+    try:
+        done = subprocess.run(
+            command, input=text, capture_output=True, text=True, timeout=PATIENCE_S, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise HostError(f"{command[0]} cannot be run: {error}") from error
+    if done.returncode:
+        reason = done.stderr.strip().partition("\n")[0] or f"exit code {done.returncode}"
+        raise HostError(f"{command[0]} failed: {reason}")
+    return done.stdout
+
+
+@contextmanager
+def _legacy(name: str) -> Iterator[iptc.Table]:
+    """Give a table as it is now, under the lock that iptables itself takes.
+
+    A commit writes the whole table, so somebody else's change in between would be lost.
+    """
+    import iptc  # noqa: PLC0415  see the module's docstring
+
+    with _xtables_lock():
+        table = None
+        try:
+            # where python-iptables looks up what a target's name is: not in tables that are closed
+            iptc.Table.existing_table_names.update({t: t == name for t in iptc.Table.ALL})
+            table = iptc.Table(name, autocommit=False)
+            table.refresh()
+            yield table
+        except (iptc.IPTCError, iptc.XTablesError) as error:
+            raise HostError(f"iptables-legacy refused: {error}") from error
+        finally:
+            if table is not None:
+                table.close()
+
+
+@contextmanager
+def _xtables_lock() -> Iterator[None]:
+    path = Path(os.environ.get("XTABLES_LOCKFILE", "/run/xtables.lock"))
+    limit = time.monotonic() + PATIENCE_S
+    with path.open("a") as lock:
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > limit:
+                    raise HostError(f"another program keeps the iptables lock {path}") from None
+                time.sleep(0.02)
+        yield
+
+
+def _chains(table: iptc.Table, exact: str) -> Chains:
+    return {
+        chain.name: list(_whole(table, chain.name))
+        if exact and chain.name.startswith(exact)
+        else [_spec(rule) for rule in chain.rules]
+        for chain in table.chains
+    }
+
+
+def _spec(rule: iptc.Rule) -> str:
+    """Write a rule as iptables-save would, as far as it takes to know our own and Docker's."""
+    conditions = [
+        (rule.src != "0.0.0.0/0.0.0.0", f"-s {rule.src}"),
+        (rule.dst != "0.0.0.0/0.0.0.0", f"-d {rule.dst}"),
+        (rule.in_interface, f"-i {rule.in_interface}"),
+        (rule.out_interface, f"-o {rule.out_interface}"),
+        (rule.protocol != "ip", f"-p {rule.protocol}"),
+        *((match.name != "comment", f"-m {match.name}") for match in rule.matches),
+    ]
+    return " ".join([*(text for there, text in conditions if there), f"-j {rule.target.name}"])
+
+
+def _whole(table: iptc.Table, chain: str) -> Iterator[str]:
+    """Give all of each rule but for its counters, and the chain it leads to by its name.
+
+    A rule leads to a place in the table, which moves when others change. It costs 3 µs;
+    python-iptables' own objects 200.
+    """
+    entry = table.first_rule(chain)
+    while entry:
+        raw = ctypes.string_at(ctypes.addressof(entry), entry.next_offset)
+        target = table.get_target(entry)  # b"" but for chains, ACCEPT, DROP and RETURN
+        rest = raw[_ELEMENTS : entry.target_offset if target else None]
+        yield (raw[:_HEAD] + rest + (target or b"")).hex()
+        entry = table.next_rule(entry)
+
+
+def _carry_out(table: iptc.Table, line: str) -> None:
+    """Do in a legacy table what a command of iptables-restore says."""
+    import iptc  # noqa: PLC0415  see the module's docstring
+
+    verb, _, rest = line.partition(" ")
+    name, _, spec = rest.partition(" ")
+    if verb.startswith(":"):
+        if table.is_chain(verb[1:]):
+            table.flush_entries(verb[1:])
+        else:
+            table.create_chain(verb[1:])
+    elif verb == "-X":
+        table.delete_chain(name)
+    elif verb == "-A":
+        iptc.Chain(table, name).append_rule(_rule(spec))
+    elif verb == "-I":
+        number, _, spec = spec.partition(" ")
+        iptc.Chain(table, name).insert_rule(_rule(spec), int(number) - 1)
+    elif name.startswith(CHAIN_PREFIX):
+        iptc.Chain(table, name).delete_rule(_rule(spec))
+    else:  # as `read` wrote it, which leaves much out
+        chain = iptc.Chain(table, name)
+        for rule in [rule for rule in chain.rules if _spec(rule) == spec][:1]:
+            chain.delete_rule(rule)
+
+
+def _rule(spec: str) -> iptc.Rule:
+    """Make a rule of what iptables-restore would take after "-A CHAIN "."""
+    import iptc  # noqa: PLC0415  see the module's docstring
+
+    rule, words, invert = iptc.Rule(), shlex.split(spec), ""
+    part: iptc.Match | iptc.Target | None = None
+    while words:
+        word = words.pop(0)
+        if word == "!":
+            invert = "!"
+        elif word in _FIELDS:
+            setattr(rule, _FIELDS[word], invert + words.pop(0))
+            invert = ""
+        elif word == "-m":
+            part = rule.create_match(words.pop(0))
+        elif word in ("-j", "-g"):
+            part = rule.create_target(words.pop(0), goto=word == "-g")
+        elif part is not None:
+            bare = not words or words[0].startswith("-")
+            part.set_parameter(word.removeprefix("--"), "" if bare else words.pop(0))
+    return rule
