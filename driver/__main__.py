@@ -8,7 +8,7 @@ import os
 import sys
 from pathlib import Path
 
-from driver import __version__, client, status
+from driver import __version__
 from driver.config import SETTINGS, Config
 from driver.errors import BadRequest, FlannelError
 
@@ -36,8 +36,7 @@ def main(argv: list[str] | None = None) -> int:
         elif args.command == "init":
             _init(config, args)
         elif args.command == "forget":
-            told = client.ask(config.sockets[0], "POST", "/Upkeep.Forget", {"What": args.what})
-            print(f"forgotten: {told['Forgotten']}")
+            _forget(config.sockets[0], args.what)
         else:
             _status(config.sockets[0], args.format)
     except FlannelError as error:
@@ -46,14 +45,17 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
+# Each command loads what it needs: how soon a host is reachable begins with this.
+
+
 def _serve(config: Config) -> None:
-    from driver.service import serve  # noqa: PLC0415  # the other commands need none of it
+    from driver.service import serve  # noqa: PLC0415
 
     serve(config)
 
 
 def _init(config: Config, args: argparse.Namespace) -> None:
-    from driver.etcd import Etcd  # noqa: PLC0415  # the other commands need none of it
+    from driver.etcd import Etcd  # noqa: PLC0415
     from driver.init_config import init_config  # noqa: PLC0415
 
     if config.etcd is None:
@@ -71,7 +73,16 @@ def _init(config: Config, args: argparse.Namespace) -> None:
     )
 
 
+def _forget(socket: Path, what: str) -> None:
+    from driver import client  # noqa: PLC0415
+
+    told = client.ask(socket, "POST", "/Upkeep.Forget", {"What": what})
+    print(f"forgotten: {told['Forgotten']}")
+
+
 def _status(socket: Path, form: str) -> None:
+    from driver import client, status  # noqa: PLC0415
+
     found = client.ask(socket, "GET", "/status")
     print(f"{json.dumps(found, indent=2)}\n" if form == "json" else status.render(found), end="")
 

@@ -1,6 +1,7 @@
 """Makes links, addresses, settings and routes be what a plan says, and tells what is there.
 
-Imports `events`, which reads links, and `news`; pyroute2, only here, encodes and decodes the rest.
+Imports `events`, `listing` and `news`, which read. What is written pyroute2 encodes, only here; it
+takes 0.1 s to load, so it is not before it is needed (`Netlink.prepare`).
 """
 
 from __future__ import annotations
@@ -14,24 +15,23 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from ipaddress import IPv4Interface, IPv4Network
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from pyroute2.netlink import nlmsg, rtnl
-from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
-from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
-from pyroute2.netlink.rtnl.rtmsg import rtmsg
-
+from driver import events, listing
 from driver.errors import HostError
-from driver.events import DOOMED, DUMP, GROUP, MAIN_TABLE, METRIC, PROTOCOL, Channel, Link
+from driver.events import DOOMED, GROUP, MAIN_TABLE, METRIC, PROTOCOL, UNICAST, Channel, Link
 from driver.model import ALIAS_PREFIX, CONTAINER_END_PREFIX, HOST_END_PREFIX, Facts, replace
 from driver.news import News
 from driver.things import RANK, Address, Bridge, Plan, Route, Sysctl, Thing, Veth
+
+if TYPE_CHECKING:
+    from pyroute2.netlink import nlmsg
 
 log = logging.getLogger(__name__)
 
 NEW = 0x600  # make it, fail if it exists
 BATCH = 50  # veths removed at once; the kernel keeps other changes waiting some 30 ms
-UNREACHABLE, UNICAST, ON_LINK = 7, 1, 253
+UNREACHABLE = 7
 ACCEPT_RA = Sysctl("", "ipv6", "accept_ra", "0")
 SYSCTLS = next(filter(Path.exists, map(Path, ("/host/proc/sys/net", "/proc/sys/net"))))
 SETTINGS = {"bridge": (Sysctl("", "ipv4", "route_localnet", "1"), ACCEPT_RA), "vxlan": (ACCEPT_RA,)}
@@ -52,6 +52,11 @@ class Netlink:
         self._sweeps = ThreadPoolExecutor(1, "veth-removal")
         self._swept = self._sweeps.submit(self._sweep)
 
+    @staticmethod
+    def prepare() -> None:
+        """Load now what the first change would have to wait for."""
+        _link()
+
     def close(self) -> None:
         """Finish the removals that wait, then give everything back."""
         self._sweeps.shutdown()
@@ -71,7 +76,7 @@ class Netlink:
             elif link.kind == "veth":
                 bridge = names.get(link.master, "")
                 things.add(Veth(link.name, bridge, mtu, link.hairpin, link.owner, "", ""))
-        found = ((addressed.get(index), ip) for index, ip, _ in self._addresses())
+        found = ((addressed.get(a.link), a.interface) for a in listing.addresses(self._channel))
         return frozenset(things | {Address(name, ip) for name, ip in found if name})
 
     def links(self) -> frozenset[str]:
@@ -88,42 +93,24 @@ class Netlink:
         ours = [link for link in links.values() if link.ours and link.name not in waiting]
         return {index: link.name for index, link in links.items()}, ours
 
-    def _addresses(self) -> Iterator[tuple[int, IPv4Interface, IPv4Network]]:
-        """Give link index, address with its length, and the prefix that is reached by it."""
-        for found in self._list(ifaddrmsg, rtnl.RTM_GETADDR):
-            length, reached = found["prefixlen"], found.get_attr("IFA_ADDRESS")
-            local = found.get_attr("IFA_LOCAL") or reached
-            prefix = IPv4Network((reached, length), strict=False)
-            yield found["index"], IPv4Interface((local, length)), prefix
-
     def _routes(self) -> set[Route]:
-        kind = {"type": UNREACHABLE, "proto": PROTOCOL, "table": MAIN_TABLE}
-        return {Route(_prefix(found)) for found in self._list(rtmsg, rtnl.RTM_GETROUTE, **kind)}
-
-    def _list(self, kind: type[nlmsg], request: int, **only: int) -> Iterator[nlmsg]:
-        """Decode a list; of routes (byte 21 is the protocol), thousands of ours only if asked."""
-        asked = _encode(kind(), (), family=socket.AF_INET, **only)
-        for found in self._channel.ask(request, asked, DUMP):
-            if kind is not rtmsg or found[21] != PROTOCOL or "proto" in only:
-                answer = kind(found)
-                answer.decode()
-                yield answer
+        found = listing.routes(self._channel, UNREACHABLE, table=MAIN_TABLE, protocol=PROTOCOL)
+        return {Route(route.dst) for route in found}
 
     def facts(self) -> Facts:
         """Look at the rest of the host. A bridge leads out by a port or by a gateway behind it."""
         links = self._channel.links()
         theirs = {index: link for index, link in links.items() if not link.ours}
-        found = self._list(rtmsg, rtnl.RTM_GETROUTE, type=UNICAST)
-        routes = [(route, hops) for route in found if (hops := _hops(route))]
+        routes = [route for route in listing.routes(self._channel, UNICAST) if route.hops]
         outward = {link.master for link in theirs.values() if not link.local}
-        outward.update(index for _, hops in routes for index, gateway in hops if gateway)
-        main = [(r, hops[0][0]) for r, hops in routes if r["table"] == MAIN_TABLE]
-        near = [r for r, index in main if r["scope"] == ON_LINK and index in theirs]
-        reached = {_prefix(r) for r in near if r["dst_len"]}
-        for index, ip, prefix in self._addresses():
-            if index in theirs:
-                reached |= {prefix} if ip.ip in prefix else {prefix, IPv4Network(ip.ip)}
-        defaults = [(r.get_attr("RTA_PRIORITY") or 0, i) for r, i in main if not r["dst_len"]]
+        outward.update(index for route in routes for index, gateway in route.hops if gateway)
+        main = [(r, r.hops[0][0]) for r in routes if r.table == MAIN_TABLE]
+        near = [r for r, index in main if r.scope == events.ON_LINK and index in theirs]
+        reached = {r.dst for r in near if r.dst.prefixlen}
+        for address in listing.addresses(self._channel):
+            if address.link in theirs:
+                reached |= address.prefixes
+        defaults = [(r.metric, index) for r, index in main if not r.dst.prefixlen]
         bridges = [link for link in theirs.values() if link.kind == "bridge"]
         return Facts(
             uplinks=frozenset(link.name for link in bridges if link.number in outward),
@@ -160,13 +147,13 @@ class Netlink:
                 self._ensure_veth(thing)
             case Address(name, ip):
                 request = _address(self._own(name), ip)
-                self._channel.ask(rtnl.RTM_NEWADDR, request, NEW, fine=errno.EEXIST)
+                self._channel.ask(events.NEWADDR, request, NEW, fine=errno.EEXIST)
             case Sysctl(name):
                 self._own(name)
                 if _setting(thing).parent.exists():
                     _setting(thing).write_text(thing.value)
             case Route(dst):
-                self._channel.ask(rtnl.RTM_NEWROUTE, _unreachable(dst), NEW, fine=errno.EEXIST)
+                self._channel.ask(events.NEWROUTE, _unreachable(dst), NEW, fine=errno.EEXIST)
                 if thing not in self._routes():
                     raise HostError(f"route {dst} exists and is not this plugin's; delete it")
 
@@ -175,10 +162,10 @@ class Netlink:
         mac = ("IFLA_ADDRESS", bridge.mac)
         if not self._find(bridge.name):
             kind = _nest("IFLA_LINKINFO", ("IFLA_INFO_KIND", "bridge"))
-            self._channel.ask(rtnl.RTM_NEWLINK, _link(name, group, mac, kind), NEW)
+            self._channel.ask(events.NEWLINK, _link(name, group, mac, kind), NEW)
         # An MTU given at creation would not stay: only a later one keeps the ports' from it.
         rest = ("IFLA_MTU", bridge.mtu), ("IFLA_IFALIAS", ALIAS_PREFIX + bridge.owner)
-        self._channel.ask(rtnl.RTM_NEWLINK, _link(name, group, mac, *rest, up=True))
+        self._channel.ask(events.NEWLINK, _link(name, group, mac, *rest, up=True))
 
     def _ensure_veth(self, veth: Veth) -> None:
         if veth.name in self._waiting:
@@ -187,19 +174,19 @@ class Netlink:
         master = ("IFLA_MASTER", self._own(veth.bridge).number)
         place = name, mtu, master, ("IFLA_GROUP", GROUP)
         if self._find(veth.name):
-            self._channel.ask(rtnl.RTM_NEWLINK, _link(*place, up=True))
+            self._channel.ask(events.NEWLINK, _link(*place, up=True))
         else:
             end = ("IFLA_IFNAME", veth.container_end), mtu, ("IFLA_ADDRESS", veth.mac)
             pair = _nest("IFLA_INFO_DATA", _nest("VETH_INFO_PEER", *end))
             kind = _nest("IFLA_LINKINFO", ("IFLA_INFO_KIND", "veth"), pair)
             try:
-                self._channel.ask(rtnl.RTM_NEWLINK, _link(*place, kind, up=True), NEW)
+                self._channel.ask(events.NEWLINK, _link(*place, kind, up=True), NEW)
             except FileExistsError:
                 raise _foreign(veth.container_end) from None
         alias = ("IFLA_IFALIAS", ALIAS_PREFIX + veth.owner)
         hairpin = _nest("IFLA_INFO_SLAVE_DATA", ("IFLA_BRPORT_MODE", int(veth.hairpin)))
         port = _nest("IFLA_LINKINFO", ("IFLA_INFO_SLAVE_KIND", "bridge"), hairpin)
-        self._channel.ask(rtnl.RTM_NEWLINK, _link(name, alias, port))
+        self._channel.ask(events.NEWLINK, _link(name, alias, port))
 
     def _remove(self, thing: Thing) -> None:
         match thing:
@@ -207,16 +194,16 @@ class Netlink:
                 if any(veth.bridge == name for veth in list(self._waiting.values())):
                     self._swept.result()
                 if index := self._channel.doom(name):
-                    self._channel.ask(rtnl.RTM_DELLINK, _link(index=index), fine=errno.ENODEV)
+                    self._channel.ask(events.DELLINK, _link(index=index), fine=errno.ENODEV)
             case Veth():
                 self._waiting[thing.name] = thing
                 self._swept = self._sweeps.submit(self._sweep)
             case Address(name, ip):
                 if (link := self._channel.link(name)) and link.ours:
                     request = _address(link, ip)
-                    self._channel.ask(rtnl.RTM_DELADDR, request, fine=errno.EADDRNOTAVAIL)
+                    self._channel.ask(events.DELADDR, request, fine=errno.EADDRNOTAVAIL)
             case Route(dst):
-                self._channel.ask(rtnl.RTM_DELROUTE, _unreachable(dst), fine=errno.ESRCH)
+                self._channel.ask(events.DELROUTE, _unreachable(dst), fine=errno.ESRCH)
 
     def _sweep(self) -> None:
         """Remove the veths that wait: one takes the kernel 15 ms, fifty in a group 30 ms."""
@@ -224,7 +211,7 @@ class Netlink:
         try:
             if sum(map(self._channel.doom, batch)):
                 request = _link(("IFLA_GROUP", DOOMED))
-                self._channel.ask(rtnl.RTM_DELLINK, request, fine=errno.ENODEV)
+                self._channel.ask(events.DELLINK, request, fine=errno.ENODEV)
         except OSError as error:
             log.warning("veths stay until the next pass: %s names=%s", error, batch)
         for name in batch:
@@ -270,6 +257,8 @@ def _encode(message: nlmsg, attrs: Iterable[Attribute], **fields: int) -> bytes:
 
 
 def _link(*attrs: Attribute, index: int = 0, up: bool = False) -> bytes:
+    from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg  # noqa: PLC0415
+
     return _encode(ifinfmsg(), attrs, index=index, flags=int(up), change=int(up))
 
 
@@ -278,23 +267,16 @@ def _nest(name: str, *attrs: Attribute) -> Attribute:
 
 
 def _address(link: Link, ip: IPv4Interface) -> bytes:
+    from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg  # noqa: PLC0415
+
     attrs = [("IFA_LOCAL", str(ip.ip)), ("IFA_ADDRESS", str(ip.ip))]
     length = ip.network.prefixlen
     return _encode(ifaddrmsg(), attrs, family=socket.AF_INET, index=link.number, prefixlen=length)
 
 
 def _unreachable(dst: IPv4Network) -> bytes:
+    from pyroute2.netlink.rtnl.rtmsg import rtmsg  # noqa: PLC0415
+
     attrs = [("RTA_DST", str(dst.network_address)), ("RTA_PRIORITY", METRIC)]
     kind = {"type": UNREACHABLE, "proto": PROTOCOL, "table": MAIN_TABLE}
     return _encode(rtmsg(), attrs, family=socket.AF_INET, dst_len=dst.prefixlen, **kind)
-
-
-def _prefix(route: nlmsg) -> IPv4Network:
-    return IPv4Network((route.get_attr("RTA_DST") or 0, route["dst_len"]))
-
-
-def _hops(route: nlmsg) -> list[tuple[int, bool]]:
-    """Give the links a route goes out of, and whether to a gateway."""
-    hops = [(hop["oif"], hop) for hop in route.get_attr("RTA_MULTIPATH") or ()]
-    hops += [(index, route) for index in (route.get_attr("RTA_OIF"),) if index]
-    return [(i, bool(h.get_attr("RTA_GATEWAY") or h.get_attr("RTA_VIA"))) for i, h in hops]

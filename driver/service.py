@@ -1,4 +1,4 @@
-"""The running plugin: one gunicorn worker that owns the state, its threads, and the socket."""
+"""The service: gunicorn with one worker, its sockets, and the lock that keeps it the only one."""
 
 from __future__ import annotations
 
@@ -7,31 +7,16 @@ import logging
 import os
 import socket
 import struct
-import threading
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gunicorn.app.base import BaseApplication
 
 from driver.config import Config
-from driver.conntrack import Conntrack
-from driver.errors import Conflict, StoreError, Unavailable
-from driver.etcd import Etcd
-from driver.etcd_leases import EtcdLeases
-from driver.firewall import Nft
-from driver.flows import Forgetful
-from driver.handlers import create_app
-from driver.iptables import Iptables
-from driver.kernel import Netlink
-from driver.leases import Leases, Source
-from driver.membership import Membership, Snapshot
-from driver.model import External, Facts, Vtep, replace
-from driver.reconcile import Reconciler
-from driver.sockets import Sockets
-from driver.store import Store
-from driver.underlay import Underlay
-from driver.vtep import Overlays
+from driver.errors import Conflict, StoreError
+
+if TYPE_CHECKING:
+    from driver.reconcile import Reconciler
 
 log = logging.getLogger(__name__)
 
@@ -39,39 +24,6 @@ THREADS = 8
 KEEPALIVE_S = 24 * 3600  # dockerd repeats a call with an empty body if we close its connection
 STOP_S = 5
 PEER = struct.Struct("iII")  # of a socket: process id, 0 in another PID namespace; user; group
-
-
-class HostSurvey:
-    """The facts of the host, gathered from the adapters that know them."""
-
-    def __init__(self, config: Config, netlink: Netlink, nft: Nft, iptables: Iptables) -> None:
-        self._netlink, self._nft, self._iptables = netlink, nft, iptables
-        self._underlay = Underlay() if config.lease == "etcd" else None
-        self._iface, self._public_ip = config.iface or None, config.public_ip
-        self._last: External | None = None
-
-    def facts(self) -> Facts:
-        """Give what the host has that is not ours."""
-        facts = self._netlink.facts()
-        return replace(facts, gates=self._iptables.variants(), external=self._external())
-
-    def _external(self) -> External | None:
-        if self._underlay is None:
-            return None
-        try:
-            self._last = self._underlay.external(self._iface, self._public_ip)
-        except Unavailable as error:
-            # a default route that is gone for a moment must not take the overlay down
-            log.debug("%s", error)
-        return self._last
-
-    def disturbed(self) -> bool:
-        """Tell whether somebody changed the firewall; legacy iptables does not show in it."""
-        return self._nft.disturbed()
-
-    def links(self) -> frozenset[str]:
-        """List our links by name."""
-        return self._netlink.links()
 
 
 class Server(BaseApplication):
@@ -102,57 +54,19 @@ class Server(BaseApplication):
         """Build the plugin. It runs after the fork: files, sockets and threads live here only.
 
         A state that cannot be used does not keep the socket away from Docker, which looks for a
-        plugin once: every call is answered with what is wrong.
+        plugin once: every call is answered with what is wrong. Docker waits for an answer as long
+        as gunicorn listens: what is loaded only to answer is loaded when the host is as it should
+        be. The main process needs none of it.
         """
+        from driver.plugin import build  # noqa: PLC0415
+
         try:
-            core = build(self._config)
+            core: Reconciler | StoreError = build(self._config)
         except StoreError as error:
-            log.error("%s", error)
-            return create_app(error)
+            log.error("%s", core := error)
+        from driver.handlers import create_app  # noqa: PLC0415
+
         return create_app(core)
-
-
-def build(config: Config) -> Reconciler:
-    """Put the parts together, make the boot pass, start the loop and the listener.
-
-    Errors: StoreError.
-    """
-    store = Store(config.state_dir / "state.db")
-    netlink, nft, iptables = Netlink(), Nft(), Iptables()
-    stop = threading.Event()
-    source: Source
-    if config.lease == "etcd" and config.etcd is not None:
-        etcd, prefix = Etcd(config.etcd), config.etcd.prefix
-
-        def follow(vtep: Vtep, known: Snapshot) -> Membership:
-            member = Membership(
-                etcd,
-                prefix,
-                vtep,
-                known,
-                in_use=lambda: bool(core.state.pools),
-                changed=core.wake,
-            )
-            _thread("etcd", lambda: member.run(stop))
-            return member
-
-        source = EtcdLeases(follow, config.public_ip, config.subnet_file)
-    else:
-        source = Leases(config.lease, config.network, config.subnet_len, config.subnet_file)
-    core = Reconciler(
-        store,
-        [Overlays(), netlink, Sockets(), Forgetful(nft, Conntrack()), iptables],
-        HostSurvey(config, netlink, nft, iptables),
-        source,
-    )
-    core.attempt()
-    _thread("passes", lambda: core.run(stop))
-    _thread("events", lambda: netlink.watch(core.links_changed, stop))
-    return core
-
-
-def _thread(name: str, body: Callable[[], None]) -> None:
-    threading.Thread(target=body, name=name, daemon=True).start()
 
 
 def serve(config: Config) -> None:

@@ -1,39 +1,33 @@
 """Finds the interface to the underlay as flanneld does: by name, by address, by default route.
 
-Imports only `events`. Source: linux/{if_addr,rtnetlink}.h; flannel pkg/ipmatch.
+Imports `events` and `listing`. Source: linux/if_addr.h; flannel pkg/ipmatch.
 """
 
 from __future__ import annotations
 
-import socket
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address
 from typing import NamedTuple
 
-from driver import events
+from driver import listing
 from driver.errors import Unavailable
-from driver.events import Channel, Link, attributes, integer
+from driver.events import MAIN_TABLE, ON_LINK, UNICAST, Channel, Link
+from driver.listing import Address, Route
 from driver.model import External
 
 GLOBAL, DEPRECATED, PERMANENT = 0, 0x20, 0x80  # a scope and two flags of addresses
-REMOTE, LOCAL = 1, 2  # attributes of an address,
-DST, OUT, GATEWAY, PRIORITY, VIA = 1, 4, 5, 6, 18  # of a route
 
 
-class _Address(NamedTuple):
-    """`worth`: the smaller, the more the address is meant for others."""
-
-    link: int
-    ip: IPv4Address
-    worth: tuple[bool, bool]
-
-
-class _Route(NamedTuple):
+class _Way(NamedTuple):
     """A route of somebody else's in the main table, out of one link."""
 
+    route: Route
     link: int
-    dst: IPv4Network
-    near: bool
-    metric: int
+    by_gateway: bool
+
+    @property
+    def near(self) -> bool:
+        """Tell whether what it leads to is on the link."""
+        return self.route.scope == ON_LINK and not self.by_gateway
 
 
 class Underlay:
@@ -53,49 +47,32 @@ class Underlay:
         `onlink` is what this interface reaches without a gateway.
         Errors: Unavailable.
         """
-        links, addresses, routes = self._channel.links(), self._addresses(), self._routes()
+        links = self._channel.links()
+        usable = [a for a in listing.addresses(self._channel) if not a.flags & DEPRECATED]
+        found = listing.routes(self._channel, UNICAST, table=MAIN_TABLE)
+        ways = [_Way(r, *r.hops[0]) for r in found if len(r.hops) == 1]
         if iface:
-            link, ip = _named(iface, links, addresses)
+            link, ip = _named(iface, links, usable)
         elif public_ip:
-            link, ip = _holder(public_ip, "FLANNELD_PUBLIC_IP", links, addresses)
+            link, ip = _holder(public_ip, "FLANNELD_PUBLIC_IP", links, usable)
         else:
-            link, ip = _default(routes, links), None
+            link, ip = _default(ways, links), None
         if ip is None:
-            own = sorted((a for a in addresses if a.link == link.number), key=lambda a: a.worth)
+            own = sorted((a for a in usable if a.link == link.number), key=_worth)
             if not own:
                 raise Unavailable(f"interface {link.name} to the underlay has no IPv4 address")
             ip = own[0].ip
-        near = {r.dst for r in routes if r.near and r.link == link.number}
+        near = {w.route.dst for w in ways if w.near and w.link == link.number}
         return External(link.name, ip, link.mtu, tuple(sorted(near)))
 
-    def _addresses(self) -> list[_Address]:
-        found = []
-        asked = events.ADDRESS.pack(socket.AF_INET, 0, 0, 0, 0)
-        for body in self._channel.ask(events.GETADDR, asked, events.DUMP):
-            _, _, flags, scope, link = events.ADDRESS.unpack_from(body)
-            about = attributes(body, events.ADDRESS.size)
-            if not flags & DEPRECATED:
-                ip = IPv4Address(about.get(LOCAL) or about[REMOTE])
-                found.append(_Address(link, ip, (scope != GLOBAL, not flags & PERMANENT)))
-        return found
 
-    def _routes(self) -> list[_Route]:
-        found = []
-        table, kind = events.MAIN_TABLE, events.UNICAST
-        asked = events.ROUTE.pack(socket.AF_INET, 0, 0, 0, table, 0, 0, kind, 0)
-        for body in self._channel.ask(events.GETROUTE, asked, events.DUMP):
-            _, length, _, _, _, protocol, scope, _, _ = events.ROUTE.unpack_from(body)
-            if protocol != events.PROTOCOL:
-                about = attributes(body, events.ROUTE.size)
-                dst = IPv4Network((about.get(DST, bytes(4)), length))
-                near = scope == events.ON_LINK and not {GATEWAY, VIA} & about.keys()
-                link, metric = (integer(about.get(k, b"")) for k in (OUT, PRIORITY))
-                found.append(_Route(link, dst, near, metric))
-        return found
+def _worth(address: Address) -> tuple[bool, bool]:
+    """Rank an address: the smaller, the more it is meant for others."""
+    return address.scope != GLOBAL, not address.flags & PERMANENT
 
 
 def _named(
-    iface: str, links: dict[int, Link], addresses: list[_Address]
+    iface: str, links: dict[int, Link], addresses: list[Address]
 ) -> tuple[Link, IPv4Address | None]:
     for link in links.values():
         if link.name == iface:
@@ -108,7 +85,7 @@ def _named(
 
 
 def _holder(
-    ip: IPv4Address, setting: str, links: dict[int, Link], addresses: list[_Address]
+    ip: IPv4Address, setting: str, links: dict[int, Link], addresses: list[Address]
 ) -> tuple[Link, IPv4Address]:
     for address in addresses:
         if address.ip == ip and address.link in links:
@@ -117,8 +94,8 @@ def _holder(
     raise Unavailable(f"{setting} {ip} is on no interface of this host{hint}")
 
 
-def _default(routes: list[_Route], links: dict[int, Link]) -> Link:
-    ways = [r for r in routes if r.dst.prefixlen == 0 and r.link in links]
-    if not ways:
+def _default(ways: list[_Way], links: dict[int, Link]) -> Link:
+    found = [w for w in ways if w.route.dst.prefixlen == 0 and w.link in links]
+    if not found:
         raise Unavailable("this host has no default route; name an interface with FLANNELD_IFACE")
-    return links[min(ways, key=lambda r: r.metric).link]
+    return links[min(found, key=lambda w: w.route.metric).link]

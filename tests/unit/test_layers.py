@@ -17,12 +17,13 @@ PURE = {
     "vxlan",
 }  # fmt: skip
 ADAPTERS = {"kernel", "events", "news", "vtep", "underlay", "firewall", "iptables", "sockets"}
-ADAPTERS |= {"store", "conntrack", "xtables", "generation"}
+ADAPTERS |= {"store", "conntrack", "xtables", "generation", "listing"}
 NETLINK = {
-    "kernel": {"events", "news"},
+    "kernel": {"events", "listing", "news"},
+    "listing": {"events"},
     "news": {"events"},
     "vtep": {"events"},
-    "underlay": {"events"},
+    "underlay": {"events", "listing"},
     "conntrack": {"events"},
 }
 FIREWALL = {
@@ -34,7 +35,7 @@ BELOW = NETLINK | FIREWALL
 FLANNEL = {"flannel", "flannel_config", "registry", "lease_steps", "membership", "init_config"}
 ETCD = {"etcd", "etcd_faults", "etcd_members", "etcd_settings"}
 NOUNS = {"errors", "model", "things"}
-COMPOSE = {"service", "__main__"}
+COMPOSE = {"service", "plugin", "__main__"}
 HANDLERS = {"handlers", "ipam_calls", "network_calls", "endpoint_calls", "status", "upkeep"}
 
 # What a module may import of ours; what is not named here may import nothing.
@@ -56,10 +57,10 @@ ALLOWED: dict[str, set[str]] = {
     "flows": NOUNS | {"rules", "seams"},
     "reconcile": NOUNS | PURE | {"seams"},
     **{name: NOUNS | PURE | {"reconcile", "__init__"} for name in HANDLERS},
-    "service": NOUNS
+    "service": {"config", "errors", "handlers", "plugin", "reconcile"},
+    "plugin": NOUNS
     | PURE
     | ADAPTERS
-    | HANDLERS
     | ETCD
     | FLANNEL
     | {"config", "reconcile", "etcd_leases", "flows"},
@@ -78,7 +79,7 @@ ALLOWED: dict[str, set[str]] = {
 ALLOWED["handlers"] |= HANDLERS - {"handlers"}
 
 THIRD_PARTY = {
-    "pyroute2": {"kernel", "events"},
+    "pyroute2": {"kernel"},
     "nftables": {"firewall"},
     "iptc": {"xtables"},
     "subprocess": {"xtables"},

@@ -1,0 +1,107 @@
+"""The plugin, its parts put together: the state, what it is applied to, and the threads."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+
+from driver.config import Config
+from driver.conntrack import Conntrack
+from driver.errors import Unavailable
+from driver.firewall import Nft
+from driver.flows import Forgetful
+from driver.iptables import Iptables
+from driver.kernel import Netlink
+from driver.leases import Leases, Source
+from driver.model import External, Facts, Vtep, replace
+from driver.reconcile import Reconciler
+from driver.sockets import Sockets
+from driver.store import Store
+from driver.underlay import Underlay
+from driver.vtep import Overlays
+
+log = logging.getLogger(__name__)
+
+
+class HostSurvey:
+    """The facts of the host, gathered from the adapters that know them."""
+
+    def __init__(self, config: Config, netlink: Netlink, nft: Nft, iptables: Iptables) -> None:
+        self._netlink, self._nft, self._iptables = netlink, nft, iptables
+        self._underlay = Underlay() if config.lease == "etcd" else None
+        self._iface, self._public_ip = config.iface or None, config.public_ip
+        self._last: External | None = None
+
+    def facts(self) -> Facts:
+        """Give what the host has that is not ours."""
+        facts = self._netlink.facts()
+        return replace(facts, gates=self._iptables.variants(), external=self._external())
+
+    def _external(self) -> External | None:
+        if self._underlay is None:
+            return None
+        try:
+            self._last = self._underlay.external(self._iface, self._public_ip)
+        except Unavailable as error:
+            # a default route that is gone for a moment must not take the overlay down
+            log.debug("%s", error)
+        return self._last
+
+    def disturbed(self) -> bool:
+        """Tell whether somebody changed the firewall; legacy iptables does not show in it."""
+        return self._nft.disturbed()
+
+    def links(self) -> frozenset[str]:
+        """List our links by name."""
+        return self._netlink.links()
+
+
+def build(config: Config) -> Reconciler:
+    """Put the parts together, make the boot pass, start the loop and the listener.
+
+    Errors: StoreError.
+    """
+    store = Store(config.state_dir / "state.db")
+    netlink, nft, iptables = Netlink(), Nft(), Iptables()
+    stop = threading.Event()
+    core = Reconciler(
+        store,
+        [Overlays(), netlink, Sockets(), Forgetful(nft, Conntrack()), iptables],
+        HostSurvey(config, netlink, nft, iptables),
+        _source(config, lambda: core, stop),
+    )
+    core.attempt()
+    _thread("passes", lambda: core.run(stop))
+    _thread("events", lambda: netlink.watch(core.links_changed, stop))
+    netlink.prepare()
+    return core
+
+
+def _source(config: Config, core: Callable[[], Reconciler], stop: threading.Event) -> Source:
+    """Give the lease's source; gRPC and all is loaded only where etcd is used."""
+    if config.etcd is None or config.lease != "etcd":
+        return Leases(config.lease, config.network, config.subnet_len, config.subnet_file)
+    from driver.etcd import Etcd  # noqa: PLC0415
+    from driver.etcd_leases import EtcdLeases  # noqa: PLC0415
+    from driver.membership import Membership, Snapshot  # noqa: PLC0415
+
+    etcd, prefix = Etcd(config.etcd), config.etcd.prefix
+
+    def follow(vtep: Vtep, known: Snapshot) -> Membership:
+        member = Membership(
+            etcd,
+            prefix,
+            vtep,
+            known,
+            in_use=lambda: bool(core().state.pools),
+            changed=lambda: core().wake(),
+        )
+        _thread("etcd", lambda: member.run(stop))
+        return member
+
+    return EtcdLeases(follow, config.public_ip, config.subnet_file)
+
+
+def _thread(name: str, body: Callable[[], None]) -> None:
+    threading.Thread(target=body, name=name, daemon=True).start()
