@@ -61,7 +61,8 @@ class Bed:
 
     `outside` is the node that carries the LAN and the machines' default gateway. Nothing outlives
     the process that made the bed, even when that is killed. With BED_LOGS set to a folder, the
-    log files are copied there before the bed's own folder goes.
+    log files are copied there before the bed's own folder goes. With DOCKER_ROOT set to a root
+    directory (tools/docker-root makes some), hosts boot from that and run its Docker.
     """
 
     def __init__(self, mtu: int = 1500) -> None:
@@ -96,9 +97,10 @@ class Bed:
         self._warden.stdin.write(f"{pid}\n")
         self._warden.stdin.flush()
 
-    def host(self, name: str, root: str | Path = "/") -> Host:
-        """Add a machine for Docker and switch it on; `root` is the directory it boots from."""
-        host = Host(name, self.folder / name, self._adopt, Path(root))
+    def host(self, name: str) -> Host:
+        """Add a machine for Docker and switch it on."""
+        root = Path(os.environ.get("DOCKER_ROOT", "/"))
+        host = Host(name, self.folder / name, self._adopt, root)
         self._add(host, next(self._host_numbers))
         return host
 

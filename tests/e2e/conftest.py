@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 
 import pytest
@@ -42,11 +41,8 @@ def bed() -> Iterator[Bed]:
 
 @pytest.fixture(scope="module")
 def running(bed: Bed, backend: str) -> Host:
-    """Give a host with the plugin, on a backend of the firewall, dockerd and the image.
-
-    DOCKER_ROOT in the environment names a root directory with another Docker in it.
-    """
-    host = bed.host(f"h-{backend}", root=os.environ.get("DOCKER_ROOT", "/"))
+    """Give a host with the plugin, on a backend of the firewall, dockerd and the image."""
+    host = bed.host(f"h-{backend}")
     host.start_plugin({"DOCKER_FLANNEL_LOG_LEVEL": "debug"})
     host.start_dockerd()
     host.load_image()
