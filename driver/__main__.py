@@ -1,4 +1,4 @@
-"""The command line `docker-flannel`: serve, init, status, forget; also `docker flannel …`."""
+"""The command line `docker-flannel`: serve, status and more; also `docker flannel …`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from driver import __version__
@@ -19,6 +20,8 @@ METADATA = {
     "ShortDescription": "Flannel networks on this host",
 }
 
+DAEMON_JSON = Path("/etc/docker/daemon.json")
+
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; give the exit status."""
@@ -31,14 +34,7 @@ def main(argv: list[str] | None = None) -> int:
     options = {s.option: getattr(args, _attribute(s.option), None) for s in SETTINGS}
     try:
         config = Config.read(options, os.environ)
-        if args.command == "serve":
-            _serve(config)
-        elif args.command == "init":
-            _init(config, args)
-        elif args.command == "forget":
-            _forget(config.sockets[0], args.what)
-        else:
-            _status(config.sockets[0], args.format)
+        COMMANDS[args.command](config, args)
     except FlannelError as error:
         print(f"docker-flannel: {error}", file=sys.stderr)
         return 1
@@ -48,7 +44,7 @@ def main(argv: list[str] | None = None) -> int:
 # Each command loads what it needs: how soon a host is reachable begins with this.
 
 
-def _serve(config: Config) -> None:
+def _serve(config: Config, _: argparse.Namespace) -> None:
     from driver.service import serve  # noqa: PLC0415
 
     serve(config)
@@ -73,18 +69,46 @@ def _init(config: Config, args: argparse.Namespace) -> None:
     )
 
 
-def _forget(socket: Path, what: str) -> None:
+def _forget(config: Config, args: argparse.Namespace) -> None:
     from driver import client  # noqa: PLC0415
 
-    told = client.ask(socket, "POST", "/Upkeep.Forget", {"What": what})
+    told = client.ask(config.sockets[0], "POST", "/Upkeep.Forget", {"What": args.what})
     print(f"forgotten: {told['Forgotten']}")
 
 
-def _status(socket: Path, form: str) -> None:
+def _status(config: Config, args: argparse.Namespace) -> None:
     from driver import client, status  # noqa: PLC0415
 
-    found = client.ask(socket, "GET", "/status")
-    print(f"{json.dumps(found, indent=2)}\n" if form == "json" else status.render(found), end="")
+    found = client.ask(config.sockets[0], "GET", "/status")
+    text = f"{json.dumps(found, indent=2)}\n" if args.format == "json" else status.render(found)
+    print(text, end="")
+
+
+def _setup_daemon(_: Config, args: argparse.Namespace) -> None:
+    from driver import setup_daemon  # noqa: PLC0415
+
+    if args.write:
+        print(setup_daemon.write(args.file), end="")
+        return
+    lines, words = setup_daemon.advice(args.file)
+    print(lines, end="", flush=True)  # alone on stdout, to be put into a file
+    print(words, end="", file=sys.stderr)
+
+
+def _docker_opts(config: Config, _: argparse.Namespace) -> None:
+    from driver import client, docker_opts  # noqa: PLC0415
+
+    print(docker_opts.render(client.ask(config.sockets[0], "GET", "/status")), end="")
+
+
+COMMANDS: dict[str, Callable[[Config, argparse.Namespace], None]] = {
+    "serve": _serve,
+    "init": _init,
+    "forget": _forget,
+    "status": _status,
+    "setup-daemon": _setup_daemon,
+    "docker-opts": _docker_opts,
+}
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -105,8 +129,14 @@ def _parser() -> argparse.ArgumentParser:
         "forget", help="give up a network that Docker removed while the plugin was not running"
     )
     forget.add_argument("what", help="beginning of the network's id, or its block")
+    setup = commands.add_parser(
+        "setup-daemon", help="show daemon.json's lines for `-d flannel` with nothing else"
+    )
+    setup.add_argument("--write", action="store_true", help="put them into the file")
+    setup.add_argument("--file", type=Path, default=DAEMON_JSON, help="default %(default)s")
+    opts = commands.add_parser("docker-opts", help="show dockerd's settings for this lease")
     socket = next(s for s in SETTINGS if s.option == "--socket")
-    for command in (show, forget):
+    for command in (show, forget, opts):
         command.add_argument(
             socket.option, help=f"{socket.help} (default {socket.default}; {socket.variable})"
         )

@@ -116,8 +116,7 @@ def _free_block(
     shortest = lease.subnet.prefixlen
     if prefix is not None and not shortest <= prefix <= SMALLEST:
         raise BadRequest(f"flannel.size /{prefix} is not between /{shortest} and /{SMALLEST}")
-    last = max(SMALLEST_DEFAULT, shortest)
-    default = min(max(LARGEST_DEFAULT, shortest + 3), last)
+    last, default = max(SMALLEST_DEFAULT, shortest), default_prefix(lease.subnet)
     blocks = _blocks(state)
     taken = [*_foreign(lease, onlink), *blocks]
     for size in [prefix] if prefix is not None else range(default, last + 1):
@@ -134,6 +133,12 @@ def _free_block(
         f"the lease {lease.subnet} has no free block of {wanted}; it is held by "
         f"{held or 'the host'}; remove a network, or give hosts larger leases (SubnetLen)"
     )
+
+
+def default_prefix(lease: IPv4Network) -> int:
+    """Give the prefix length of a block that nobody sized: an eighth of the lease at most."""
+    last = max(SMALLEST_DEFAULT, lease.prefixlen)
+    return min(max(LARGEST_DEFAULT, lease.prefixlen + 3), last)
 
 
 def _freed_at(state: State, block: IPv4Network) -> float:

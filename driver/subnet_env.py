@@ -1,6 +1,6 @@
 """The files other tools read: `subnet.env` as flanneld writes it, and Docker's options.
 
-Imports `model`, `errors`.
+Imports `model`, `errors`, `docker_opts`.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 from ipaddress import IPv4Network
 from pathlib import Path
 
+from driver.docker_opts import options
 from driver.errors import StoreError
 from driver.model import Overlay
 
@@ -30,18 +31,13 @@ def write_subnet_env(
 
 
 def write_docker_options(path: Path, subnet: IPv4Network, mtu: int, *, ipmasq: bool) -> None:
-    """Write the options for dockerd: whoever masquerades, Docker must not when flannel does.
+    """Write the options for dockerd; arguments as of `docker_opts.options`.
 
     Errors: StoreError.
-    Source: flannel, dist/mk-docker-opts.sh.
     """
-    options = {
-        "BIP": f"--bip={subnet[1]}/{subnet.prefixlen}",
-        "IPMASQ": f"--ip-masq={_word(not ipmasq)}",
-        "MTU": f"--mtu={mtu}",
-    }
-    lines = [f'DOCKER_OPT_{name}="{option}"\n' for name, option in options.items()]
-    _replace(path, "".join(lines) + f'DOCKER_OPTS=" {" ".join(options.values())}"\n')
+    given = options(subnet, mtu, ipmasq=ipmasq)
+    lines = [f'DOCKER_OPT_{name}="{option}"\n' for name, option in given.items()]
+    _replace(path, "".join(lines) + f'DOCKER_OPTS=" {" ".join(given.values())}"\n')
 
 
 def _word(flag: bool) -> str:

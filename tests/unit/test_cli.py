@@ -111,7 +111,7 @@ def test_a_bad_setting_is_one_sentence(
     assert "--network 'here' is no IPv4 prefix" in refusal(capsys, "serve")
 
 
-@pytest.mark.parametrize("words", [["status"], ["flannel", "status"]])
+@pytest.mark.parametrize("words", [["status"], ["flannel", "status"], ["docker-opts"]])
 def test_no_service(words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "sock"
     message = refusal(capsys, *words, "--socket", str(path))
@@ -150,3 +150,9 @@ def test_status_is_shown(form: str, serve: Serve, capsys: pytest.CaptureFixture[
         assert json.loads(out) == found
     else:
         assert out.startswith("lease      10.2.0.0/24")
+
+
+def test_docker_opts_are_shown(serve: Serve, capsys: pytest.CaptureFixture[str]) -> None:
+    path = serve(http(json.dumps(document(make_core().core)).encode()))
+    assert main(["docker-opts", "--socket", str(path)]) == 0
+    assert '"base": "10.2.0.0/24"' in capsys.readouterr().out

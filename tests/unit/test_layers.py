@@ -14,7 +14,7 @@ import driver
 ROOT = Path(driver.__file__).parent
 PURE = {
     "bridge", "rules", "ipam", "ports", "edit", "desire", "wire", "network_options", "leases",
-    "vxlan",
+    "vxlan", "daemon_json", "docker_opts",
 }  # fmt: skip
 ADAPTERS = {"kernel", "events", "news", "vtep", "underlay", "firewall", "iptables", "sockets"}
 ADAPTERS |= {"store", "conntrack", "xtables", "generation", "listing"}
@@ -51,7 +51,8 @@ ALLOWED: dict[str, set[str]] = {
     **{name: NOUNS | below for name, below in BELOW.items()},
     **{name: NOUNS | FLANNEL - {name} for name in FLANNEL},
     **{name: {"errors", "registry"} | ETCD - {name} for name in ETCD},
-    "subnet_env": NOUNS,
+    "subnet_env": NOUNS | {"docker_opts"},
+    "setup_daemon": {"errors", "daemon_json"},
     "etcd_leases": NOUNS | {"leases", "vxlan", "membership", "subnet_env"},
     "conntrack": NOUNS | {"events", "flows"},
     "flows": NOUNS | {"rules", "seams"},
@@ -74,6 +75,8 @@ ALLOWED: dict[str, set[str]] = {
         "status",
         "etcd",
         "init_config",
+        "setup_daemon",
+        "docker_opts",
     },
 }
 ALLOWED["handlers"] |= HANDLERS - {"handlers"}
@@ -82,7 +85,7 @@ THIRD_PARTY = {
     "pyroute2": {"kernel"},
     "nftables": {"firewall"},
     "iptc": {"xtables"},
-    "subprocess": {"xtables"},
+    "subprocess": {"xtables", "setup_daemon"},
     "sqlite3": {"store"},
     "flask": {"handlers"},
     "werkzeug": {"handlers"},
