@@ -1,9 +1,11 @@
 PYTHON ?= python3
 PREFIX ?= /opt/docker-flannel
+ROOTS ?= /var/tmp/docker-flannel-roots
 BIN := .venv/bin
+DOCKER_TESTS := life isolation ports parallel restart crash setup
 
 help: ## list the targets
-	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 20
 
 demo: deps venv ## see it work on this machine: one host, compose, a published port
 	$(BIN)/python -m demo
@@ -27,6 +29,15 @@ test-kernel: deps venv ## adapters against the real kernel, each test in its own
 
 test-e2e: deps venv ## real dockerd, real compose, hosts made of namespaces (root)
 	$(BIN)/python -m pytest -q tests/e2e
+
+test-dockers: test-docker-trixie test-docker-sid ## what matters, with other Dockers (root)
+
+test-docker-%: deps venv
+	tools/docker-root $* $(ROOTS)
+	DOCKER_ROOT=$(ROOTS)/$* $(BIN)/python -m pytest -q $(DOCKER_TESTS:%=tests/e2e/test_%.py)
+
+test-dockers-quick: ## the least of that
+	$(MAKE) test-docker-sid DOCKER_TESTS=setup
 
 bench: deps venv ## how long a container takes, beside Docker's bridge and none (root)
 	$(BIN)/python -m benchmarks
@@ -59,5 +70,5 @@ venv: .venv/ready
 	$(BIN)/pip install -q --disable-pip-version-check -e '.[dev]'
 	@touch $@
 
-.PHONY: help demo test check lint type test-unit test-kernel test-e2e bench fmt run status install \
-	uninstall clean deps venv
+.PHONY: help demo test check lint type test-unit test-kernel test-e2e test-dockers test-dockers-quick \
+	bench fmt run status install uninstall clean deps venv

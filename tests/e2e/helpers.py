@@ -91,6 +91,12 @@ def enter(host: Host, container: str) -> tuple[str, ...]:
     return ("nsenter", "-n", "-t", str(inspect(host, "container", container)["State"]["Pid"]))
 
 
+def docker_major(host: Host) -> int:
+    """Give the first number of the host's Docker: 20, 26, 28."""
+    told = host.docker("version", "--format", "{{.Server.Version}}").stdout
+    return int(told.partition(".")[0])
+
+
 def baseline(host: Host) -> Snapshot:
     """Take a snapshot once the veths of ended containers are gone, which takes a moment."""
     wait_for(lambda: " flc" not in host.run("ip", "link").stdout, "the last veths to go")

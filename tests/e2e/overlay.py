@@ -118,8 +118,8 @@ class World:
 
 
 @contextmanager
-def world(config: str) -> Iterator[World]:
-    """Give three hosts whose containers reach each other."""
+def empty_world(config: str) -> Iterator[World]:
+    """Give an etcd with a network config, and no host yet."""
     with Bed() as bed:
         etcd = bed.client("etcd")
         made = World(bed, etcd, config)
@@ -127,6 +127,13 @@ def world(config: str) -> Iterator[World]:
         etcd.popen("etcd", f"--data-dir={etcd.folder}/data", *urls)
         wait_for(lambda: made.etcdctl("endpoint", "health", check=False).ok, "etcd")
         made.etcdctl("put", f"{PREFIX}/config", json.dumps(CONFIGS[config]))
+        yield made
+
+
+@contextmanager
+def world(config: str) -> Iterator[World]:
+    """Give three hosts whose containers reach each other."""
+    with empty_world(config) as made:
         for name in ("h1", "h2", "h3"):
             host = made.host(name)
             made.start_plugin(host)
