@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Any
 
@@ -29,7 +30,7 @@ MAC_FORMS = re.compile(
 NO_ADDRESS = IPv4Address(0)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class LeaseRecord:
     """A lease as it is in etcd. `revision`: the one at which it was last written."""
 
@@ -41,14 +42,13 @@ class LeaseRecord:
     mac: str | None
     revision: int
 
+    @cached_property
+    def peer(self) -> Peer:
+        """Give what it is to this host; always the same object, which is quick to compare."""
+        return Peer(self.subnet, self.public_ip, self.backend, self.mac)
 
-@dataclass(frozen=True, slots=True)
-class Own:
-    """What tells this host's lease from the others'. `mac`: None for a backend without one."""
 
-    public_ip: IPv4Address
-    mac: str | None
-    subnet: IPv4Network | None = None
+Readings = dict[Entry, LeaseRecord | str]  # a text says what is wrong
 
 
 def config_key(prefix: str) -> str:
@@ -160,119 +160,45 @@ def _vtep_mac(fields: dict[str, Any], what: str) -> str | None:
     return bytes.fromhex(re.sub("[:.-]", "", text)).hex(":")
 
 
-def read_leases(entries: Iterable[Entry]) -> tuple[list[LeaseRecord], list[str]]:
-    """Read what lies where leases lie; what cannot be read is told in a sentence each."""
+def read_leases(entries: Iterable[Entry], known: Readings) -> tuple[list[LeaseRecord], list[str]]:
+    """Read what lies where leases lie; what cannot be read is told in a sentence each.
+
+    `known` remembers what is read, for the next time.
+    """
     records: list[LeaseRecord] = []
     problems: list[str] = []
     for entry in entries:
-        try:
-            records.append(read_lease(entry.key, entry.value or b"", entry.revision))
-        except BadRecord as error:
-            problems.append(f"{error}: skipped")
+        if (found := known.get(entry)) is None:
+            found = known[entry] = _reading(entry)
+        if isinstance(found, str):
+            problems.append(found)
+        else:
+            records.append(found)
     return records, problems
 
 
-def taken_subnets(entries: Iterable[Entry], overlay: Overlay) -> list[IPv4Network]:
-    """List the subnets that keys name, whatever their values say.
+def _reading(entry: Entry) -> LeaseRecord | str:
+    try:
+        return read_lease(entry.key, entry.value or b"", entry.revision)
+    except BadRecord as error:
+        return f"{error}: skipped"
+
+
+def taken_subnets(entries: Iterable[Entry], overlay: Overlay, known: Readings) -> list[IPv4Network]:
+    """List the subnets that keys name, whatever their values say; `known`: as for `read_leases`.
 
     A key that names the whole network or more would leave nothing, and is nobody's subnet.
     """
-    taken = []
+    taken, least = [], overlay.network.prefixlen
     for entry in entries:
+        found = known.get(entry)
         try:
-            subnet, _ = read_key(entry.key)
+            subnet = found.subnet if isinstance(found, LeaseRecord) else read_key(entry.key)[0]
         except BadRecord:
             continue
-        if not overlay.network.subnet_of(subnet):
+        if subnet.prefixlen > least or not overlay.network.subnet_of(subnet):
             taken.append(subnet)
     return taken
-
-
-def sort_peers(
-    records: Iterable[LeaseRecord], overlay: Overlay, own: Own
-) -> tuple[frozenset[Peer], list[str]]:
-    """Tell the peers from what cannot be one, which is skipped with a sentence each.
-
-    Of several records for one subnet, and of several public IPs for one MAC, the one written last
-    counts: its host is alive.
-    """
-    problems: list[str] = []
-    good: list[LeaseRecord] = []
-    for record in records:
-        if (record.subnet, record.public_ip) == (own.subnet, own.public_ip):
-            continue
-        fault = _fault(record, overlay, own)
-        if fault:
-            problems.append(f"lease {quoted(record.key)} {fault}: skipped")
-        else:
-            good.append(record)
-    kept: dict[IPv4Network, LeaseRecord] = {}
-    homes: dict[str | None, LeaseRecord] = {}
-    for record in sorted(good, key=lambda r: -r.revision):
-        first = kept.get(record.subnet) or homes.get(record.mac) or record
-        if (first.mac, first.public_ip) != (record.mac, record.public_ip):
-            problems.append(_doubled(record, first))
-            continue
-        kept.setdefault(record.subnet, record)
-        if record.mac is not None:
-            homes[record.mac] = record
-    peers = (Peer(r.subnet, r.public_ip, r.backend, r.mac) for r in kept.values())
-    return frozenset(peers), problems
-
-
-def _doubled(record: LeaseRecord, first: LeaseRecord) -> str:
-    what = "subnet" if first.subnet == record.subnet else f"MAC {record.mac}"
-    return (
-        f"lease {quoted(record.key)} of {record.public_ip} has the {what} of the later "
-        f"{quoted(first.key)} of {first.public_ip}: skipped"
-    )
-
-
-def _fault(record: LeaseRecord, overlay: Overlay, own: Own) -> str:
-    """Say why a record is no peer of ours, "" when it is one."""
-    return (
-        _fault_of_place(record, overlay, own)
-        or _fault_of_address(record, own)
-        or _fault_of_backend(record, overlay, own)
-    )
-
-
-def _fault_of_place(record: LeaseRecord, overlay: Overlay, own: Own) -> str:
-    if record.subnet.prefixlen == 0 and record.subnet6:
-        return "has no IPv4 subnet"
-    if own.subnet == record.subnet:
-        return f"gives our own subnet to {record.public_ip}"
-    if own.subnet is not None and own.subnet.overlaps(record.subnet):
-        return f"overlaps our own subnet {own.subnet}"
-    if record.subnet.prefixlen <= overlay.network.prefixlen or not record.subnet.subnet_of(
-        overlay.network
-    ):
-        return f"is not inside the Network {overlay.network}"
-    return ""
-
-
-def _fault_of_address(record: LeaseRecord, own: Own) -> str:
-    ip = record.public_ip
-    if ip == own.public_ip:
-        return f"has our own PublicIP {ip}"
-    if ip.is_unspecified or ip.is_loopback or ip.is_multicast or ip.is_reserved:
-        return f"has the PublicIP {ip}, which is no host's"
-    return ""
-
-
-def _fault_of_backend(record: LeaseRecord, overlay: Overlay, own: Own) -> str:
-    if record.backend != overlay.backend:
-        return f"is of the backend {quoted(record.backend)}, the network's is {overlay.backend}"
-    if overlay.backend != "vxlan":
-        return ""
-    if record.mac is None:
-        return "has no VtepMAC"
-    if record.mac == own.mac:
-        return f"has our own VtepMAC {record.mac}"
-    first = bytes.fromhex(record.mac.replace(":", ""))
-    if first[0] & 1 or not any(first):
-        return f"has the VtepMAC {record.mac}, which is no host's"
-    return ""
 
 
 def free_subnets(overlay: Overlay, taken: Iterable[IPv4Network]) -> Iterator[IPv4Network]:

@@ -84,7 +84,9 @@ def read_object(text: str | bytes, what: str) -> dict[str, Any]:
     Errors: BadRecord.
     """
     try:
-        found = json.loads(text, parse_constant=_no_constant)
+        if isinstance(text, bytes):
+            text = text.decode(json.detect_encoding(text), "surrogatepass")
+        found = _JSON.decode(text)
     except (ValueError, RecursionError) as error:
         raise BadRecord(f"{what} is no JSON: {error}") from None
     if not isinstance(found, dict):
@@ -100,6 +102,9 @@ def quoted(value: object) -> str:
 
 def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is no value")
+
+
+_JSON = json.JSONDecoder(parse_constant=_no_constant)
 
 
 def _flag(fields: Mapping[str, Any], name: str, *, default: bool = False) -> bool:

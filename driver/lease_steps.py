@@ -15,7 +15,7 @@ from math import inf
 
 from driver.flannel import (
     LeaseRecord,
-    Own,
+    Readings,
     compatible,
     free_subnets,
     lease_key,
@@ -25,6 +25,7 @@ from driver.flannel import (
     taken_subnets,
 )
 from driver.model import Overlay
+from driver.peers import Own
 from driver.registry import Entry
 
 CHOICES = 100  # free subnets to choose from, so that hosts seldom want the same one
@@ -70,17 +71,18 @@ class Memory:
 
 @dataclass(frozen=True, eq=False)
 class Sight:
-    """What etcd has: the config, or what is wrong with it, and all keys where leases lie."""
+    """What etcd has: config, or its fault, and all where leases lie; what is `known` of those."""
 
     prefix: str
     config: Overlay | None
     config_fault: str
     entries: Mapping[str, Entry] = field(default_factory=dict)
+    known: Readings = field(default_factory=dict)
 
     @cached_property
     def leases(self) -> tuple[list[LeaseRecord], list[str]]:
         """Read the leases; see `read_leases`."""
-        return read_leases(self.entries[key] for key in sorted(self.entries))
+        return read_leases((self.entries[key] for key in sorted(self.entries)), self.known)
 
     def record(self, key: str) -> LeaseRecord | None:
         """Find a readable lease by its key."""
@@ -89,11 +91,8 @@ class Sight:
     def of(self, own: Own) -> list[LeaseRecord]:
         """List the leases with this host's public IP, in key order."""
         folder = f"{lease_range(self.prefix)}/"
-        return [
-            r
-            for r in self.leases[0]
-            if r.public_ip == own.public_ip and r.key == folder + lease_key(r.subnet, r.subnet6)
-        ]
+        mine = [r for r in self.leases[0] if r.public_ip == own.public_ip]
+        return [r for r in mine if r.key == folder + lease_key(r.subnet, r.subnet6)]
 
     def key(self, subnet: IPv4Network) -> str:
         """Give the key of a subnet's lease."""
@@ -278,7 +277,7 @@ def _choose(
     choose: Choose,
 ) -> tuple[IPv4Network, int] | str:
     """Choose a subnet that nobody has, or say in a sentence why there is none."""
-    taken = taken_subnets(sight.entries.values(), overlay)
+    taken = taken_subnets(sight.entries.values(), overlay, sight.known)
     if before is not None and compatible(overlay, before):
         if not any(before.overlaps(other) for other in taken):
             return before, 0

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Network
 
 from driver.errors import BadRecord, Compacted, FlannelError
-from driver.flannel import Own, config_key, lease_range, sort_peers
+from driver.flannel import Readings, config_key, lease_range
 from driver.flannel_config import read_config
 from driver.lease_steps import (
     Choose,
@@ -32,6 +32,7 @@ from driver.lease_steps import (
     written,
 )
 from driver.model import Overlay, Peer, Vtep
+from driver.peers import Own, sort_peers
 from driver.registry import Batch, Entry, Feed, Registry, Span
 
 log = logging.getLogger(__name__)
@@ -101,6 +102,7 @@ class Membership:
         self._memory = Memory(overlay=known.overlay, subnet=known.subnet)
         self._snapshot = replace(known, state="unreachable", problems=())
         self._entries: dict[str, Entry] = {}
+        self._known: Readings = {}
         self._overlay: tuple[Overlay | None, str] = (None, "")
         self._sight: Sight | None = None
         self._told: tuple[Sight, Host, Step] | None = None
@@ -159,6 +161,7 @@ class Membership:
     def _list(self) -> None:
         entries, revision = self._registry.read(self._leases)
         self._entries = {entry.key: entry for entry in entries}
+        self._known = {e: self._known[e] for e in entries if e in self._known}
         self._sight = None
         self._seen[self._leases] = revision
 
@@ -201,15 +204,16 @@ class Membership:
 
     def _put(self, entry: Entry) -> None:
         self._sight = None
-        if entry.value is None:
-            self._entries.pop(entry.key, None)
-        else:
+        old = self._entries.pop(entry.key, None)
+        if old is not None:
+            self._known.pop(old, None)
+        if entry.value is not None:
             self._entries[entry.key] = entry
 
     def _look(self) -> Sight:
         """Give what etcd has; leases are read anew only after a change."""
         if self._sight is None:
-            self._sight = Sight(self._prefix, *self._overlay, self._entries)
+            self._sight = Sight(self._prefix, *self._overlay, self._entries, self._known)
         return self._sight
 
     # --- what is done about it ---

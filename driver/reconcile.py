@@ -282,5 +282,6 @@ def _apply_to(host: Host, plan: Plan) -> list[FlannelError]:
 
 
 def _summary(plan: Plan) -> tuple[str, ...]:
-    kinds = Counter(key[0] for key in plan.touched())
+    touched = (*plan.add, *plan.remove, *(new for _, new in plan.change))
+    kinds = Counter(type(thing).__name__ for thing in touched)
     return tuple(f"{count} {kind.lower()}" for kind, count in sorted(kinds.items()))

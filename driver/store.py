@@ -26,6 +26,8 @@ CREATE TABLE record (
 ) WITHOUT ROWID
 """
 TYPES: dict[str, type[Record]] = {cls.kind: cls for cls in RECORD_TYPES}
+HINTS = {cls: typing.get_type_hints(cls) for cls in (*RECORD_TYPES, PortMapping)}
+FIELDS = {cls: [field.name for field in dataclasses.fields(cls)] for cls in RECORD_TYPES}
 
 
 class Store:
@@ -116,9 +118,16 @@ class Store:
         self._db.close()
 
 
+def _plain(value: object) -> object:
+    return dataclasses.asdict(value) if isinstance(value, PortMapping) else str(value)
+
+
+_JSON = json.JSONEncoder(default=_plain)
+
+
 def to_row(record: Record) -> str:
     """Write a noun as JSON."""
-    return json.dumps(dataclasses.asdict(record), default=str)
+    return _JSON.encode({name: getattr(record, name) for name in FIELDS[type(record)]})
 
 
 def from_row(kind: str, body: str) -> Record:
@@ -130,7 +139,7 @@ def from_row(kind: str, body: str) -> Record:
 
 
 def _build(cls: type[Record | PortMapping], fields: dict[str, Any]) -> Record | PortMapping:
-    hints = typing.get_type_hints(cls)
+    hints = HINTS[cls]
     return cls(**{name: _value(hints[name], value) for name, value in fields.items()})
 
 

@@ -5,7 +5,7 @@ Imports nothing of ours but the nouns of `model`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from typing import ClassVar, Literal, get_args
@@ -215,6 +215,8 @@ class Plan:
     def without(self, keys: Iterable[Key]) -> Plan:
         """Leave out the things with these keys."""
         out = frozenset(keys)
+        if not out:
+            return self
         return Plan(
             tuple(t for t in self.add if t.key not in out),
             tuple(pair for pair in self.change if pair[0].key not in out),
@@ -239,20 +241,18 @@ class Plan:
 def diff(have: Iterable[Thing], want: Iterable[Thing]) -> Plan:
     """Tell how to get from one set of things to another.
 
-    Same key and equal fields: nothing. Same key, other fields: change.
+    Equal things: nothing. Same key, other fields: change. No two of a set have the same key.
     """
-    old = {thing.key: thing for thing in have}
-    new = {thing.key: thing for thing in want}
+    # What both have, mostly nearly all of thousands, goes first: a key takes time.
+    here, there = frozenset(have), frozenset(want)
+    old = {thing.key: thing for thing in here - there}
+    new = {thing.key: thing for thing in there - here}
 
-    def ordered(things: Iterable[Thing]) -> list[Thing]:
-        return sorted(things, key=lambda t: (RANK[type(t)], t.key))
+    def ordered(keys: Iterable[Key], things: Mapping[Key, Thing]) -> list[Thing]:
+        return sorted((things[key] for key in sorted(keys)), key=lambda t: RANK[type(t)])
 
     return Plan(
-        add=tuple(ordered(new[k] for k in new.keys() - old.keys())),
-        change=tuple(
-            (old[t.key], t)
-            for t in ordered(new[k] for k in new.keys() & old.keys())
-            if old[t.key] != t
-        ),
-        remove=tuple(reversed(ordered(old[k] for k in old.keys() - new.keys()))),
+        add=tuple(ordered(new.keys() - old.keys(), new)),
+        change=tuple((old[t.key], t) for t in ordered(new.keys() & old.keys(), new)),
+        remove=tuple(reversed(ordered(old.keys() - new.keys(), old))),
     )

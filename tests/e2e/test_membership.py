@@ -10,10 +10,11 @@ from ipaddress import IPv4Network
 
 import pytest
 
-from driver.flannel import Own, lease_value, read_leases, sort_peers
+from driver.flannel import lease_value, read_leases
 from driver.lease_steps import Terms
 from driver.membership import Snapshot
 from driver.model import Overlay, Peer
+from driver.peers import Own, sort_peers
 from tests.unit.etcd_fake import FakeRegistry
 from tests.unit.etcd_member import CONFIG, PREFIX, Member, vtep
 
@@ -322,7 +323,7 @@ def test_a_history_of_events_ends_in_exactly_the_peers_there_are(seed: int) -> N
                 registry.compact()
         own = Own(vtep(11).public_ip, vtep(11).mac, host.subnet)
         entries = [e for k, e in sorted(registry.keys.items()) if k.startswith(FOLDER)]
-        records, bad = read_leases(entries)
+        records, bad = read_leases(entries, {})
         assert host.now.overlay is not None
         peers, faults = sort_peers(records, host.now.overlay, own)
         host.until("held", peers=peers, problems=(*bad, *faults))

@@ -14,7 +14,7 @@ import pytest
 from driver.errors import BadRecord, StoreError
 from driver.flannel import (
     LeaseRecord,
-    Own,
+    Readings,
     compatible,
     free_subnets,
     lease_key,
@@ -22,11 +22,11 @@ from driver.flannel import (
     read_key,
     read_lease,
     read_leases,
-    sort_peers,
     taken_subnets,
 )
 from driver.leases import read_subnet_file
 from driver.model import Overlay, Peer
+from driver.peers import Own, sort_peers
 from driver.registry import Entry
 from driver.subnet_env import write_docker_options, write_subnet_env
 
@@ -177,7 +177,7 @@ def test_nothing_else_than_a_bad_record_comes_of_damage() -> None:
         bad = bytearray(GOLDEN_DUAL)
         for _ in range(source.randint(1, 4)):
             bad[source.randrange(len(bad))] = source.randrange(256)
-        _, problems = read_leases([Entry(FOLDER + "10.5.10.0-24", bytes(bad), 1)])
+        _, problems = read_leases([Entry(FOLDER + "10.5.10.0-24", bytes(bad), 1)], {})
         assert len(problems) < 2
 
 
@@ -236,7 +236,7 @@ def test_all_of_it_at_once_takes_nobody_along() -> None:
     for n, peer in enumerate(GOOD):
         text = lease_value(peer.public_ip, "vxlan", 1, peer.mac).encode()
         entries.append(Entry(peer.key, text, 50 + n))
-    records, problems = read_leases(entries)
+    records, problems = read_leases(entries, {})
     assert len(problems) == len(BROKEN) + 2
     assert sort_peers(records, OVERLAY, OWN) == (PEERS, [])
 
@@ -251,6 +251,16 @@ def test_the_later_one_of_two_for_one_subnet_or_mac_counts() -> None:
     peers, problems = sort_peers([old, moved], OVERLAY, OWN)
     assert {p.public_ip for p in peers} == {IP("192.168.77.32")}
     assert len(problems) == 1
+
+
+def test_of_two_subnets_that_begin_alike_the_later_counts() -> None:
+    """They would have one VTEP address."""
+    old = record("10.5.32.0/24", "192.168.77.30", "02:00:00:00:00:30", 3)
+    new = record("10.5.32.0/25", "192.168.77.31", "02:00:00:00:00:31", 4)
+    for records in ([old, new], [new, old]):
+        peers, problems = sort_peers(records, OVERLAY, OWN)
+        assert peers == {new.peer}
+        assert "has the subnet of the later" in problems[0]
 
 
 def test_one_host_may_have_two_subnets() -> None:
@@ -319,7 +329,10 @@ def test_a_key_alone_takes_a_subnet_unless_it_would_take_all() -> None:
             "0.0.0.0-0&fd00::-64", "10.5.0.0-16", "10.5.64.0-18")  # fmt: skip
     entries = [Entry(FOLDER + key, b"garbage", 1) for key in keys]
     expected = [N("10.5.30.0/24"), N("10.5.31.0/24"), N("10.9.0.0/24"), N("10.5.64.0/18")]
-    assert taken_subnets(entries, OVERLAY) == expected
+    known: Readings = {}
+    for _ in range(2):
+        assert taken_subnets(entries, OVERLAY, known) == expected
+        read_leases(entries, known)
 
 
 @pytest.mark.parametrize(

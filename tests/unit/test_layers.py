@@ -32,7 +32,8 @@ FIREWALL = {
     "iptables": {"xtables"},
 }
 BELOW = NETLINK | FIREWALL
-FLANNEL = {"flannel", "flannel_config", "registry", "lease_steps", "membership", "init_config"}
+FLANNEL = {"flannel", "flannel_config", "peers", "registry", "lease_steps", "membership"}
+FLANNEL |= {"init_config"}
 ETCD = {"etcd", "etcd_faults", "etcd_members", "etcd_settings"}
 NOUNS = {"errors", "model", "things"}
 COMPOSE = {"service", "plugin", "__main__"}

@@ -9,7 +9,7 @@ from ipaddress import IPv4Address, IPv4Network
 
 import pytest
 
-from driver.flannel import Own, lease_value
+from driver.flannel import lease_value
 from driver.lease_steps import (
     CHOICES,
     SOON_S,
@@ -25,6 +25,7 @@ from driver.lease_steps import (
     written,
 )
 from driver.model import Overlay
+from driver.peers import Own
 from driver.registry import Entry
 
 N = IPv4Network
