@@ -6,6 +6,7 @@ paths, are only the bed's folder, the folder for temporary files, the project an
 """
 
 import sys
+import sysconfig
 import tempfile
 import uuid
 from collections.abc import Sequence
@@ -19,13 +20,18 @@ Step = list[str]
 
 
 def shared() -> list[Path]:
-    """Folders that are bound inside: temporary files, project, interpreter and its virtualenv.
-
-    An interpreter in /usr is not bound over the other root's /usr: that root then needs its own.
-    """
+    """Folders that are bound inside: temporary files, project, interpreter and its virtualenv."""
     found = [Path(tempfile.gettempdir()), PROJECT, Path(sys.base_prefix), Path(sys.prefix)]
     found += [Path(folder).resolve() for folder in found]
     return [path for path in dict.fromkeys(found) if path not in (Path("/"), Path("/usr"))]
+
+
+def _interpreter(root: Path) -> list[Path]:
+    """Paths of an interpreter in /usr, for another root that has a /usr of its own."""
+    if root == Path("/") or sys.base_prefix != "/usr":
+        return []
+    program = Path(sys.executable).resolve()
+    return [Path(sysconfig.get_path("stdlib")), program, program.with_name("python3")]
 
 
 def steps(folder: Path, root: Path, private: dict[Path, str]) -> tuple[list[Step], Path]:
@@ -50,7 +56,7 @@ def steps(folder: Path, root: Path, private: dict[Path, str]) -> tuple[list[Step
         ["mount", "--rbind", "/dev", f"{new}/dev"],
         *_masks(folder, new),
     ]
-    for path in shared():
+    for path in [*shared(), *_interpreter(root)]:
         plan += _bind(path, new, path)
     for path, name in private.items():
         plan += _bind(folder / name, new, path)
@@ -58,8 +64,11 @@ def steps(folder: Path, root: Path, private: dict[Path, str]) -> tuple[list[Step
 
 
 def _bind(source: Path, new: Path, inside: Path) -> list[Step]:
-    target = f"{new}{inside}"
-    return [["mkdir", "-p", str(source), target], ["mount", "--bind", str(source), target]]
+    target = Path(f"{new}{inside}")
+    make = [["mkdir", "-p", str(source), str(target)]]
+    if source.is_file():
+        make = [["mkdir", "-p", str(target.parent)], ["touch", str(target)]]
+    return [*make, ["mount", "--bind", str(source), str(target)]]
 
 
 def _masks(folder: Path, new: Path) -> Sequence[Step]:
