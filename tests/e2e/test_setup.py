@@ -5,18 +5,20 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
+from functools import partial
 from ipaddress import IPv4Address, IPv4Network
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.bed import Bed, Host, Result, wait_for
+from tests.bed import Bed, Host, Result, assert_no_leaks, wait_for
 from tests.bed.rootfs import PROJECT
+from tests.e2e.conftest import MAY_DIFFER
 from tests.e2e.helpers import (
     LEASE,
     address,
     asked,
+    baseline,
     container,
     docker_major,
     echoes,
@@ -31,21 +33,23 @@ from tests.e2e.overlay import World, empty_world, lease
 
 NEW = 28  # the first Docker that knows of IPv4 off
 FILE = "/etc/docker/daemon.json"
+BRIDGE = "docker: network *"  # Docker's own gets a new id when dockerd starts
 STACK = """\
 services:
   web:
     image: box
-    container_name: {name}
+    container_name: shop_web
     command: httpd -f -p 80 -h /www
     ports: ["8080:80"]
   client:
     image: box
-    container_name: {name}_client
+    container_name: shop_client
     command: sleep infinity
 networks:
   default:
     driver: flannel
 """
+OLD_STACK = f'version: "3.5"\n{STACK}    ipam: {{driver: flannel}}\n'
 
 
 def command(host: Host, *words: str, check: bool = True) -> Result:
@@ -55,15 +59,6 @@ def command(host: Host, *words: str, check: bool = True) -> Result:
 
 def settings(host: Host) -> Any:
     return json.loads(host.path(FILE).read_text())
-
-
-def stack(host: Host, name: str) -> Path:
-    folder = host.folder / name
-    folder.mkdir()
-    (folder / "docker-compose.yml").write_text(
-        ('version: "3.5"\n' if docker_major(host) < NEW else "") + STACK.format(name=name)
-    )
-    return folder
 
 
 # --- setup-daemon ---
@@ -82,23 +77,79 @@ def pair() -> Iterator[World]:
         yield made
 
 
-def test_the_file_is_written_for_dockers_that_know_it(pair: World) -> None:
+@pytest.fixture(scope="module")
+def ready(pair: World) -> World:
+    """Give those hosts with Docker set up by `setup-daemon --write`, where it knows the setting."""
     for host in pair.hosts:
-        before = settings(host)
-        done = command(host, "setup-daemon", "--write", check=False)
-        if docker_major(host) < NEW:
-            assert not done.ok
-            assert "does not understand the setting, 28 and later do" in done.stderr
-            assert settings(host) == before
-        else:
-            assert done.ok, done.stderr
-            shown = json.loads(command(host, "setup-daemon").stdout)
-            assert settings(host) == {**before, **shown}
-            [backup] = host.path(FILE).parent.glob("daemon.json.*.bak")
-            assert json.loads(backup.read_text()) == before
-            again = command(host, "setup-daemon", "--write").stdout
-            assert "nothing was changed" in again
+        command(host, "setup-daemon", "--write", check=docker_major(host) >= NEW)
         host.restart_dockerd()
+        # what the first network makes and no later one: tables that iptables instantiates, and such
+        host.docker("network", "create", "-d", "flannel", "--ipam-driver", "flannel", "first")
+        host.docker("run", "--rm", "--network", "first", "-p", "7:7", "box", "true")
+        host.docker("network", "rm", "first")
+    return pair
+
+
+@pytest.fixture
+def two(ready: World) -> Iterator[tuple[Host, Host]]:
+    """Give the hosts; the test has to leave them as they were."""
+    one, other = ready.hosts
+    before = [baseline(host) for host in (one, other)]
+    yield one, other
+    for host, was in zip((one, other), before, strict=True):
+        left = host.docker("ps", "-aq").stdout.split()
+        if left:
+            host.docker("rm", "-f", *left)
+        host.docker("network", "prune", "-f")
+        assert_no_leaks(host, was, ignore=(*MAY_DIFFER, BRIDGE))
+
+
+def own(host: Host) -> IPv4Network:
+    return IPv4Network(lease(host)["subnet"])
+
+
+def plain(host: Host, *options: str) -> str:
+    """Make a network with no word about addresses, a web server and a neighbour there.
+
+    Older Dockers need that word. Gives the server's address, which is one of the lease.
+    """
+    ipam = () if docker_major(host) >= NEW else ("--ipam-driver", "flannel")
+    host.docker("network", "create", "-d", "flannel", *ipam, "plain")
+    ip = web(host, f"web-{host.name}", "plain", "-p", "8080:80", *options)
+    near = container(host, f"near-{host.name}", "plain", *options)
+    assert {IPv4Address(ip), IPv4Address(near)} <= set(own(host))
+    return ip
+
+
+def works(host: Host, other: Host) -> None:
+    """Name, port and the only address of a web server are right."""
+    name, near = f"web-{host.name}", f"near-{host.name}"
+    ip = address(host, name, "plain")
+    assert IPv4Address(ip) in own(host)
+    wait_for(lambda: gets(host, near, f"http://{name}/") == name, f"{name} by its name")
+    assert f" {ip}\n" in inside(host, near, "nslookup", name).stdout
+    lo, eth0 = inside(host, name, "ip", "-o", "-4", "addr").stdout.splitlines()
+    assert " 127.0.0.1/8 " in lo
+    assert f" {ip}/" in eth0
+    assert other.fetch(f"http://{host.address}:8080/").strip() == name
+
+
+def test_the_file_is_written_for_dockers_that_know_it(pair: World) -> None:
+    host = pair.hosts[0]
+    before = settings(host)
+    done = command(host, "setup-daemon", "--write", check=False)
+    if docker_major(host) < NEW:
+        assert not done.ok
+        assert "does not understand the setting, 28 and later do" in done.stderr
+        assert settings(host) == before
+    else:
+        assert done.ok, done.stderr
+        shown = json.loads(command(host, "setup-daemon").stdout)
+        assert settings(host) == {**before, **shown}
+        [backup] = host.path(FILE).parent.glob("daemon.json.*.bak")
+        assert json.loads(backup.read_text()) == before
+        again = command(host, "setup-daemon", "--write").stdout
+        assert "nothing was changed" in again
 
 
 def test_a_file_that_dockerd_refuses(pair: World) -> None:
@@ -114,55 +165,58 @@ def test_a_file_that_dockerd_refuses(pair: World) -> None:
     assert not list(file.parent.glob(".bad.json*"))
 
 
-def test_docker_gives_the_drivers_address(pair: World) -> None:
-    """Docker's own words name the lease address, names lead to it, other hosts reach it."""
-    for host in pair.hosts:
-        if docker_major(host) < NEW:
-            return  # such a Docker is left as it is, seen above
-        host.docker("network", "create", "-d", "flannel", "plain")
-        assert inspect(host, "network", "plain")["EnableIPv4"] is False
-        own = IPv4Network(lease(host)["subnet"])
-        ip = web(host, f"web-{host.name}", "plain", "-p", "8080:80")
-        near = container(host, f"near-{host.name}", "plain")
-        assert {IPv4Address(ip), IPv4Address(near)} <= set(own)
-        assert gets(host, f"near-{host.name}", f"http://web-{host.name}/") == f"web-{host.name}"
-        assert (
-            f" {ip}\n" in inside(host, f"near-{host.name}", "nslookup", f"web-{host.name}").stdout
-        )
-        shown = inside(host, f"web-{host.name}", "ip", "-o", "-4", "addr").stdout.splitlines()
-        assert len(shown) == 2, "lo and that one"
-        assert f" {ip}/" in shown[1]
-        other = next(h for h in pair.hosts if h is not host)
-        assert other.fetch(f"http://{host.address}:8080/").strip() == f"web-{host.name}"
+def test_docker_gives_the_drivers_address(two: tuple[Host, Host]) -> None:
+    for host, other in (two, two[::-1]):
+        plain(host)
+        works(host, other)
         echoes(host, f"web-{host.name}", "tcp", 7001)
-    one, two = pair.hosts
-    for here, there in ((one, two), (two, one)):
+        shown = inspect(host, "network", "plain")
+        assert shown.get("EnableIPv4", False) is False
+    for here, there in (two, two[::-1]):
         target = address(there, f"web-{there.name}", "plain")
-        seen = wait_for(
-            lambda here=here, target=target: asked(
-                here, "tcp", target, 7001, within=f"near-{here.name}"
-            ),
-            f"{here.name} to reach {there.name}",
-        )
+        question = partial(asked, here, "tcp", target, 7001, within=f"near-{here.name}")
+        seen = wait_for(question, f"{here.name} to reach {there.name}")
         assert seen == address(here, f"near-{here.name}", "plain")
-    for host in pair.hosts:
-        host.docker("rm", "-f", f"web-{host.name}", f"near-{host.name}")
-        host.docker("network", "rm", "plain")
 
 
-def test_compose_with_only_the_driver(pair: World) -> None:
-    host = pair.hosts[0]
-    if docker_major(host) < NEW:
-        return  # such a Docker is left as it is, seen above
-    folder = stack(host, "shop")
+def test_containers_start_again(ready: World, two: tuple[Host, Host]) -> None:
+    host = two[0]
+    plain(host, "--restart", "always")
+    host.docker("restart", f"web-{host.name}")
+    works(*two)
+    for end in (host.stop_dockerd, host.kill_dockerd):
+        end()
+        host.restart_dockerd()
+        wait_for(lambda: len(host.docker("ps", "-q").stdout.split()) == 2, "the containers")
+        works(*two)
+    host.kill_plugin()
+    ready.start_plugin(host)
+    works(*two)
+
+
+def test_who_says_more_gets_it(two: tuple[Host, Host]) -> None:
+    host = two[0]
+    host.docker("network", "create", "-d", "flannel", "--ipam-driver", "flannel", "long")
+    assert IPv4Address(container(host, "one", "long")) in own(host)
+    block = list(own(host).subnets(new_prefix=28))[-1]
+    ipv4 = ["--ipv4"] if docker_major(host) >= NEW else []
+    host.docker("network", "create", "-d", "flannel", *ipv4, "--subnet", str(block), "chosen")
+    assert IPv4Address(container(host, "two", "chosen")) in block
+    assert not pings(host, "one", address(host, "two", "chosen"))
+
+
+def test_compose(two: tuple[Host, Host]) -> None:
+    host, other = two
+    folder = host.folder / "shop"
+    folder.mkdir()
+    text = STACK if docker_major(host) >= NEW else OLD_STACK
+    (folder / "docker-compose.yml").write_text(text)
     for _ in range(3):
         host.compose("up", "-d", cwd=folder)
-        ip = address(host, "shop", "shop_default")
-        assert IPv4Address(ip) in IPv4Network(lease(host)["subnet"])
+        assert IPv4Address(address(host, "shop_web", "shop_default")) in own(host)
         wait_for(lambda: gets(host, "shop_client", "http://web/") == "box", "the name `web`")
         assert host.fetch("http://127.0.0.1:8080/").strip() == "box"
-        assert pair.hosts[1].fetch(f"http://{host.address}:8080/").strip() == "box"
-        assert pings(host, "shop_client", ip)
+        assert other.fetch(f"http://{host.address}:8080/").strip() == "box"
         host.compose("down", cwd=folder)
 
 
