@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Iterator
 
 from driver.model import Endpoint, Lease, Network
-from driver.things import Address, Bridge, Route, Sysctl, Thing, Veth
+from driver.things import Address, Bridge, Route, SandboxAddress, Sysctl, Thing, Veth
 
 
 def plan_lease(lease: Lease) -> Iterator[Thing]:
@@ -18,7 +18,7 @@ def plan_lease(lease: Lease) -> Iterator[Thing]:
 
 
 def plan_network(network: Network) -> Iterator[Thing]:
-    """Give a network's bridge with its gateway address.
+    """Give a network's bridge with its gateway address, and Docker's.
 
     `route_localnet` lets 127.0.0.1:PORT on the host reach a container; the table's `guard` chain
     keeps containers from using it the other way (CVE-2020-8558). `accept_ra` off keeps them from
@@ -28,6 +28,8 @@ def plan_network(network: Network) -> Iterator[Thing]:
     mac = "02:66:" + ":".join(digest[i : i + 2] for i in range(0, 8, 2))
     yield Bridge(network.bridge, mac, network.mtu, network.id)
     yield Address(network.bridge, network.gateway)
+    if network.docker_gateway:
+        yield Address(network.bridge, network.docker_gateway)
     yield Sysctl(network.bridge, "ipv4", "route_localnet", "1")
     yield Sysctl(network.bridge, "ipv6", "accept_ra", "0")
 
@@ -43,3 +45,16 @@ def plan_endpoint(endpoint: Endpoint, network: Network) -> Iterator[Thing]:
         container_end=endpoint.container_end,
         mac=endpoint.mac,
     )
+
+
+def plan_sandbox(endpoint: Endpoint, network: Network, lease: Lease) -> Iterator[SandboxAddress]:
+    """Give a container's lease address, where Docker gave it another one."""
+    if endpoint.docker_ip and endpoint.sandbox:
+        out = not network.internal
+        yield SandboxAddress(
+            endpoint.host_end,
+            endpoint.sandbox,
+            endpoint.ip,
+            overlay=lease.network if out else None,
+            via=network.gateway.ip if out else None,
+        )

@@ -86,6 +86,12 @@ SETTINGS = (
         "where Docker finds the plugin; several with commas between them",
     ),
     Setting(
+        "--require-ipam",
+        "DOCKER_FLANNEL_REQUIRE_IPAM",
+        "0",
+        "1 refuses networks whose subnet Docker chose outside the lease",
+    ),
+    Setting(
         "--log-level",
         "DOCKER_FLANNEL_LOG_LEVEL",
         "info",
@@ -107,6 +113,7 @@ class Config:
     public_ip: IPv4Address | None
     state_dir: Path
     sockets: tuple[Path, ...]
+    require_ipam: bool
     log_level: str
 
     @classmethod
@@ -135,6 +142,7 @@ class Config:
             public_ip=_public_ip(text["--public-ip"]),
             state_dir=Path(text["--state-dir"]),
             sockets=_sockets(text["--socket"]),
+            require_ipam=_one_of("--require-ipam", text["--require-ipam"], ("0", "1")) == "1",
             log_level=_one_of("--log-level", text["--log-level"], LOG_LEVELS),
         )
 

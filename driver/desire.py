@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from driver import bridge, ipam, rules, vxlan
 from driver.model import Endpoint, Facts, Network, Record, State, short
-from driver.things import Thing
+from driver.things import Key, SandboxAddress, Thing, Veth
 
 STALE_S = 60.0
 Noun = TypeVar("Noun", Network, Endpoint)
@@ -22,7 +22,7 @@ def desire(
     """Give the things that should exist: for all, or for some networks and endpoints by id.
 
     Without a network there is nothing but the overlay, so that a host which uses none is left as
-    it was. The overlay and the peers are given for all only.
+    it was. The overlay, the peers and what is in sandboxes are given for all only.
     """
     return frozenset(_things(state, facts, networks, endpoints))
 
@@ -49,6 +49,15 @@ def _things(
     for endpoint in _chosen(state.endpoints, endpoints):
         yield from bridge.plan_endpoint(endpoint, state.networks[endpoint.network])
         yield from rules.plan_ports(endpoint)
+    if networks is None:
+        yield from in_sandboxes(state)
+
+
+def in_sandboxes(state: State) -> Iterator[SandboxAddress]:
+    """Give what belongs into sandboxes; passes make it, and whoever knows that it is time."""
+    if state.lease is not None:
+        for endpoint in state.endpoints.values():
+            yield from bridge.plan_sandbox(endpoint, state.networks[endpoint.network], state.lease)
 
 
 def _overlay(state: State, facts: Facts) -> Iterator[Thing]:
@@ -90,6 +99,21 @@ def lost(state: State, links: frozenset[str]) -> list[Endpoint]:
     return [
         e for e in state.endpoints.values() if e.sandbox is not None and e.host_end not in links
     ]
+
+
+def awaited(state: State, links: frozenset[str]) -> frozenset[Key]:
+    """Name what belongs into sandboxes where Docker has not put the interface yet."""
+    return frozenset(
+        SandboxAddress.key_of(e.host_end)
+        for e in state.endpoints.values()
+        if e.docker_ip and e.sandbox and e.container_end in links
+    )
+
+
+def gone(state: State, links: frozenset[str]) -> frozenset[Key]:
+    """Name what went with its sandbox: nothing can be put into that again."""
+    ends = [e.host_end for e in lost(state, links)]
+    return frozenset(kind.key_of(end) for end in ends for kind in (Veth, SandboxAddress))
 
 
 def _why_stale(endpoint: Endpoint, links: frozenset[str], now: float) -> str:

@@ -16,7 +16,7 @@ from driver import wire
 from driver.edit import OWN_POOL, Edit
 from driver.errors import BadRequest, Conflict, Exhausted
 from driver.ipam import take_address
-from driver.model import Endpoint, Network, mac_for, replace
+from driver.model import HOST_END_PREFIX, Endpoint, Network, mac_for, replace, short
 from driver.ports import Binding, choose_ports
 from driver.reconcile import Reconciler
 from driver.wire import Body, Reply
@@ -48,32 +48,37 @@ def _put_endpoint(
     with core.edit() as edit:
         network = edit.network(network_id)
         known = edit.state.endpoints.get(endpoint_id)
-        own = network.pool.startswith(OWN_POOL)
-        if own and known is None:
-            pool = edit.pool(network.pool)
-            pool, hold = take_address(edit.state, pool, ip and ip.ip, "endpoint", edit.now)
-            edit.put(pool, replace(hold, released=True))
-            place = IPv4Interface((hold.ip, pool.cidr.prefixlen))
-        elif own and known is not None:
-            place = known.ip
+        if known is not None:
+            same = known.network == network_id and ip in (known.shown_ip, None)
+            if not same or known.mac != (mac or mac_for(known.shown_ip.ip)):
+                raise Conflict(f"endpoint {endpoint_id[:12]} exists already, with other settings")
+            return known
+        beside = _inside(ip, network.docker_gateway) if network.docker_gateway else None
+        if network.pool.startswith(OWN_POOL):
+            place = _taken(edit, network, None if beside else ip)
         else:
-            place = _checked(ip, network)
-        endpoint = Endpoint(endpoint_id, network_id, place, mac or mac_for(place.ip), edit.now)
-        if known is None:
-            _check_free(edit, endpoint)
-            edit.put(endpoint)
-        elif (known.network, known.ip, known.mac) != (network_id, place, endpoint.mac):
-            raise Conflict(f"endpoint {endpoint_id[:12]} exists already, with other settings")
-    return endpoint
+            place = _inside(ip, network.gateway)
+        mac = mac or mac_for((beside or place).ip)
+        made = Endpoint(endpoint_id, network_id, place, mac, edit.now, docker_ip=beside)
+        _check_free(edit, made)
+        edit.put(made)
+    return made
 
 
-def _checked(ip: IPv4Interface | None, network: Network) -> IPv4Interface:
+def _inside(ip: IPv4Interface | None, gateway: IPv4Interface) -> IPv4Interface:
     if ip is None:
-        raise BadRequest("Interface.Address is empty; this network's addresses come from IPAM")
-    block = network.gateway.network
-    if ip.ip not in block:
-        raise BadRequest(f"Interface.Address {ip} is not inside the network's {block}")
+        raise BadRequest("Interface.Address is empty; the network's IPAM driver gives it")
+    if ip.ip not in gateway.network:
+        raise BadRequest(f"Interface.Address {ip} is not inside the network's {gateway.network}")
     return ip
+
+
+def _taken(edit: Edit, network: Network, wanted: IPv4Interface | None) -> IPv4Interface:
+    """Take an address of a block that IPAM knows nothing of; it goes with the endpoint."""
+    pool = edit.pool(network.pool)
+    pool, hold = take_address(edit.state, pool, wanted and wanted.ip, "endpoint", edit.now)
+    edit.put(pool, replace(hold, released=True))
+    return IPv4Interface((hold.ip, pool.cidr.prefixlen))
 
 
 def _unburied(core: Reconciler, act: Callable[[], Done]) -> Done:
@@ -92,8 +97,8 @@ def _unburied(core: Reconciler, act: Callable[[], Done]) -> Done:
 
 def _check_free(edit: Edit, endpoint: Endpoint) -> None:
     for other in edit.state.endpoints_of(endpoint.network):
-        if other.ip.ip == endpoint.ip.ip:
-            raise Conflict(f"address {endpoint.ip.ip} is in use by endpoint {other.id[:12]}")
+        if other.shown_ip.ip == endpoint.shown_ip.ip:
+            raise Conflict(f"address {other.shown_ip.ip} is in use by endpoint {other.id[:12]}")
 
 
 def delete_endpoint(core: Reconciler, req: Body) -> Reply:
@@ -123,7 +128,9 @@ def join(core: Reconciler, req: Body) -> Reply:
     names = {"SrcName": endpoint.container_end, "DstPrefix": network.interface_prefix}
     if network.internal:
         return {"InterfaceName": names, "DisableGatewayService": True}
-    return {"InterfaceName": names, "Gateway": str(network.gateway.ip)}
+    # a lease gateway cannot be reached yet where the container gets a lease address later
+    gateway = network.docker_gateway or network.gateway
+    return {"InterfaceName": names, "Gateway": str(gateway.ip)}
 
 
 def leave(core: Reconciler, req: Body) -> Reply:
@@ -144,7 +151,17 @@ def program(core: Reconciler, req: Body) -> Reply:
     low, high = map(int, EPHEMERAL.read_text().split())
     wanted = wire.bindings(req.part("Options"), (low, high))
     _unburied(core, lambda: _publish(core, endpoint_id, wanted))
+    _settle(core, endpoint_id)
     return {}
+
+
+def populated(core: Reconciler, req: Body) -> None:
+    """Take EndpointOperInfo for what it tells: Docker 28 has put the interface into the sandbox."""
+    _settle(core, req.object_id("EndpointID"))
+
+
+def _settle(core: Reconciler, endpoint_id: str) -> None:
+    core.settle(frozenset({f"{HOST_END_PREFIX}{short(endpoint_id)}"}))
 
 
 def _publish(core: Reconciler, endpoint_id: str, wanted: Sequence[Binding]) -> None:

@@ -30,6 +30,7 @@ NEWROUTE, DELROUTE, GETROUTE, NEWNEIGH, DELNEIGH, GETNEIGH = 24, 25, 26, 28, 29,
 _ERROR, _DONE = 2, 3
 _ASK, _INTERRUPTED, _EXPLAINED = 0x5, 0x10, 0x200
 _SOL_NETLINK, _CAP_ACK, _EXT_ACK, _STRICT = 270, 10, 11, 12
+_LOWER_UP = 1 << 16
 _NO_STATISTICS = (8).to_bytes(4, byteorder)
 RECEIVE_BYTES = 1 << 16
 _DUMP_ATTEMPTS = 10
@@ -49,13 +50,14 @@ _CODE = struct.Struct("=16xi")  # header, negative errno; in an error the refuse
 class Link(NamedTuple):
     """A link of the host; `number` is its index. `kind`: "" for hardware; `master`: 0 for none.
 
-    `detail`: the attributes that only its kind has.
+    `carrier`: both ends of a veth are up. `detail`: the attributes that only its kind has.
     """
 
     number: int
     name: str
     kind: str
     up: bool
+    carrier: bool
     master: int
     mtu: int
     mac: str
@@ -122,6 +124,7 @@ def read_link(body: bytes) -> Link:
         name=_text(found[3]),
         kind=_text(info.get(1, b"")),
         up=bool(flags & 1),
+        carrier=bool(flags & _LOWER_UP),
         master=integer(found.get(10, b"")),
         mtu=integer(found[4]),
         mac=found.get(1, b"").hex(":"),

@@ -10,12 +10,13 @@ import logging
 import secrets
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 from flask import Flask, Response, abort, jsonify, request
 from werkzeug.exceptions import HTTPException
 
 from driver import endpoint_calls, ipam_calls, network_calls, upkeep
-from driver.errors import FlannelError
+from driver.errors import BadRequest, FlannelError
 from driver.reconcile import Reconciler
 from driver.status import document
 from driver.wire import SPACE, Body, Reply
@@ -77,9 +78,9 @@ def create_app(core: Reconciler | FlannelError) -> Flask:
     def call(method: str) -> Response:
         began, body = time.perf_counter(), request.get_data()
         try:
-            if method == "Plugin.Activate" and isinstance(core, Reconciler):
-                core.wake()  # dockerd may just have started, and made its firewall anew
             if method in STATIC:
+                if isinstance(core, Reconciler):
+                    _heed(core, method, body)
                 return jsonify(STATIC[method])
             if method not in CALLS:
                 abort(404)
@@ -94,6 +95,15 @@ def create_app(core: Reconciler | FlannelError) -> Flask:
 
     _answer_failures(app)
     return app
+
+
+def _heed(core: Reconciler, method: str, body: bytes) -> None:
+    """Take a hint from a call that is answered the same in any case."""
+    if method == "Plugin.Activate":
+        core.wake()  # dockerd may just have started, and made its firewall anew
+    elif method == "NetworkDriver.EndpointOperInfo":
+        with suppress(BadRequest):
+            endpoint_calls.populated(core, Body.decode(body))
 
 
 def _answer_failures(app: Flask) -> None:

@@ -10,7 +10,7 @@ import errno
 import logging
 import socket
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from ipaddress import IPv4Interface, IPv4Network
@@ -21,7 +21,7 @@ from driver import events, listing
 from driver.errors import HostError
 from driver.events import DOOMED, GROUP, MAIN_TABLE, METRIC, PROTOCOL, UNICAST, Channel, Link
 from driver.model import ALIAS_PREFIX, CONTAINER_END_PREFIX, HOST_END_PREFIX, Facts, replace
-from driver.news import News
+from driver.news import Heard, News, unheard
 from driver.things import RANK, Address, Bridge, Plan, Route, Sysctl, Thing, Veth
 
 if TYPE_CHECKING:
@@ -227,10 +227,10 @@ class Netlink:
             raise _foreign(name)
         return link
 
-    def watch(self, changed: Callable[[frozenset[str]], None], stop: threading.Event) -> None:
+    def watch(self, changed: Heard, stop: threading.Event, risen: Heard = unheard) -> None:
         """Report what may be drift until told to stop: links of ours, "" for news of the host."""
         with closing(News()) as news:
-            news.watch(self._channel.links, changed, stop)
+            news.watch(self._channel.links, changed, stop, risen)
 
 
 def _foreign(name: str) -> HostError:

@@ -165,8 +165,7 @@ class Freed:
 class Hold:
     """One taken address of a pool. `since`: Unix time, seconds.
 
-    `released`: it goes with its endpoint. Docker gave it back while an endpoint still used it, or
-    never had it to give back.
+    `released`: it goes with its endpoint; Docker has given it back already, or never had it.
     """
 
     pool: str
@@ -189,7 +188,10 @@ def hold_id(pool: str, ip: IPv4Address) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """A Docker network on this host. `gateway` carries the block's prefix length."""
+    """A Docker network on this host. `gateway` carries the block's prefix length.
+
+    `docker_gateway`: of a subnet outside the lease that Docker's own IPAM chose besides.
+    """
 
     id: str
     pool: str
@@ -198,6 +200,7 @@ class Network:
     internal: bool
     masquerade: bool
     interface_prefix: str
+    docker_gateway: IPv4Interface | None = None
     kind: ClassVar[str] = "network"
 
     @property
@@ -223,7 +226,7 @@ class PortMapping:
 class Endpoint:
     """A container's place on a network. `ports` are published while it is the gateway endpoint.
 
-    `sandbox` is the path Docker gave at Join. `since`: Unix time of creation, seconds.
+    `sandbox`: the path given at Join. `since`: Unix time, seconds. `docker_ip`: beside the lease's.
     """
 
     id: str
@@ -233,7 +236,13 @@ class Endpoint:
     since: float
     sandbox: str | None = None
     ports: tuple[PortMapping, ...] = ()
+    docker_ip: IPv4Interface | None = None
     kind: ClassVar[str] = "endpoint"
+
+    @property
+    def shown_ip(self) -> IPv4Interface:
+        """The address that Docker shows."""
+        return self.docker_ip or self.ip
 
     @property
     def host_end(self) -> str:

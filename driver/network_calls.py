@@ -6,6 +6,7 @@ Source: libnetwork's remote driver protocol.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from ipaddress import IPv4Interface, IPv4Network
 
@@ -13,10 +14,12 @@ from driver import wire
 from driver.edit import DOCKER_POOL, OWN_POOL, Edit
 from driver.errors import BadRequest, Conflict
 from driver.ipam import PoolRequest, take_address, take_pool
-from driver.model import Hold, Network, Pool, replace
+from driver.model import Hold, Network, Pool, replace, short
 from driver.network_options import SIZE, block_prefix, network_options
 from driver.reconcile import Reconciler
 from driver.wire import SPACE, Body, Reply
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +34,15 @@ class _Given:
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """A network's block and gateway; `hold` is the gateway's where the driver gives addresses."""
+    """A network's block and gateway; `hold` is the gateway's where the driver gives addresses.
+
+    `docker_gateway`: of Docker's own subnet beside the block.
+    """
 
     pool: Pool
     gateway: IPv4Interface
     hold: Hold | None = None
+    docker_gateway: IPv4Interface | None = None
 
 
 def create_network(core: Reconciler, req: Body) -> Reply:
@@ -56,6 +63,7 @@ def create_network(core: Reconciler, req: Body) -> Reply:
             place.pool.id,
             place.gateway,
             internal=options.flag(wire.INTERNAL),
+            docker_gateway=place.docker_gateway,
             **chosen,
         )
         known = edit.state.networks.get(network_id)
@@ -63,6 +71,8 @@ def create_network(core: Reconciler, req: Body) -> Reply:
             edit.take(place.pool, place.hold)
             _mark_aux(edit, place.pool, given.reserved if given else frozenset())
             edit.put(network)
+            if network.docker_gateway:
+                log.info("network=%s %s", short(network_id), _better(network))
         elif known != network:
             raise Conflict(f"network {network_id[:12]} exists already, with other settings")
     return {}
@@ -98,12 +108,55 @@ def _place(
     """Find a network's block: the one it was given, or one of the driver's choice."""
     if given is None:
         return _own_block(core, edit, network_id, prefix)
+    if _is_foreign(edit, network_id, given):
+        _check_foreign(core, edit, network_id, given)
+        own = _own_block(core, edit, network_id, prefix)
+        return replace(own, docker_gateway=given.gateway)
     if prefix is not None:
         raise BadRequest(f"option -o {SIZE} is for networks without IPAM; use --ipam-opt {SIZE}")
     pool = _pool_of(edit, network_id, given)
     if given.gateway.network != pool.cidr:
         raise BadRequest(f"gateway {given.gateway} is not of the network's subnet {pool.cidr}")
     return _Place(pool, given.gateway)
+
+
+def _is_foreign(edit: Edit, network_id: str, given: _Given) -> bool:
+    """Tell whether Docker's own IPAM chose a subnet that has nothing to do with the lease."""
+    known, lease = edit.state.networks.get(network_id), edit.state.lease
+    if known is not None:
+        return known.docker_gateway is not None
+    return not given.ours and lease is not None and not given.cidr.subnet_of(lease.subnet)
+
+
+def _check_foreign(core: Reconciler, edit: Edit, network_id: str, given: _Given) -> None:
+    cidr, lease = given.cidr, edit.state.lease
+    if core.require_ipam:
+        raise BadRequest(
+            f"Docker's own IPAM chose {cidr}, which is not inside this host's flannel lease "
+            f"{lease and lease.subnet}, and DOCKER_FLANNEL_REQUIRE_IPAM is set; add "
+            "`--ipam-driver flannel` (compose, below `driver: flannel`: `ipam: {driver: flannel}`)"
+        )
+    if lease and cidr.overlaps(lease.network):
+        raise BadRequest(
+            f"subnet {cidr} overlaps the flannel network {lease.network} and is not inside this "
+            f"host's lease {lease.subnet}; choose a part of the lease, or leave --subnet out"
+        )
+    if given.gateway.network != cidr:
+        raise BadRequest(f"gateway {given.gateway} is not of the network's subnet {cidr}")
+    for other in edit.state.networks.values():
+        theirs = other.docker_gateway.network if other.docker_gateway else None
+        if other.id != network_id and theirs and theirs.overlaps(cidr):
+            raise Conflict(f"subnet {cidr} overlaps {theirs} of network {short(other.id)}")
+
+
+def _better(network: Network) -> str:
+    """Say what a network is like whose subnet Docker chose, and how to have a better one."""
+    subnet = network.docker_gateway.network if network.docker_gateway else ""
+    return (
+        f"containers get addresses of {network.gateway.network} beside Docker's own of {subnet}; "
+        "better is one address: --ipam-driver flannel (compose: ipam: {driver: flannel}), or "
+        "on Docker 28 and later what `docker-flannel setup-daemon` sets"
+    )
 
 
 def _own_block(core: Reconciler, edit: Edit, network_id: str, prefix: int | None) -> _Place:
@@ -128,12 +181,6 @@ def _pool_of(edit: Edit, network_id: str, given: _Given) -> Pool:
             if pool.cidr == cidr and edit.state.network_of(pool.id) is None:
                 return pool
         raise BadRequest(f"subnet {cidr} was not given out by this plugin's IPAM")
-    lease = edit.state.lease
-    if lease is not None and not cidr.subnet_of(lease.subnet):
-        raise BadRequest(
-            f"Docker's own IPAM chose {cidr}, which is not inside this host's flannel lease "
-            f"{lease.subnet}; add `--ipam-driver flannel` (compose: `ipam: {{driver: flannel}}`)"
-        )
     pool = take_pool(edit.state, PoolRequest(cidr), (), "", edit.now)
     return replace(pool, id=f"{DOCKER_POOL}{network_id}")
 

@@ -40,12 +40,20 @@ _FILTER = (
 )
 
 
+Heard = Callable[[frozenset[str]], None]
+
+
+def unheard(_names: frozenset[str]) -> None:
+    """Do nothing about it."""
+
+
 class News(Channel):
     """What the kernel reports, as names of our links concerned and "" for news of the host."""
 
     def __init__(self) -> None:
         super().__init__()
         self._known: dict[int, Link] = {}
+        self._risen = set[str]()
         self.socket.setsockopt(socket.SOL_SOCKET, _BUFFER_FORCE, _BACKLOG_BYTES)
         steps = b"".join(struct.pack("=HBBI", *step) for step in _FILTER)
         code = ctypes.create_string_buffer(steps)
@@ -57,13 +65,20 @@ class News(Channel):
     def watch(
         self,
         links: Callable[[], dict[int, Link]],
-        changed: Callable[[frozenset[str]], None],
+        changed: Heard,
         stop: threading.Event,
+        risen: Heard = unheard,
     ) -> None:
-        """Report until told to stop. What is lost to an overrun is reported as ""."""
+        """Report until told to stop. What is lost to an overrun is reported as "".
+
+        `risen` gets the host ends of veths whose other end came up, which is no drift.
+        """
         self._known = links()
         while not stop.is_set():
             names, lost = self._read()
+            if self._risen:
+                risen(frozenset(self._risen))
+                self._risen.clear()
             if lost:
                 self._known = links()
                 names.add("")
@@ -105,6 +120,8 @@ class News(Channel):
             self._known[link.number] = link
         if link.ours and link.group == events.DOOMED:
             return
+        if link.ours and link.carrier and link.kind == "veth" and not (was and was.carrier):
+            self._risen.add(link.name)
         if link.ours or (was and was.ours):
             if gone or (was and _drifted(was, link)):
                 yield _name(was or link)

@@ -16,6 +16,7 @@ from driver.kernel import Netlink
 from driver.leases import Leases, Source
 from driver.model import External, Facts, Vtep, replace
 from driver.reconcile import Reconciler
+from driver.sandbox import Sandboxes
 from driver.sockets import Sockets
 from driver.store import Store
 from driver.underlay import Underlay
@@ -67,13 +68,14 @@ def build(config: Config) -> Reconciler:
     stop = threading.Event()
     core = Reconciler(
         store,
-        [Overlays(), netlink, Sockets(), Forgetful(nft, Conntrack()), iptables],
+        [Overlays(), netlink, Sandboxes(), Sockets(), Forgetful(nft, Conntrack()), iptables],
         HostSurvey(config, netlink, nft, iptables),
         _source(config, lambda: core, stop),
     )
+    core.require_ipam = config.require_ipam
     core.attempt()
     _thread("passes", lambda: core.run(stop))
-    _thread("events", lambda: netlink.watch(core.links_changed, stop))
+    _thread("events", lambda: netlink.watch(core.links_changed, stop, core.settle))
     netlink.prepare()
     return core
 

@@ -14,15 +14,15 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 
-from driver.desire import desire, lost, stale
+from driver.desire import awaited, desire, gone, in_sandboxes, lost, stale
 from driver.edit import Edit
 from driver.errors import BadRequest, Conflict, FlannelError, HostError, StoreError
 from driver.leases import Source, Standing
 from driver.model import Endpoint, Facts, Network
+from driver.report import Report, fought, summary
 from driver.seams import Host, Journal, Survey
-from driver.things import Key, Plan, Thing, Veth, diff
+from driver.things import Key, Plan, Thing, diff
 
 log = logging.getLogger(__name__)
 
@@ -32,21 +32,6 @@ TICK_S = 0.5
 DEBOUNCE_S = 0.2
 FIGHT = 5  # passes in a row that repair one thing, before
 TRUCE = 10  # only every tenth does
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """What one pass did. `at`: Unix time, seconds; empty tuples when all was well."""
-
-    at: float
-    repaired: tuple[str, ...]
-    dropped: tuple[str, ...]
-    errors: tuple[str, ...]
-
-    def __str__(self) -> str:
-        parts = [f"repaired {', '.join(self.repaired)}"] if self.repaired else []
-        parts += self.dropped + self.errors
-        return "; ".join(parts) or "all as it should be"
 
 
 class Reconciler:
@@ -63,6 +48,7 @@ class Reconciler:
         """Load the state; `hosts` in the order in which things are made."""
         self._journal, self._hosts, self._survey, self._leases = journal, hosts, survey, leases
         self.clock = clock
+        self.require_ipam = False  # refuse networks that Docker's own IPAM put outside the lease
         self.state = journal.load()
         self.facts = Facts()
         self.standing = Standing(None, "")
@@ -70,6 +56,7 @@ class Reconciler:
         self.last: Report | None = None
         self._lock = threading.Lock()
         self._suspects: frozenset[tuple[str, str]] = frozenset()
+        self._awaited: frozenset[Key] = frozenset()
         self._streaks: Counter[Key] = Counter()
         self._wake = threading.Event()
 
@@ -137,6 +124,18 @@ class Reconciler:
                 edit.drop(endpoint)
         return bool(dead)
 
+    def settle(self, host_ends: frozenset[str]) -> None:
+        """Set lease addresses in sandboxes, now that Docker may have put interfaces there.
+
+        It takes no lock, for it changes no state. What fails is left to a pass, which tells it: a
+        container starts all the same.
+        """
+        wanted = tuple(t for t in in_sandboxes(self.state) if t.link in host_ends)
+        errors = [e for host in self._hosts for e in _apply_to(host, Plan(add=wanted))]
+        if errors:
+            log.debug("left to the next pass: %s", errors)
+            self._wake.set()
+
     def survey(self) -> Facts:
         """Look at the host anew."""
         self.facts = self._survey.facts()
@@ -163,7 +162,7 @@ class Reconciler:
             right = False  # the pass tells why
         if right:
             self._streaks.clear()
-            self._suspects = frozenset()
+            self._suspects, self._awaited = frozenset(), frozenset()
             report = Report(self.clock(), (), (), ())
         else:
             with self._lock:
@@ -204,11 +203,12 @@ class Reconciler:
         except (FlannelError, OSError) as error:
             return Report(now, (), (), (str(error),))
         fights = self._fights(plan)
-        plan = plan.without(self._lost(links) | fights)
+        self._awaited = awaited(self.state, links)
+        plan = plan.without(gone(self.state, links) | self._awaited | fights)
         errors = [str(error) for error in self._apply(plan)]
         if fights:
-            errors += (self.last and self.last.errors) or [_fought(fights)]
-        return Report(now, _summary(plan), dropped, tuple(errors))
+            errors += (self.last and self.last.errors) or [fought(fights)]
+        return Report(now, summary(plan), dropped, tuple(errors))
 
     def _adopt(self, facts: Facts, links: frozenset[str], now: float) -> tuple[str, ...]:
         """Take over a new lease, and drop what two passes found dead; say what was dropped."""
@@ -226,10 +226,6 @@ class Reconciler:
         self.standing = found
         return tuple(f"{why}: dropped" for _, why in dropped)
 
-    def _lost(self, links: frozenset[str]) -> frozenset[Key]:
-        """Name the veths that went with their sandboxes: nothing can be put into those again."""
-        return frozenset(Veth.key_of(e.host_end) for e in lost(self.state, links))
-
     def _fights(self, plan: Plan) -> frozenset[Key]:
         """Name the things that something else undoes after every pass: most passes leave them."""
         self._streaks = Counter({key: self._streaks[key] + 1 for key in plan.touched()})
@@ -237,7 +233,8 @@ class Reconciler:
 
     def _unsettled(self) -> bool:
         """Tell whether the next pass has something to make sure of."""
-        return bool(self._suspects) or any(n <= FIGHT for n in self._streaks.values())
+        seldom = all(n > FIGHT for n in self._streaks.values())
+        return bool(self._suspects or self._awaited) or not seldom
 
     def _note(self, report: Report) -> None:
         before, self.last = self.last, report
@@ -264,12 +261,6 @@ class Reconciler:
             due = self.clock() + (SOON_S if self._unsettled() else PASS_S)
 
 
-def _fought(keys: frozenset[Key]) -> str:
-    kinds = Counter(key[0].lower() for key in keys)
-    what = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
-    return f"{what}: undone by something else again and again; repaired only now and then"
-
-
 def _apply_to(host: Host, plan: Plan) -> list[FlannelError]:
     part = plan.only(host.kinds)
     if not part:
@@ -279,9 +270,3 @@ def _apply_to(host: Host, plan: Plan) -> list[FlannelError]:
     except ExceptionGroup as group:
         return [e if isinstance(e, FlannelError) else HostError(repr(e)) for e in group.exceptions]
     return []
-
-
-def _summary(plan: Plan) -> tuple[str, ...]:
-    touched = (*plan.add, *plan.remove, *(new for _, new in plan.change))
-    kinds = Counter(type(thing).__name__ for thing in touched)
-    return tuple(f"{count} {kind.lower()}" for kind, count in sorted(kinds.items()))

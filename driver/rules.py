@@ -42,6 +42,7 @@ set pair {{ type ifname . ifname; }}
 set hair4 {{ type ipv4_addr . ifname; flags interval; }}
 set lease4 {{ type ipv4_addr; flags interval; }}
 set over4 {{ type ipv4_addr; flags interval; }}
+set docker4 {{ type ipv4_addr; flags interval; }}
 set direct {{ type ifname; }}
 set peers4 {{ type ipv4_addr; }}
 chain guard {{
@@ -67,6 +68,7 @@ chain nat_post {{
     ct status dnat oifname "{BRIDGE_PREFIX}*" ip saddr 127.0.0.0/8 masquerade
     ct status dnat ip saddr . oifname @hair4 masquerade
     oifname "{BRIDGE_PREFIX}*" return
+    ip saddr @docker4 ip daddr != 224.0.0.0/4 masquerade fully-random
     ip saddr @lease4 ip daddr != @over4 ip daddr != 224.0.0.0/4 masquerade fully-random
     ip saddr != @over4 ip daddr @over4 oifname "{OVERLAY_LINKS}" masquerade fully-random
 }}
@@ -130,13 +132,21 @@ def plan_network_rules(network: Network) -> Iterator[Thing]:
     yield Element("hair4", f"{block} . {bridge}", owner=network.id)
     if network.masquerade:
         yield Element("lease4", block, owner=network.id)
+    if network.docker_gateway:
+        # another host may have the same subnet: its addresses never leave this one
+        subnet = str(network.docker_gateway.network)
+        yield Element("hair4", f"{subnet} . {bridge}", owner=network.id)
+        yield Element("docker4", subnet, owner=network.id)
 
 
 def plan_ports(endpoint: Endpoint) -> Iterator[Thing]:
-    """Give a map element per published port, and the socket that keeps the host port ours."""
+    """Give a map element per published port, and the socket that keeps the host port ours.
+
+    A port leads to the address the container has first, and a program may be bound to.
+    """
     for port in endpoint.ports:
         yield PortHold(port.proto, port.host_ip, port.host_port, endpoint.id)
-        key, data = f"{port.proto} . {port.host_port}", f"{endpoint.ip.ip} . {port.port}"
+        key, data = f"{port.proto} . {port.host_port}", f"{endpoint.shown_ip.ip} . {port.port}"
         if port.host_ip == ANY:
             yield Element("pub4_any", key, data, endpoint.id)
         else:

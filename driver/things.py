@@ -145,6 +145,22 @@ class PeerRoute(_Identified):
 
 
 @dataclass(frozen=True, slots=True)
+class SandboxAddress(_Identified):
+    """A container's lease address beside Docker's, on its interface inside its `sandbox` (a path).
+
+    `link` is the veth's host end; its other end is meant. `via` leads to `overlay`, with the
+    address as source; both are None on a network without a way out.
+    """
+
+    link: str
+    sandbox: str
+    ip: IPv4Interface
+    overlay: IPv4Network | None
+    via: IPv4Address | None
+    identity: ClassVar[tuple[str, ...]] = ("link",)
+
+
+@dataclass(frozen=True, slots=True)
 class PortHold(_Identified):
     """A socket that keeps a host port from every other program. `owner`: endpoint id."""
 
@@ -188,7 +204,7 @@ class Gate(_Identified):
 
 Thing = (
     Bridge | Veth | Vxlan | Address | Sysctl | Neighbour | Fdb | Route | PeerRoute
-    | PortHold | Table | Element | Gate
+    | SandboxAddress | PortHold | Table | Element | Gate
 )  # fmt: skip
 RANK: dict[type[Thing], int] = {kind: rank for rank, kind in enumerate(get_args(Thing))}
 

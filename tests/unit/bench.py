@@ -11,7 +11,8 @@ from driver.desire import desire
 from driver.handlers import CALLS
 from driver.leases import Leases
 from driver.model import State
-from driver.reconcile import Reconciler, Report
+from driver.reconcile import Reconciler
+from driver.report import Report
 from driver.things import Thing
 from driver.wire import Body
 from tests.unit.fakes import (
@@ -21,6 +22,7 @@ from tests.unit.fakes import (
     FakeKernel,
     FakeNft,
     FakePorts,
+    FakeSandboxes,
     FakeSurvey,
     MemoryJournal,
     World,
@@ -37,13 +39,17 @@ class Bench:
         self.world, self.clock, self.leases = World(), Clock(), leases
         self.kernel, self.ports = FakeKernel(self.world), FakePorts(self.world)
         self.nft, self.gate = FakeNft(self.world), FakeGate(self.world)
-        self.hosts: list[FakeHost] = [self.kernel, self.ports, self.nft, self.gate]
+        self.sandboxes = FakeSandboxes(self.kernel)
+        self.hosts: list[FakeHost] = [
+            self.kernel, self.sandboxes, self.ports, self.nft, self.gate
+        ]  # fmt: skip
         self.survey = FakeSurvey(self.kernel)
         self.journal = journal or MemoryJournal(self.world)
         self.boot()
 
     def boot(self) -> None:
         self.ports.things.clear()  # sockets go with the process
+        self.sandboxes.things.clear()  # it knows no more where it has to look
         self.core = Reconciler(self.journal, self.hosts, self.survey, self.leases, self.clock)
         self.core.converge()
 

@@ -23,6 +23,7 @@ from driver.things import (
     Plan,
     PortHold,
     Route,
+    SandboxAddress,
     Sysctl,
     Table,
     Thing,
@@ -203,6 +204,27 @@ class FakePorts(FakeHost):
             words = f"Bind for {thing.ip}:{thing.port} failed: port is already allocated"
             return Conflict(words, thing.port)
         return None
+
+
+class FakeSandboxes(FakeHost):
+    """Addresses in sandboxes, which can be set where Docker has put the interface."""
+
+    kinds = (SandboxAddress,)
+
+    def __init__(self, kernel: FakeKernel) -> None:
+        super().__init__(kernel.world)
+        self._kernel = kernel
+
+    def observe(self) -> frozenset[Thing]:
+        return frozenset(t for t in super().observe() if self._moved(t))
+
+    def _moved(self, thing: Thing) -> bool:
+        veth = self._kernel.things.get(Veth.key_of(*thing.key[1:]))
+        return isinstance(veth, Veth) and veth.container_end in self._kernel.moved
+
+    def _ensure(self, thing: Thing) -> None:
+        if self._moved(thing):
+            super()._ensure(thing)
 
 
 class FakeNft(FakeHost):

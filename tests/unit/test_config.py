@@ -24,6 +24,7 @@ def test_the_defaults_are_usable() -> None:
         public_ip=None,
         state_dir=Path("/var/lib/docker-flannel"),
         sockets=(Path("/run/docker/plugins/flannel.sock"),),
+        require_ipam=False,
         log_level="info",
     )
 
@@ -35,6 +36,7 @@ GIVEN = {
     "--subnet-file": ("/x/subnet.env", "subnet_file", Path("/x/subnet.env")),
     "--state-dir": ("/x/state", "state_dir", Path("/x/state")),
     "--socket": ("/x/sock,/y/sock", "sockets", (Path("/x/sock"), Path("/y/sock"))),
+    "--require-ipam": ("1", "require_ipam", True),
     "--log-level": ("debug", "log_level", "debug"),
     "--iface": ("eth1", "iface", "eth1"),
     "--public-ip": ("192.0.2.9", "public_ip", IPv4Address("192.0.2.9")),
@@ -87,6 +89,7 @@ def test_an_option_goes_before_a_variable_and_that_before_the_default(option: st
         ("--socket", "/run/a.sock,", "is no absolute path, or several with commas between"),
         ("--socket", "flannel.sock", "is no absolute path"),
         ("--log-level", "INFO", "--log-level 'INFO' is none of debug, info, warning, error"),
+        ("--require-ipam", "yes", "--require-ipam 'yes' is none of 0, 1"),
         ("--network", "10.2.0.1/16", "--network '10.2.0.1/16' is no IPv4 prefix like 10.2.0.0/16"),
         ("--network", "fd00::/64", "is no IPv4 prefix"),
         ("--network", "here", "is no IPv4 prefix"),

@@ -14,16 +14,17 @@ import driver
 ROOT = Path(driver.__file__).parent
 PURE = {
     "bridge", "rules", "ipam", "ports", "edit", "desire", "wire", "network_options", "leases",
-    "vxlan", "daemon_json", "docker_opts",
+    "vxlan", "daemon_json", "docker_opts", "report",
 }  # fmt: skip
 ADAPTERS = {"kernel", "events", "news", "vtep", "underlay", "firewall", "iptables", "sockets"}
-ADAPTERS |= {"store", "conntrack", "xtables", "generation", "listing"}
+ADAPTERS |= {"sandbox", "store", "conntrack", "xtables", "generation", "listing"}
 NETLINK = {
     "kernel": {"events", "listing", "news"},
     "listing": {"events"},
     "news": {"events"},
     "vtep": {"events"},
     "underlay": {"events", "listing"},
+    "sandbox": {"events"},
     "conntrack": {"events"},
 }
 FIREWALL = {

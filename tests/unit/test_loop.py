@@ -9,7 +9,8 @@ from pathlib import Path
 from driver.errors import HostError, StoreError
 from driver.leases import Leases
 from driver.model import short
-from driver.reconcile import FIGHT, TRUCE, Report
+from driver.reconcile import FIGHT, TRUCE
+from driver.report import Report
 from driver.things import Gate, Route, Table, Veth
 from tests.unit.bench import NETWORK, WELL, Bench, make_core
 from tests.unit.docker import Container, Docker, Net

@@ -6,7 +6,7 @@ import pytest
 
 from driver.errors import Conflict
 from driver.model import replace, short
-from driver.reconcile import Report
+from driver.report import Report
 from driver.things import Bridge, Element, Gate, PortHold, Route, Sysctl, Table, Thing, Veth
 from tests.unit.bench import WELL, Bench
 from tests.unit.docker import Container, Docker, port

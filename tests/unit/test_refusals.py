@@ -22,7 +22,7 @@ JOIN = {"NetworkID": NET, "EndpointID": END, "SandboxKey": "/x"}
 PUBLISH = {"NetworkID": NET, "EndpointID": END}
 OPTIONS = (
     "com.docker.network.driver.mtu, com.docker.network.bridge.enable_ip_masquerade, "
-    "com.docker.network.container_iface_prefix"
+    "com.docker.network.container_iface_prefix, flannel.size"
 )
 
 POOL, ADDRESS = "IpamDriver.RequestPool", "IpamDriver.RequestAddress"
@@ -56,9 +56,17 @@ CASES: list[tuple[str, dict[str, Any], int, str]] = [
     (NETWORK, {**CREATE, "IPv4Data": [{**BLOCK, "Pool": "10.2.0.96/27"}]}, 400,
      "subnet 10.2.0.96/27 was not given out by this plugin's IPAM"),
     (NETWORK, {**CREATE, "IPv4Data": [{**BLOCK, "Pool": "10.2.0.0/27"}]}, 400, "was not given out"),
+    (NETWORK, {**CREATE, "IPv4Data": [{"AddressSpace": "LocalDefault", "Pool": "10.2.4.0/24",
+                                       "Gateway": "10.2.4.1/24"}]}, 400,
+     "subnet 10.2.4.0/24 overlaps the flannel network 10.2.0.0/16 and is not inside this host's"),
+    (NETWORK, {**CREATE, "IPv4Data": [{"AddressSpace": "LocalDefault", "Pool": "10.0.0.0/8",
+                                       "Gateway": "10.0.0.1/8"}]}, 400,
+     "subnet 10.0.0.0/8 overlaps the flannel network 10.2.0.0/16"),
     (NETWORK, {**CREATE, "IPv4Data": [{"AddressSpace": "LocalDefault", "Pool": "172.18.0.0/16",
-                                       "Gateway": "172.18.0.1/16"}]}, 400,
-     "add `--ipam-driver flannel` (compose: `ipam: {driver: flannel}`)"),
+                                       "Gateway": "172.19.0.1/16"}]}, 400,
+     "gateway 172.19.0.1/16 is not of the network's subnet 172.18.0.0/16"),
+    (NETWORK, {**CREATE, "Options": {GENERIC: {"flannel.size": "/28"}}}, 400,
+     "option -o flannel.size is for networks without IPAM; use --ipam-opt flannel.size"),
     (NETWORK, {**CREATE, "IPv4Data": [{"AddressSpace": "LocalDefault", "Pool": "10.2.0.0/28",
                                        "Gateway": "10.2.0.1/28"}]}, 409, "overlaps 10.2.0.0/27"),
     (NETWORK, {**CREATE, "Options": {GENERIC: {"vlan": "7"}}}, 400,

@@ -1,0 +1,37 @@
+"""What a pass did, in words. Pure; imports only `things`."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+from driver.things import Key, Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What one pass did. `at`: Unix time, seconds; empty tuples when all was well."""
+
+    at: float
+    repaired: tuple[str, ...]
+    dropped: tuple[str, ...]
+    errors: tuple[str, ...]
+
+    def __str__(self) -> str:
+        parts = [f"repaired {', '.join(self.repaired)}"] if self.repaired else []
+        parts += self.dropped + self.errors
+        return "; ".join(parts) or "all as it should be"
+
+
+def fought(keys: frozenset[Key]) -> str:
+    """Say what something else undoes after every pass."""
+    kinds = Counter(key[0].lower() for key in keys)
+    what = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
+    return f"{what}: undone by something else again and again; repaired only now and then"
+
+
+def summary(plan: Plan) -> tuple[str, ...]:
+    """Count what a plan touches, by kind."""
+    touched = (*plan.add, *plan.remove, *(new for _, new in plan.change))
+    kinds = Counter(type(thing).__name__ for thing in touched)
+    return tuple(f"{count} {kind.lower()}" for kind, count in sorted(kinds.items()))
