@@ -84,6 +84,13 @@ def _status(config: Config, args: argparse.Namespace) -> None:
     print(text, end="")
 
 
+def _ps(config: Config, args: argparse.Namespace) -> None:
+    from driver import client, ps  # noqa: PLC0415
+
+    found = ps.rows(client.ask(config.sockets[0], "GET", "/status"))
+    print(f"{json.dumps(found, indent=2)}\n" if args.json else ps.render(found), end="")
+
+
 def _setup_daemon(_: Config, args: argparse.Namespace) -> None:
     from driver import setup_daemon  # noqa: PLC0415
 
@@ -106,6 +113,7 @@ COMMANDS: dict[str, Callable[[Config, argparse.Namespace], None]] = {
     "init": _init,
     "forget": _forget,
     "status": _status,
+    "ps": _ps,
     "setup-daemon": _setup_daemon,
     "docker-opts": _docker_opts,
 }
@@ -120,6 +128,8 @@ def _parser() -> argparse.ArgumentParser:
         serve.add_argument(s.option, help=f"{s.help} (default {s.default}; {s.variable})")
     show = commands.add_parser("status", help="show lease, networks, endpoints, ports, problems")
     show.add_argument("--format", choices=("text", "json"), default="text", help="default text")
+    listed = commands.add_parser("ps", help="list the endpoints with Docker's and lease address")
+    listed.add_argument("--json", action="store_true", help="as JSON")
     init = commands.add_parser("init", help="write flannel's network config where etcd has none")
     for s in SETTINGS:
         if s.option.startswith("--etcd") or s.option in ("--network", "--subnet-len"):
@@ -136,7 +146,7 @@ def _parser() -> argparse.ArgumentParser:
     setup.add_argument("--file", type=Path, default=DAEMON_JSON, help="default %(default)s")
     opts = commands.add_parser("docker-opts", help="show dockerd's settings for this lease")
     socket = next(s for s in SETTINGS if s.option == "--socket")
-    for command in (show, forget, opts):
+    for command in (show, listed, forget, opts):
         command.add_argument(
             socket.option, help=f"{socket.help} (default {socket.default}; {socket.variable})"
         )

@@ -73,6 +73,7 @@ def _network(state: State, network: Network) -> Document:
         "id": network.id,
         "block": str(block),
         "gateway": str(network.gateway.ip),
+        "docker_gateway": str(network.docker_gateway or network.gateway),
         "bridge": network.bridge,
         "mtu": network.mtu,
         "internal": network.internal,
@@ -86,6 +87,7 @@ def _endpoint(endpoint: Endpoint) -> Document:
         "id": endpoint.id,
         "network": endpoint.network,
         "address": str(endpoint.ip),
+        "docker_address": str(endpoint.shown_ip),
         "mac": endpoint.mac,
         "sandbox": endpoint.sandbox,
         "ports": [str(port) for port in endpoint.ports],
@@ -137,6 +139,8 @@ def _lines(doc: Document) -> Iterator[str]:
     yield f"networks   {len(doc['networks'])}"
     for n in doc["networks"]:
         kind = ", internal" if n["internal"] else ""
+        beside = n["docker_gateway"].partition("/")[0]
+        kind += f", Docker's gateway {beside}" * (beside != n["gateway"])
         yield (
             f"  {short(n['id'])}  {n['block']}  gateway {n['gateway']}, "
             f"{n['used']} of {n['usable']} addresses used, MTU {n['mtu']}, "
@@ -147,7 +151,8 @@ def _lines(doc: Document) -> Iterator[str]:
     yield f"endpoints  {len(doc['endpoints'])}"
     for e in doc["endpoints"]:
         ports = "  " + ", ".join(e["ports"]) if e["ports"] else ""
-        yield f"  {short(e['id'])}  {e['address']}  on {short(e['network'])}{ports}"
+        beside = f", Docker's {e['docker_address']}," * (e["docker_address"] != e["address"])
+        yield f"  {short(e['id'])}  {e['address']}{beside}  on {short(e['network'])}{ports}"
     yield f"repaired   {len(doc['repaired']) or 'nothing'}"
     for r in doc["repaired"][-5:]:
         yield f"  {time.strftime('%F %T', time.localtime(r['at']))}  {r['what']}"

@@ -49,8 +49,15 @@ def test_subnet_of_another_network(host: Host) -> None:
 
 
 def test_a_pool_of_dockers_own_choice(host: Host) -> None:
-    refused = host.docker("network", "create", "-d", "flannel", "b", check=False)
-    assert_one_sentence(refused.stderr, "add `--ipam-driver flannel`")
+    """It gets a block of the lease beside it, see test_short_form; but not where both overlap."""
+    for subnet in ("10.2.16.0/24", "10.0.0.0/8"):
+        command = ("network", "create", "-d", "flannel", "--subnet", subnet, "b")
+        refused = host.docker(*command, check=False)
+        words = f"subnet {subnet} overlaps the flannel network 10.2.0.0/16 and is not inside"
+        assert_one_sentence(refused.stderr, words)
+    command = ("network", "create", "-d", "flannel", "-o", "flannel.size=/31", "b")
+    refused = host.docker(*command, check=False)
+    assert_one_sentence(refused.stderr, "flannel.size /31 is not between /20 and /30")
 
 
 def test_addresses(host: Host) -> None:

@@ -14,7 +14,7 @@ import driver
 ROOT = Path(driver.__file__).parent
 PURE = {
     "bridge", "rules", "ipam", "ports", "edit", "desire", "wire", "network_options", "leases",
-    "vxlan", "daemon_json", "docker_opts", "report",
+    "vxlan", "daemon_json", "docker_opts", "report", "ps",
 }  # fmt: skip
 ADAPTERS = {"kernel", "events", "news", "vtep", "underlay", "firewall", "iptables", "sockets"}
 ADAPTERS |= {"sandbox", "store", "conntrack", "xtables", "generation", "listing"}
@@ -75,6 +75,7 @@ ALLOWED: dict[str, set[str]] = {
         "errors",
         "service",
         "status",
+        "ps",
         "etcd",
         "init_config",
         "setup_daemon",

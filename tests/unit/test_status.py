@@ -71,6 +71,7 @@ def test_networks_and_endpoints_are_listed() -> None:
         "id": one["id"],
         "block": "10.2.0.0/27",
         "gateway": "10.2.0.1",
+        "docker_gateway": "10.2.0.1/27",
         "bridge": f"fl-{one['id'][:12]}",
         "mtu": 1450,
         "internal": False,
