@@ -34,8 +34,19 @@ def mac_for(ip: IPv4Address) -> str:
     return "02:42:" + ":".join(f"{byte:02x}" for byte in ip.packed)
 
 
+class _Single:
+    """A noun of which there is one."""
+
+    __slots__ = ()
+
+    @property
+    def id(self) -> str:
+        """Give its name among the rows."""
+        return "own"
+
+
 @dataclass(frozen=True, slots=True)
-class Lease:
+class Lease(_Single):
     """This host's share (`subnet`) of the overlay (`network`).
 
     Units: `mtu` in bytes, for containers. `source` is "etcd", "subnet-file" or "standalone".
@@ -49,14 +60,9 @@ class Lease:
     held: bool = True
     kind: ClassVar[str] = "lease"
 
-    @property
-    def id(self) -> str:
-        """There is one."""
-        return "own"
-
 
 @dataclass(frozen=True, slots=True)
-class Overlay:
+class Overlay(_Single):
     """The flannel network as its config in etcd describes it, every default filled in.
 
     `backend` is "vxlan" or "host-gw"; `vni`, `port`, `gbp`, `learning` and `direct_routing` are
@@ -76,14 +82,9 @@ class Overlay:
     mtu: int | None = None
     kind: ClassVar[str] = "overlay"
 
-    @property
-    def id(self) -> str:
-        """There is one."""
-        return "own"
-
 
 @dataclass(frozen=True, slots=True)
-class Vtep:
+class Vtep(_Single):
     """This host's end of the overlay: the address peers send to, and the MAC they send to.
 
     The MAC is ours for good: it is kept here, and set again when the device is made again.
@@ -92,11 +93,6 @@ class Vtep:
     public_ip: IPv4Address
     mac: str
     kind: ClassVar[str] = "vtep"
-
-    @property
-    def id(self) -> str:
-        """There is one."""
-        return "own"
 
 
 @dataclass(frozen=True, slots=True)
