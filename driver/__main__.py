@@ -11,7 +11,7 @@ from pathlib import Path
 
 from driver import __version__
 from driver.config import SETTINGS, Config
-from driver.errors import BadRequest, FlannelError
+from driver.errors import BadRequest, FlannelError, UnknownObject
 
 METADATA = {
     "SchemaVersion": "0.1.0",
@@ -91,6 +91,20 @@ def _ps(config: Config, args: argparse.Namespace) -> None:
     print(f"{json.dumps(found, indent=2)}\n" if args.json else ps.render(found), end="")
 
 
+def _ports(config: Config, args: argparse.Namespace) -> None:
+    from driver import client, port_list  # noqa: PLC0415
+
+    found = client.ask(config.sockets[0], "GET", "/ports")
+    port_list.name(found, client.containers())
+    ports = port_list.of(found, args.container) if args.container else found["ports"]
+    if args.container and not ports:
+        raise UnknownObject(
+            f"no published port belongs to {args.container!r}, as a container's name or id or an "
+            "endpoint's id; `docker flannel ports` lists all"
+        )
+    print(f"{json.dumps(ports, indent=2)}\n" if args.json else port_list.render(ports), end="")
+
+
 def _setup_daemon(_: Config, args: argparse.Namespace) -> None:
     from driver import setup_daemon  # noqa: PLC0415
 
@@ -114,6 +128,7 @@ COMMANDS: dict[str, Callable[[Config, argparse.Namespace], None]] = {
     "forget": _forget,
     "status": _status,
     "ps": _ps,
+    "ports": _ports,
     "setup-daemon": _setup_daemon,
     "docker-opts": _docker_opts,
 }
@@ -145,8 +160,11 @@ def _parser() -> argparse.ArgumentParser:
     setup.add_argument("--write", action="store_true", help="put them into the file")
     setup.add_argument("--file", type=Path, default=DAEMON_JSON, help="default %(default)s")
     opts = commands.add_parser("docker-opts", help="show dockerd's settings for this lease")
+    ports = commands.add_parser("ports", help="list the published ports, as this host has them")
+    ports.add_argument("container", nargs="?", default="", help="a name, or the beginning of an id")
+    ports.add_argument("--json", action="store_true", help="as JSON")
     socket = next(s for s in SETTINGS if s.option == "--socket")
-    for command in (show, listed, forget, opts):
+    for command in (show, listed, ports, forget, opts):
         command.add_argument(
             socket.option, help=f"{socket.help} (default {socket.default}; {socket.variable})"
         )

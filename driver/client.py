@@ -1,4 +1,4 @@
-"""The other end of the plugin's socket, for the command line."""
+"""The other end of the plugin's socket and of Docker's, for the command line."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 from driver.errors import Unavailable
 
 LIMIT_S = 10.0
+DOCKER = Path("/var/run/docker.sock")
 
 
 class UnixConnection(http.client.HTTPConnection):
@@ -32,11 +33,8 @@ def ask(path: Path, method: str, what: str, body: object = None) -> dict[str, An
 
     Errors: Unavailable, with what to do, or in the plugin's words.
     """
-    connection = UnixConnection(path)
     try:
-        connection.request(method, what, None if body is None else json.dumps(body))
-        reply = connection.getresponse()
-        fields: dict[str, Any] = json.loads(reply.read())
+        status, fields = _request(path, method, what, body)
         if not isinstance(fields, dict):
             raise ValueError("no JSON object")
     except (OSError, ValueError, http.client.HTTPException) as error:
@@ -44,8 +42,25 @@ def ask(path: Path, method: str, what: str, body: object = None) -> dict[str, An
             f"docker-flannel does not answer on {path} ({str(error).strip()}); start it with "
             "`systemctl start docker-flannel` or `docker-flannel serve`"
         ) from error
+    if status != http.HTTPStatus.OK:
+        raise Unavailable(fields.get("Err") or f"another program answers on {path}: {status}")
+    return fields
+
+
+def containers() -> list[dict[str, Any]]:
+    """List the running containers as Docker's API gives them; none where Docker cannot be asked."""
+    try:
+        status, found = _request(DOCKER, "GET", "/containers/json")
+    except (OSError, ValueError, http.client.HTTPException):
+        return []
+    return found if status == http.HTTPStatus.OK and isinstance(found, list) else []
+
+
+def _request(path: Path, method: str, what: str, body: object = None) -> tuple[int, Any]:
+    connection = UnixConnection(path)
+    try:
+        connection.request(method, what, None if body is None else json.dumps(body))
+        reply = connection.getresponse()
+        return reply.status, json.loads(reply.read())
     finally:
         connection.close()
-    if reply.status != http.HTTPStatus.OK:
-        raise Unavailable(fields.get("Err") or f"another program answers on {path}: {reply.status}")
-    return fields

@@ -6,6 +6,7 @@ Source: libnetwork's remote driver protocol.
 
 from __future__ import annotations
 
+import logging
 import secrets
 from collections.abc import Callable, Sequence
 from ipaddress import IPv4Interface
@@ -16,10 +17,12 @@ from driver import wire
 from driver.edit import OWN_POOL, Edit
 from driver.errors import BadRequest, Conflict, Exhausted
 from driver.ipam import take_address
-from driver.model import HOST_END_PREFIX, Endpoint, Network, mac_for, replace, short
+from driver.model import HOST_END_PREFIX, Endpoint, Network, PortMapping, mac_for, replace, short
 from driver.ports import Binding, choose_ports
 from driver.reconcile import Reconciler
 from driver.wire import Body, Reply
+
+log = logging.getLogger(__name__)
 
 EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")
 TRIES = 10
@@ -174,11 +177,20 @@ def _publish(core: Reconciler, endpoint_id: str, wanted: Sequence[Binding]) -> N
                     return
                 ports = choose_ports(edit.state, endpoint_id, wanted, secrets.choice, tried)
                 edit.put(replace(endpoint, ports=ports))
+            _tell_chosen(endpoint_id, wanted, ports)
             break
         except Conflict as error:
             tried.add(error.port)
             if not left or not error.port or any(b.fixed and b.first == error.port for b in wanted):
                 raise
+
+
+def _tell_chosen(endpoint_id: str, wanted: Sequence[Binding], ports: Sequence[PortMapping]) -> None:
+    """Log what Docker never learns: which of several host ports it became."""
+    fixed = {(b.proto, b.host_ip, b.first, b.port) for b in wanted if b.fixed}
+    for port in ports:
+        if (port.proto, port.host_ip, port.host_port, port.port) not in fixed:
+            log.info("endpoint %s has host port %s", short(endpoint_id), port)
 
 
 def revoke(core: Reconciler, req: Body) -> Reply:

@@ -15,7 +15,7 @@ from contextlib import suppress
 from flask import Flask, Response, abort, jsonify, request
 from werkzeug.exceptions import HTTPException
 
-from driver import endpoint_calls, ipam_calls, network_calls, upkeep
+from driver import endpoint_calls, ipam_calls, network_calls, port_list, upkeep
 from driver.errors import BadRequest, FlannelError
 from driver.reconcile import Reconciler
 from driver.status import document
@@ -89,12 +89,21 @@ def create_app(core: Reconciler | FlannelError) -> Flask:
             spent = (time.perf_counter() - began) * 1000
             log.debug("call=%s ms=%.3f body=%s", method, spent, body)
 
+    _answer_questions(app, ready)
+    _answer_failures(app)
+    return app
+
+
+def _answer_questions(app: Flask, ready: Callable[[], Reconciler]) -> None:
+    """Answer what the command line asks."""
+
     @app.get("/status")
     def status() -> Response:
         return jsonify(document(ready()))
 
-    _answer_failures(app)
-    return app
+    @app.get("/ports")
+    def ports() -> Response:
+        return jsonify(port_list.document(ready()))
 
 
 def _heed(core: Reconciler, method: str, body: bytes) -> None:

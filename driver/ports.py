@@ -27,6 +27,15 @@ class Binding:
         """Tell whether it leaves no choice."""
         return self.first == self.last
 
+    def allows(self, mapping: PortMapping) -> bool:
+        """Tell whether a mapping is what it asks for."""
+        same = (self.proto, self.host_ip, self.port) == (
+            mapping.proto,
+            mapping.host_ip,
+            mapping.port,
+        )
+        return same and self.first <= mapping.host_port <= self.last
+
 
 def choose_ports(
     state: State,
@@ -37,9 +46,11 @@ def choose_ports(
 ) -> tuple[PortMapping, ...]:
     """Give each binding a host port that no other endpoint has, those without a choice first.
 
+    Where there is a choice, what the endpoint has already is kept: Docker may ask again.
     `pick` chooses among free ports; `tried` were found taken by another program.
     Errors: Conflict in Docker's words, Exhausted for a range.
     """
+    own = state.endpoints[endpoint].ports if endpoint in state.endpoints else ()
     others = [(p, e.id) for e in state.endpoints.values() if e.id != endpoint for p in e.ports]
     chosen: list[tuple[PortMapping, str]] = []
     for binding in sorted(wanted, key=lambda b: b.last - b.first):
@@ -53,7 +64,8 @@ def choose_ports(
         free = [n for n in numbers if n not in out]
         if not free:
             raise _none_free(binding, taken.get(binding.first, ""))
-        number = free[0] if binding.fixed else pick(free)
+        had = (p.host_port for p in own if binding.allows(p) and p.host_port in free)
+        number = free[0] if binding.fixed else next(had, 0) or pick(free)
         chosen.append((PortMapping(binding.proto, binding.host_ip, number, binding.port), endpoint))
     return tuple(port for port, _ in chosen)
 

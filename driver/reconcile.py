@@ -187,10 +187,11 @@ class Reconciler:
             and self._survey.facts() == facts
             and self._leases.current(state, facts) == self.standing
             and not any(stale(state, self._survey.links(), self.clock()))
-            and not diff(self._observe(), desire(state, facts))
+            and not diff(self.observe(), desire(state, facts))
         )
 
-    def _observe(self) -> frozenset[Thing]:
+    def observe(self) -> frozenset[Thing]:
+        """Look what the host has of ours."""
         return frozenset().union(*(host.observe() for host in self._hosts))
 
     def _pass(self, *, adopt: bool = True) -> Report:
@@ -199,7 +200,7 @@ class Reconciler:
         try:
             facts, links = self.survey(), self._survey.links()
             dropped = self._adopt(facts, links, now) if adopt else ()
-            plan = diff(self._observe(), desire(self.state, facts))
+            plan = diff(self.observe(), desire(self.state, facts))
         except (FlannelError, OSError) as error:
             return Report(now, (), (), (str(error),))
         fights = self._fights(plan)

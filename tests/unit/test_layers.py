@@ -39,6 +39,7 @@ ETCD = {"etcd", "etcd_faults", "etcd_members", "etcd_settings"}
 NOUNS = {"errors", "model", "things"}
 COMPOSE = {"service", "plugin", "__main__"}
 HANDLERS = {"handlers", "ipam_calls", "network_calls", "endpoint_calls", "status", "upkeep"}
+HANDLERS |= {"port_list"}
 
 # What a module may import of ours; what is not named here may import nothing.
 ALLOWED: dict[str, set[str]] = {
@@ -73,6 +74,7 @@ ALLOWED: dict[str, set[str]] = {
         "client",
         "config",
         "errors",
+        "port_list",
         "service",
         "status",
         "ps",

@@ -1,0 +1,70 @@
+"""What `docker flannel ports` tells is what is so."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.bed import Host, wait_for
+from tests.e2e.helpers import container, inspect, network, web
+from tests.e2e.test_install import COMMAND
+
+
+@pytest.fixture
+def docker_flannel(host: Host) -> None:
+    """Make the command a plugin of Docker's."""
+    folder = Path(host.docker_env["DOCKER_CONFIG"], "cli-plugins")
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "docker-flannel").unlink(missing_ok=True)
+    (folder / "docker-flannel").symlink_to(COMMAND)
+
+
+def listed(host: Host, *words: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(
+        host.docker("flannel", "ports", "--json", *words).stdout
+    )
+    return found
+
+
+@pytest.mark.usefixtures("docker_flannel")
+def test_the_ports_of_containers_by_name_and_id(host: Host) -> None:
+    network(host, "app")
+    assert listed(host) == []
+    ip = web(host, "one", "app", "-p", "8080:80", "-p", "127.0.0.1:9000-9001:80", "-p", "443")
+    container(host, "two", "app", "-p", "53:53/udp", "-p", "9999:9999/sctp")
+    facts = inspect(host, "container", "one")
+    assert {(p["proto"], p["host_port"]) for p in listed(host, "two")} == {
+        ("udp", 53),
+        ("sctp", 9999),
+    }
+    ports = listed(host, "one")
+    assert len(ports) == 3
+    assert all(p["published"] and p["held"] and p["container_ip"] == ip for p in ports)
+    assert {p["container"] for p in ports} == {facts["Id"]}
+    assert {p["sandbox"] for p in ports} == {facts["NetworkSettings"]["SandboxKey"]}
+    assert listed(host, facts["Id"][:12]) == ports
+    (web_port,) = (p for p in ports if p["host_ip"] == "127.0.0.1")
+    wait_for(lambda: host.reaches(f"http://127.0.0.1:{web_port['host_port']}/"), "the chosen port")
+    (chosen,) = (p for p in ports if p["container_port"] == 443)
+    assert f"has host port 0.0.0.0:{chosen['host_port']}->443/tcp" in host.plugin_log()
+    text = host.docker("flannel", "ports", "two").stdout
+    assert [line.split()[1] for line in text.splitlines()] == ["two", "two"]
+    unknown = host.docker("flannel", "ports", "three", check=False)
+    assert "no published port belongs to 'three'" in unknown.stderr
+
+
+def test_without_docker_ids_alone_work(host: Host) -> None:
+    network(host, "app")
+    web(host, "one", "app", "-p", "8080:80")
+    endpoint = inspect(host, "container", "one")["NetworkSettings"]["Networks"]["app"]["EndpointID"]
+    hidden = "mount --bind /dev/null /run/docker.sock && exec"
+    shown = host.run(
+        *("unshare", "-m", "sh", "-c", f'{hidden} "$@"', "sh"),
+        *(sys.executable, "-m", "driver", "ports", endpoint[:12], "--json"),
+    )
+    (port,) = json.loads(shown.stdout)
+    assert (port["name"], port["held"], port["host_port"]) == (None, True, 8080)
