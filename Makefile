@@ -2,7 +2,7 @@ PYTHON ?= python3
 PREFIX ?= /opt/docker-flannel
 ROOTS ?= /var/tmp/docker-flannel-roots
 BIN := .venv/bin
-DOCKER_TESTS := life isolation ports parallel restart crash setup
+DOCKER_TESTS := life short_form setup isolation ports port_list parallel restart crash
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -37,7 +37,7 @@ test-docker-%: deps venv
 	DOCKER_ROOT=$(ROOTS)/$* $(BIN)/python -m pytest -q $(DOCKER_TESTS:%=tests/e2e/test_%.py)
 
 test-dockers-quick: ## the least of that
-	$(MAKE) test-docker-sid DOCKER_TESTS=setup
+	$(MAKE) test-docker-sid DOCKER_TESTS="short_form setup"
 
 bench: deps venv ## how long a container takes, beside Docker's bridge and none (root)
 	$(BIN)/python -m benchmarks
