@@ -36,6 +36,7 @@ ACCEPT_RA = Sysctl("", "ipv6", "accept_ra", "0")
 SYSCTLS = next(filter(Path.exists, map(Path, ("/host/proc/sys/net", "/proc/sys/net"))))
 SETTINGS = {"bridge": (Sysctl("", "ipv4", "route_localnet", "1"), ACCEPT_RA), "vxlan": (ACCEPT_RA,)}
 Attribute = tuple[str, Any]
+_loading = threading.Lock()  # two threads that load the package at once fail: "deadlock detected"
 
 
 class Netlink:
@@ -257,7 +258,8 @@ def _encode(message: nlmsg, attrs: Iterable[Attribute], **fields: int) -> bytes:
 
 
 def _link(*attrs: Attribute, index: int = 0, up: bool = False) -> bytes:
-    from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg  # noqa: PLC0415
+    with _loading:
+        from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg  # noqa: PLC0415
 
     return _encode(ifinfmsg(), attrs, index=index, flags=int(up), change=int(up))
 
@@ -267,7 +269,8 @@ def _nest(name: str, *attrs: Attribute) -> Attribute:
 
 
 def _address(link: Link, ip: IPv4Interface) -> bytes:
-    from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg  # noqa: PLC0415
+    with _loading:
+        from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg  # noqa: PLC0415
 
     attrs = [("IFA_LOCAL", str(ip.ip)), ("IFA_ADDRESS", str(ip.ip))]
     length = ip.network.prefixlen
@@ -275,7 +278,8 @@ def _address(link: Link, ip: IPv4Interface) -> bytes:
 
 
 def _unreachable(dst: IPv4Network) -> bytes:
-    from pyroute2.netlink.rtnl.rtmsg import rtmsg  # noqa: PLC0415
+    with _loading:
+        from pyroute2.netlink.rtnl.rtmsg import rtmsg  # noqa: PLC0415
 
     attrs = [("RTA_DST", str(dst.network_address)), ("RTA_PRIORITY", METRIC)]
     kind = {"type": UNREACHABLE, "proto": PROTOCOL, "table": MAIN_TABLE}
