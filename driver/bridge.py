@@ -7,9 +7,18 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from ipaddress import IPv4Address
 
 from driver.model import Endpoint, Lease, Network
 from driver.things import Address, Bridge, Route, SandboxAddress, Sysctl, Thing, Veth
+
+
+def mac_for(ip: IPv4Address) -> str:
+    """Derive a locally administered MAC from an address.
+
+    An address that comes back then carries the MAC its neighbours still remember.
+    """
+    return "02:42:" + ":".join(f"{byte:02x}" for byte in ip.packed)
 
 
 def plan_lease(lease: Lease) -> Iterator[Thing]:

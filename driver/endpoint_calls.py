@@ -14,10 +14,19 @@ from pathlib import Path
 from typing import TypeVar
 
 from driver import wire
+from driver.bridge import mac_for
 from driver.edit import OWN_POOL, Edit
 from driver.errors import BadRequest, Conflict, Exhausted
 from driver.ipam import take_address
-from driver.model import HOST_END_PREFIX, Endpoint, Network, PortMapping, mac_for, replace, short
+from driver.model import (
+    HOST_END_PREFIX,
+    Endpoint,
+    Network,
+    PortMapping,
+    State,
+    replace,
+    short,
+)
 from driver.ports import Binding, choose_ports
 from driver.reconcile import Reconciler
 from driver.wire import Body, Reply
@@ -26,6 +35,7 @@ log = logging.getLogger(__name__)
 
 EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")
 TRIES = 10
+VIA = 0  # the route type with a next hop
 Done = TypeVar("Done")
 
 
@@ -117,9 +127,11 @@ def delete_endpoint(core: Reconciler, req: Body) -> Reply:
 
 
 def join(core: Reconciler, req: Body) -> Reply:
-    """Remember the sandbox; name the container end, and the gateway unless it is internal.
+    """Remember the sandbox; name the container end, and the way out.
 
-    Request: NetworkID, EndpointID, SandboxKey, Options.  Reply: InterfaceName, Gateway.
+    Request: NetworkID, EndpointID, SandboxKey, Options.
+    Reply: InterfaceName, and Gateway; or StaticRoutes without one, for which Docker attaches the
+    container to its own bridge too, and publishes there; or DisableGatewayService if internal.
     """
     endpoint_id, sandbox = req.object_id("EndpointID"), req.text("SandboxKey")
     with core.edit() as edit:
@@ -131,9 +143,24 @@ def join(core: Reconciler, req: Body) -> Reply:
     names = {"SrcName": endpoint.container_end, "DstPrefix": network.interface_prefix}
     if network.internal:
         return {"InterfaceName": names, "DisableGatewayService": True}
+    if network.publish == "docker":
+        return {"InterfaceName": names, "StaticRoutes": _way_to_the_overlay(edit.state, network)}
     # a lease gateway cannot be reached yet where the container gets a lease address later
     gateway = network.docker_gateway or network.gateway
     return {"InterfaceName": names, "Gateway": str(gateway.ip)}
+
+
+def _way_to_the_overlay(state: State, network: Network) -> list[Reply]:
+    """Give the routes to the other hosts' containers, unless they come with a lease address.
+
+    They leave out this host's own lease: Docker refuses to connect a container to a network that
+    one of its routes covers, and other networks of this host are closed to it anyway.
+    """
+    if state.lease is None or network.docker_gateway is not None:
+        return []
+    lease, gateway = state.lease, str(network.gateway.ip)
+    others = sorted(lease.network.address_exclude(lease.subnet))
+    return [{"Destination": str(o), "RouteType": VIA, "NextHop": gateway} for o in others]
 
 
 def leave(core: Reconciler, req: Body) -> Reply:
@@ -173,7 +200,8 @@ def _publish(core: Reconciler, endpoint_id: str, wanted: Sequence[Binding]) -> N
         try:
             with core.edit() as edit:
                 endpoint = edit.endpoint(endpoint_id)
-                if edit.network(endpoint.network).internal:
+                network = edit.network(endpoint.network)
+                if network.internal or network.publish == "docker":
                     return
                 ports = choose_ports(edit.state, endpoint_id, wanted, secrets.choice, tried)
                 edit.put(replace(endpoint, ports=ports))

@@ -12,6 +12,7 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from typing import ClassVar, Literal, get_args
 
 Proto = Literal["tcp", "udp", "sctp"]
+Publisher = Literal["flannel", "docker"]
 
 BRIDGE_PREFIX = "fl-"
 HOST_END_PREFIX = "flh"
@@ -24,14 +25,6 @@ ANY = IPv4Address(0)
 def short(object_id: str) -> str:
     """Cut a Docker id so that with a three-letter prefix it fills the kernel's 15 characters."""
     return object_id[:12]
-
-
-def mac_for(ip: IPv4Address) -> str:
-    """Derive a locally administered MAC from an address.
-
-    An address that comes back then carries the MAC its neighbours still remember.
-    """
-    return "02:42:" + ":".join(f"{byte:02x}" for byte in ip.packed)
 
 
 class _Single:
@@ -187,6 +180,7 @@ class Network:
     """A Docker network on this host. `gateway` carries the block's prefix length.
 
     `docker_gateway`: of a subnet outside the lease that Docker's own IPAM chose besides.
+    `publish`: who publishes ports and leads out of the host, this driver or Docker's own bridge.
     """
 
     id: str
@@ -197,6 +191,7 @@ class Network:
     masquerade: bool
     interface_prefix: str
     docker_gateway: IPv4Interface | None = None
+    publish: Publisher = "flannel"
     kind: ClassVar[str] = "network"
 
     @property

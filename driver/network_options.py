@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import TypedDict
+from typing import TypedDict, get_args
 
 from driver.errors import BadRequest
 from driver.leases import HIGHEST_MTU, LOWEST_MTU
+from driver.model import Publisher
 from driver.wire import ENABLE_IPV4, Body
 
 MTU = "com.docker.network.driver.mtu"
 MASQUERADE = "com.docker.network.bridge.enable_ip_masquerade"
 INTERFACE = "com.docker.network.container_iface_prefix"
 SIZE = "flannel.size"
+PUBLISH = "flannel.publish"
 PREFIX = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,11}")
-KNOWN = (MTU, MASQUERADE, INTERFACE, SIZE)
+KNOWN = (MTU, MASQUERADE, INTERFACE, SIZE, PUBLISH)
+PUBLISHERS: dict[str, Publisher] = {name: name for name in get_args(Publisher)}
 NUMBER = re.compile(r"[0-9]{1,5}")
 
 
@@ -25,6 +28,7 @@ class NetworkOptions(TypedDict):
     mtu: int
     masquerade: bool
     interface_prefix: str
+    publish: Publisher
 
 
 def network_options(options: Body, lease_mtu: int) -> NetworkOptions:
@@ -45,7 +49,15 @@ def network_options(options: Body, lease_mtu: int) -> NetworkOptions:
     masquerade = given.get(MASQUERADE, "true")
     if masquerade not in ("true", "false"):
         raise BadRequest(f"option {MASQUERADE} {masquerade!r} is not true or false")
-    return NetworkOptions(mtu=int(mtu), masquerade=masquerade == "true", interface_prefix=prefix)
+    publish = given.get(PUBLISH, "flannel")
+    if publish not in PUBLISHERS:
+        raise BadRequest(f"option {PUBLISH} {publish!r} is not {' or '.join(PUBLISHERS)}")
+    return NetworkOptions(
+        mtu=int(mtu),
+        masquerade=masquerade == "true",
+        interface_prefix=prefix,
+        publish=PUBLISHERS[publish],
+    )
 
 
 def ipam_prefix(options: Body) -> int | None:

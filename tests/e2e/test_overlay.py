@@ -8,7 +8,7 @@ from ipaddress import IPv4Network
 import pytest
 
 from tests.bed import wait_for
-from tests.e2e.helpers import asked, container, enter, gets, inside, network, pings, web
+from tests.e2e.helpers import asked, container, echoes, enter, gets, inside, network, pings, web
 from tests.e2e.overlay import (
     CONFIGS,
     DIGEST,
@@ -42,6 +42,36 @@ def test_all_reach_all_and_see_the_real_source(three: World) -> None:
         assert gets(one, own(one), f"http://{target}/") == own(other)
     three.all_reach_all("tcp")
     three.all_reach_all("udp")
+
+
+@pytest.mark.parametrize("three", ["vxlan"], indirect=True)
+def test_docker_itself_publishes_where_it_is_told_to(three: World) -> None:
+    host, other, _ = three.hosts
+    network(host, "shown", "-o", "flannel.publish=docker")
+    ip = web(host, "shown", "shown", "-p", "8080:80")
+    try:
+        assert ":8080->80/tcp" in host.docker("ps", "--filter", "name=shown").stdout
+        assert host.docker("port", "shown", "80/tcp").stdout.startswith("0.0.0.0:8080")
+        wait_for(lambda: three.etcd.reaches(f"http://{host.address}:8080/"), "the port")
+        assert gets(other, own(other), f"http://{ip}/") == "shown", "by its lease address"
+        assert gets(host, "shown", f"http://{three.ips[other.name]}/") == own(other)
+        echoes(other, own(other), "tcp", 7077)
+        wait_for(lambda: asked(host, "tcp", three.ips[other.name], 7077, 1), "an answer")
+        seen = asked(host, "tcp", three.ips[other.name], 7077, within="shown")
+        assert seen == ip, "its lease address is what others see"
+        assert gets(other, own(other), f"http://{host.address}:8080/") == "shown"
+        assert all(e["ports"] == [] for e in status(host)["endpoints"]), "none is ours"
+        # a second network of the driver takes the gateway's role over, and the ports with it
+        host.docker("network", "connect", "app", "shown")
+        wait_for(lambda: three.etcd.reaches(f"http://{host.address}:8080/"), "the port, by us")
+        assert [e["ports"] for e in status(host)["endpoints"] if e["ports"]] == [
+            ["0.0.0.0:8080->80/tcp"]
+        ]
+        host.docker("network", "disconnect", "app", "shown")
+        wait_for(lambda: three.etcd.reaches(f"http://{host.address}:8080/"), "the port again")
+    finally:
+        host.docker("rm", "-f", "shown")
+        host.docker("network", "rm", "shown")
 
 
 def test_subnets_and_devices_are_as_configured(three: World) -> None:

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from driver.bridge import plan_endpoint, plan_lease, plan_network
+from driver.bridge import mac_for, plan_endpoint, plan_lease, plan_network
 from driver.events import DOOMED, GROUP, PROTOCOL
 from driver.kernel import BATCH, Netlink
-from driver.model import Endpoint, Lease, Network, PortMapping, mac_for, replace
+from driver.model import Endpoint, Lease, Network, PortMapping, replace
 from driver.things import Address, Bridge, Plan, Route, Sysctl, Veth, diff
 from tests.unit.contract import check_failure, check_host
 

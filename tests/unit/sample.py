@@ -80,7 +80,9 @@ RECORDS: list[Record] = [
     hold("10.2.3.9", "aux"),
     hold("10.2.3.2", released=True),
     network(),
-    network(OTHER, internal=True, masquerade=False, interface_prefix="net", mtu=9000),
+    network(
+        OTHER, internal=True, masquerade=False, interface_prefix="net", mtu=9000, publish="docker"
+    ),
     endpoint(),
     endpoint(END2, sandbox="/var/run/docker/netns/é\n'\"", ports=(WEB, DNS)),
 ]

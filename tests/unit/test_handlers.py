@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ipaddress import IPv4Network
 from typing import Any
 
 import pytest
@@ -131,6 +132,26 @@ def test_a_mac_is_made_from_the_address_unless_docker_gives_one(
         assert on.plugin.call("NetworkDriver.CreateEndpoint", body) == {"Interface": reply}
     assert (on.veth().mac, on.veth().hairpin) == (made, False)
     assert on.bench.state.endpoints["e" * 64].mac == made
+
+
+def test_where_docker_publishes_there_is_a_way_to_other_hosts_and_no_gateway(on: Setting) -> None:
+    net = on.docker.create_network(options={"flannel.publish": "docker"})
+    made = on.docker.start(net, port(80, 8080))
+    ids = {"NetworkID": net.id, "EndpointID": made.id}
+    reply = on.plugin.call("NetworkDriver.Join", {**ids, "SandboxKey": "/x"})
+    assert set(reply) == {"InterfaceName", "StaticRoutes"}
+    routes = [IPv4Network(route["Destination"]) for route in reply["StaticRoutes"]]
+    lease = on.bench.state.lease
+    assert lease is not None
+    assert sum(route.num_addresses for route in routes) == 2**16 - 2**8
+    assert not any(route.overlaps(lease.subnet) for route in routes)
+    assert {(r["RouteType"], r["NextHop"]) for r in reply["StaticRoutes"]} == {
+        (0, net.gateway.split("/")[0])
+    }
+    body = {**ids, "Options": portmap(port(80, 8080))}
+    assert on.plugin.call("NetworkDriver.ProgramExternalConnectivity", body) == {}
+    assert on.ports_of(made.id) == []
+    on.bench.assert_agrees()
 
 
 def test_an_internal_network_has_no_gateway_and_publishes_nothing(on: Setting) -> None:
