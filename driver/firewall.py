@@ -35,6 +35,7 @@ class Nft:
     """The table and its elements, in the network namespace of the moment it is made."""
 
     kinds: ClassVar[tuple[type[Thing], ...]] = (Table, Element)
+    name = "nft"
 
     def __init__(self) -> None:
         self._lock = threading.Lock()  # a pass looks while a call changes
@@ -70,6 +71,12 @@ class Nft:
         except FlannelError as error:
             raise ExceptionGroup("firewall", [error]) from None
 
+    def clear(self) -> None:
+        """Remove the table, whoever made it. Errors: HostError."""
+        with self._lock:
+            if self._list() is not None:
+                self._remove()
+
     def close(self) -> None:
         """Let go of libnftables and the socket; the table stays."""
         del self._nft
@@ -86,16 +93,19 @@ class Nft:
                 self._replace(table, [*kept, *_new(elements)])
                 return
         elif any(isinstance(t, Table) for t in plan.remove):
-            self._run([f"add table {PATH}", f"delete table {PATH}"])
-            self._installed = None
+            self._remove()
             return
         try:
             self._run(_script(elements))
         except HostError:
             self._run(_script(self._missing(elements)))
 
-    def _replace(self, table: Table, elements: Iterable[Thing]) -> None:
+    def _remove(self) -> None:
         # "add" first makes "delete" succeed where there is none
+        self._run([f"add table {PATH}", f"delete table {PATH}"])
+        self._installed = None
+
+    def _replace(self, table: Table, elements: Iterable[Thing]) -> None:
         self._run(
             [
                 f"add table {PATH}",

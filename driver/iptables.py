@@ -10,9 +10,10 @@ from typing import ClassVar
 
 from driver import xtables
 from driver.errors import FlannelError, HostError
+from driver.iptables_rules import Chains, jump, leads, unjump
 from driver.model import BRIDGE_PREFIX, CHAIN_PREFIX
 from driver.things import Gate, Plan, Thing
-from driver.xtables import FILTER, Chains, leads
+from driver.xtables import FILTER
 
 CHAIN = f"{CHAIN_PREFIX}FORWARD"
 USER = "DOCKER-USER"  # Docker leaves its contents alone, and looks there first
@@ -86,8 +87,8 @@ def _parent(chains: Chains) -> str:
 
 def _commands(present: bool, chains: Chains) -> list[str]:
     """Replace the gate, or remove it, in one transaction; to declare a chain empties it."""
-    removals = [*xtables.jumps(chains, CHAIN), f":{CHAIN} - [0:0]"]
+    removals = [*unjump(chains, CHAIN), f":{CHAIN} - [0:0]"]
     if not present:
         return [*removals, f"-X {CHAIN}"]
     rules = [f"-A {CHAIN} {rule}" for rule in RULES]
-    return [*removals, *rules, f"-I {_parent(chains)} 1 {xtables.jump(CHAIN)}"]
+    return [*removals, *rules, f"-I {_parent(chains)} 1 {jump(CHAIN)}"]

@@ -1,4 +1,4 @@
-"""The two iptables of a host, read and changed alike. Imports `generation`.
+"""The two iptables of a host, read and changed alike. Over `generation`.
 
 "nft" is read and changed by its own programs; "legacy" by python-iptables, which is imported only
 where legacy tables are live or chosen: to use it makes them live, and that would change how
@@ -10,7 +10,6 @@ from __future__ import annotations
 import ctypes
 import fcntl
 import os
-import re
 import shlex
 import shutil
 import subprocess
@@ -22,18 +21,16 @@ from typing import TYPE_CHECKING
 
 from driver.errors import HostError
 from driver.generation import has_nf_tables
+from driver.iptables_rules import Chains, Commands, Tables
 from driver.model import CHAIN_PREFIX
 
 if TYPE_CHECKING:
     import iptc
 
-MARK = "docker-flannel"  # the comment on our jumps
 FILTER = "filter"
 
 LEGACY_LIVE = Path("/proc/thread-self/net/ip_tables_names")
 PATIENCE_S = 2.0
-_COMMENT = re.compile(r'-m comment --comment (?:"(?:[^"\\]|\\.)*"|\S+) ')
-_END = re.compile(r"-j (?:ACCEPT|DROP|REJECT|RETURN)\b")  # without a condition: nothing follows
 _FIELDS = {
     "-s": "src",
     "-d": "dst",
@@ -42,8 +39,6 @@ _FIELDS = {
     "-p": "protocol",
 }
 _HEAD, _ELEMENTS = 84, 112  # of an entry: in between are offsets and counters
-
-Chains = dict[str, list[str]]  # chain → rules as iptables-save writes them, without "-A CHAIN "
 
 
 def variants() -> frozenset[str]:
@@ -68,30 +63,7 @@ def _live() -> list[str]:
     return LEGACY_LIVE.read_text().split() if LEGACY_LIVE.exists() else []
 
 
-def leads(chains: Chains, chain: str, target: str) -> bool:
-    """Tell whether a chain hands every packet to a target, rather than ending before."""
-    for rule in chains.get(chain, ()):
-        plain = _COMMENT.sub("", rule)
-        if plain == f"-j {target}":
-            return True
-        if _END.match(plain):
-            return False
-    return False
-
-
-def jump(target: str) -> str:
-    """Give the rule by which a chain of somebody else hands every packet to one of ours."""
-    return f"-m comment --comment {MARK} -j {target}"
-
-
-def jumps(chains: Chains, target: str) -> Iterator[str]:
-    """Give the commands that remove the jumps to chains whose names match `target`."""
-    ours = re.compile(rf"-[jg] {target}$")
-    for name, rules in chains.items():
-        yield from (f"-D {name} {rule}" for rule in rules if ours.search(rule))
-
-
-def read(variant: str, tables: Iterable[str], exact: str = "") -> dict[str, Chains]:
+def read(variant: str, tables: Iterable[str], exact: str = "") -> Tables:
     """List the rules of tables; a legacy table that is not live has none.
 
     A legacy rule is written as far as it takes to know the gate and Docker's jumps. In chains
@@ -108,18 +80,18 @@ def read(variant: str, tables: Iterable[str], exact: str = "") -> dict[str, Chai
     return {name: found.get(name, {}) for name in tables}
 
 
-def change(variant: str, script: dict[str, list[str]]) -> None:
+def change(variant: str, commands: Commands) -> None:
     """Carry out commands of iptables-restore by table, each table's in one transaction.
 
     To declare a chain (":NAME - [0:0]") makes it or empties it. Errors: HostError.
     """
     if variant == "nft":
-        parts = [[f"*{table}", *lines, "COMMIT"] for table, lines in script.items() if lines]
+        parts = [[f"*{table}", *lines, "COMMIT"] for table, lines in commands.items() if lines]
         if parts:
             text = "\n".join([line for part in parts for line in part] + [""])
             _run(["iptables-nft-restore", "--noflush", "-w"], text)
         return
-    for name, lines in script.items():
+    for name, lines in commands.items():
         if lines:
             with _legacy(name) as table:
                 for line in lines:
@@ -127,8 +99,8 @@ def change(variant: str, script: dict[str, list[str]]) -> None:
                 table.commit()
 
 
-def _read_nft(tables: Iterable[str]) -> dict[str, Chains]:
-    found: dict[str, Chains] = {name: {} for name in tables}
+def _read_nft(tables: Iterable[str]) -> Tables:
+    found: Tables = {name: {} for name in tables}
     only = ["-t", next(iter(found))] if len(found) == 1 else []
     chains: Chains = {}
     for line in _run(["iptables-nft-save", *only], "").splitlines():

@@ -8,11 +8,13 @@ import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from driver.firewall import Nft
+from driver.iptables_backend import Fallback
 from driver.things import diff
 from tests.kernel.sample import WANTED
 
@@ -202,3 +204,39 @@ def nft(host):  # noqa: ARG001  it is made inside
 def full(nft):
     nft.apply(diff(nft.observe(), WANTED))
     return nft
+
+
+FIREWALLS = {
+    "nft": Nft,
+    "iptables-nft": partial(Fallback, "nft"),
+    "iptables-legacy": partial(Fallback, "legacy"),
+}
+
+
+@pytest.fixture(params=FIREWALLS)
+def make_firewall(request):
+    """What makes one of the firewall's backends, in the namespace of the moment."""
+    return FIREWALLS[request.param]
+
+
+@pytest.fixture
+def firewall(host, make_firewall):  # noqa: ARG001  it is made inside
+    """A backend of the firewall that has not done anything yet."""
+    with closing(make_firewall()) as made:
+        yield made
+
+
+@pytest.fixture
+def loaded(firewall):
+    """A backend of the firewall with the sample's networks and ports."""
+    firewall.apply(diff(firewall.observe(), WANTED))
+    return firewall
+
+
+def flush(host: Namespace) -> None:
+    """Take all rules away, of whatever backend."""
+    host.run("nft", "flush", "ruleset")
+    with host:
+        live = Path("/proc/thread-self/net/ip_tables_names").read_text().split()
+    for table in live:
+        host.run("iptables-legacy", "-w", "-t", table, "-F")

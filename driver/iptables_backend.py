@@ -1,0 +1,161 @@
+"""The fallback for a kernel without nf_tables: in iptables' chains what else is in the nft table.
+
+A change is one run of iptables-restore, or one commit of python-iptables: a container's ports are
+all in one table, so they come and go in one transaction. Of several tables each is changed by
+itself. Whether the chains are still ours is told by a fingerprint: how they read right after we
+wrote them. Where they read otherwise the next pass replaces them, with all their rules.
+Imports `xtables`, `generation` and `iptables_rules`.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import ClassVar
+
+from driver import xtables
+from driver.errors import Conflict, FlannelError, HostError
+from driver.generation import Generation
+from driver.iptables_rules import (
+    PARENTS,
+    Tables,
+    difference,
+    fingerprint,
+    is_whole,
+    render,
+    replacement,
+)
+from driver.model import CHAIN_PREFIX
+from driver.things import Element, Key, Plan, Table, Thing
+
+GONE = "our iptables chains are not as they were written: somebody changed or flushed them"
+LOOK_S = 1.0  # legacy tables tell of no change: how often they are read, some 5 ms
+
+
+class Fallback:
+    """The chains and their rules in one iptables variant, in the calling thread's namespace."""
+
+    kinds: ClassVar[tuple[type[Thing], ...]] = (Table, Element)
+
+    def __init__(self, variant: str) -> None:
+        self.name = f"iptables-{variant}"
+        self._variant = variant
+        self._lock = threading.Lock()  # a pass looks while a call changes
+        self._ruleset = Generation() if variant == "nft" else None
+        self._have: dict[Key, Thing] = {}
+        self._written: Tables | None = None  # how the chains read when written; None: not known
+        self._seen: int | Tables = {}
+        self._looked = 0.0
+
+    def observe(self) -> frozenset[Thing]:
+        """Give what was written, if it still reads as it did then; else nothing.
+
+        Errors: HostError.
+        """
+        with self._lock:
+            return frozenset(self._have.values()) if self._intact() else frozenset()
+
+    def apply(self, plan: Plan) -> None:
+        """Carry out a plan, all or nothing as far as it concerns one of iptables' tables.
+
+        Errors: an ExceptionGroup with one Conflict (a port is taken) or HostError.
+        """
+        try:
+            with self._lock:
+                self._apply(plan)
+        except FlannelError as error:
+            raise ExceptionGroup("firewall", [error]) from None
+
+    def disturbed(self) -> bool:
+        """Tell whether somebody changed rules since they were last changed or read here.
+
+        Of legacy tables only our chains, and the jumps to them, are looked at.
+        """
+        if self._ruleset is not None:
+            return self._ruleset.number() != self._seen
+        with self._lock:
+            if self._written is None or time.monotonic() < self._looked + LOOK_S:
+                return False
+            self._looked = time.monotonic()
+            try:
+                return fingerprint(self._read()) != self._seen
+            except HostError:
+                return False  # somebody keeps the lock; a pass would fail, too
+
+    def clear(self) -> None:
+        """Remove all chains of ours, whoever made them. Errors: HostError."""
+        with self._lock:
+            self._replace({})
+
+    def close(self) -> None:
+        """Give the socket back; the chains stay."""
+        if self._ruleset is not None:
+            self._ruleset.close()
+
+    def _apply(self, plan: Plan) -> None:
+        new = [*plan.add, *(new for _, new in plan.change)]
+        if any(isinstance(thing, Table) for thing in plan.remove):
+            self._replace({})
+        elif any(isinstance(thing, Table) for thing in new) and not self._intact():
+            self._replace({thing.key: thing for thing in new})
+        elif self._have:
+            for thing in plan.add:
+                _refuse_taken(self._have.get(thing.key), thing)
+            gone = plan.touched()
+            want = {key: thing for key, thing in self._have.items() if key not in gone}
+            self._change(want | {thing.key: thing for thing in new}, adding=bool(new))
+        elif new:
+            raise HostError(GONE)
+
+    def _replace(self, want: dict[Key, Thing]) -> None:
+        """Write the chains anew, whatever is there, or take them away."""
+        chains = render(want.values()) if want else {}
+        self._have, self._written = {}, None
+        commands = replacement(self._read(), chains)
+        if any(commands.values()):
+            xtables.change(self._variant, commands)
+        self._settle(want, chains)
+
+    def _change(self, want: dict[Key, Thing], *, adding: bool) -> None:
+        """Change some rules. Where the chains are no longer ours there is nothing to take away."""
+        chains = render(want.values())
+        commands = difference(render(self._have.values()), chains)
+        if not any(commands.values()):
+            self._have = want
+            return
+        try:
+            xtables.change(self._variant, commands)
+            self._settle(want, chains)
+        except HostError:
+            if self._intact():
+                raise
+            self._written = None
+            if adding:
+                raise HostError(GONE) from None
+
+    def _settle(self, want: dict[Key, Thing], chains: Tables) -> None:
+        """Read what was written, and remember it if all of it is there."""
+        found = self._look()
+        if chains and not is_whole(found, chains):
+            raise HostError(GONE)
+        self._have, self._written = want, found if want else None
+
+    def _intact(self) -> bool:
+        return self._written is not None and self._look() == self._written
+
+    def _look(self) -> Tables:
+        number = self._ruleset.number() if self._ruleset else None  # before: a change is news
+        found = fingerprint(self._read())
+        self._seen = found if number is None else number
+        return found
+
+    def _read(self) -> Tables:
+        return xtables.read(self._variant, PARENTS, exact=CHAIN_PREFIX)
+
+
+def _refuse_taken(there: Thing | None, thing: Thing) -> None:
+    if isinstance(there, Element) and there.data and there != thing:
+        raise Conflict(
+            f"{there.at} in {there.set} already leads to {there.data} for "
+            f"{there.owner[:12] or 'nobody'}"
+        )

@@ -1,0 +1,272 @@
+"""What the nft table does, as iptables rules, and the commands that bring them about. Pure.
+
+It is given the same things: the table stands for the chains, an element for rules in them. All is
+in three tables, and none of it in `filter`, which comes after them: what is dropped here is
+dropped before Docker's rules accept it, wherever those are. What may pass goes back, by RETURN
+and not ACCEPT, to the chain it came from, where others have rules, too; a chain that is entered by
+`-g` goes back to where its caller would. The chains are always the same; ports, networks and peers
+add rules to them. Imports `rules` and the nouns.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from ipaddress import IPv4Network
+
+from driver.errors import HostError
+from driver.model import ANY, BRIDGE_PREFIX, CHAIN_PREFIX, short
+from driver.rules import PROTOS, Published, read_port
+from driver.things import Element, Thing
+
+Chains = dict[str, list[str]]  # chain → rules as iptables-save writes them, without "-A CHAIN "
+Tables = dict[str, Chains]
+Commands = dict[str, list[str]]  # table → commands of iptables-restore
+
+MARK = "docker-flannel"  # the comment on our jumps
+OURS, OVERLAY = f"{BRIDGE_PREFIX}+", "flannel+"
+SETS = {"uplinks", "foreign", "internal", "pair", "hair4", "lease4", "over4", "direct", "peers4"}
+PARENTS = {
+    "raw": {"PREROUTING": "GUARD"},
+    "mangle": {"FORWARD": "FORWARD"},
+    "nat": {"PREROUTING": "PRE", "OUTPUT": "OUTPUT", "POSTROUTING": "POST"},
+}
+DNAT = "-m conntrack --ctstate DNAT"
+LOCAL = "-m addrtype --dst-type LOCAL"
+
+_NAME = re.compile(r"[\w.@:-]{1,15}", re.ASCII)
+_COMMENT = re.compile(r'-m comment --comment (?:"(?:[^"\\]|\\.)*"|\S+) ')
+_END = re.compile(r"-j (?:ACCEPT|DROP|REJECT|RETURN)\b")  # without a condition: nothing follows
+
+
+def leads(chains: Chains, chain: str, target: str) -> bool:
+    """Tell whether a chain hands every packet to a target, rather than ending before."""
+    for rule in chains.get(chain, ()):
+        plain = _COMMENT.sub("", rule)
+        if plain == f"-j {target}":
+            return True
+        if _END.match(plain):
+            return False
+    return False
+
+
+def jump(target: str) -> str:
+    """Give the rule by which a chain of somebody else hands every packet to one of ours."""
+    return f"-m comment --comment {MARK} -j {target}"
+
+
+def unjump(chains: Chains, target: str) -> Iterator[str]:
+    """Give the commands that take away others' chains' jumps to chains that match `target`."""
+    leading = re.compile(rf"-[jg] {target}$")
+    for name, rules in chains.items():
+        if not name.startswith(CHAIN_PREFIX):
+            yield from (f"-D {name} {rule}" for rule in rules if leading.search(rule))
+
+
+def render(things: Iterable[Thing]) -> Tables:
+    """Give the chains with their rules, for the elements among the things.
+
+    Errors: HostError for an element of no known set, or with what is no name or prefix.
+    """
+    elements: defaultdict[str, list[Element]] = defaultdict(list)
+    ports: list[Published] = []
+    for thing in things:
+        if isinstance(thing, Element):
+            if port := _port(thing):
+                ports.append(port)
+            elif thing.set in SETS:
+                elements[thing.set].append(thing)
+            else:
+                raise HostError(f"iptables has no rules for the set {thing.set!r}")
+    fields = {name: sorted(map(_fields, members)) for name, members in elements.items()}
+    sets = defaultdict(list, fields)
+    return {
+        table: {CHAIN_PREFIX + name: rules for name, rules in chains.items()}
+        for table, chains in (
+            ("raw", _raw()),
+            ("mangle", _mangle(sets)),
+            ("nat", _nat(sets) | _published(ports)),
+        )
+    }
+
+
+def _port(element: Element) -> Published | None:
+    try:
+        port = read_port(element)
+    except (ValueError, KeyError):
+        raise HostError(f"iptables cannot publish {element.at!r} to {element.data!r}") from None
+    if port and not _NAME.fullmatch(short(port.owner) or MARK):
+        raise HostError(f"iptables cannot note {port.owner!r} as the owner of {element.at!r}")
+    return port
+
+
+def _fields(element: Element) -> tuple[str, ...]:
+    fields = tuple(field.strip('"') for field in element.at.split(" . "))
+    for quoted, field in zip(element.at.split(" . "), fields, strict=True):
+        try:
+            good = _NAME.fullmatch(field) if quoted.startswith('"') else IPv4Network(field)
+        except ValueError:
+            good = None
+        if not good:
+            raise HostError(f"iptables cannot have {element.at!r} in the set {element.set}")
+    return fields
+
+
+Sets = Mapping[str, list[tuple[str, ...]]]
+
+
+def _raw() -> Chains:
+    return {"GUARD": [f"-i {OURS} -{side} 127.0.0.0/8 -j DROP" for side in "ds"]}
+
+
+def _mangle(sets: Sets) -> Chains:
+    """Drop what the nft table's chain `forward` drops, in its order."""
+    internal = [bridge for (bridge,) in sets["internal"]]
+    foreign = [bridge for bridge in sets["foreign"] if bridge not in sets["uplinks"]]
+    direct = [link for (link,) in sets["direct"]]
+    by_overlay = [(link, prefix) for link in direct for (prefix,) in sets["over4"]]
+    return {
+        "FORWARD": [
+            "-m conntrack --ctstate RELATED,ESTABLISHED -j RETURN",
+            f"-i {OURS} -o {OURS} -g {CHAIN_PREFIX}BETWEEN",
+            f"-i {OURS} -g {CHAIN_PREFIX}OUT",
+            f"-o {OURS} -g {CHAIN_PREFIX}IN",
+        ],
+        "BETWEEN": [
+            *(f"-i {one} -o {other} -j RETURN" for one, other in sets["pair"]),
+            *(f"-{side} {bridge} -j DROP" for bridge in internal for side in "io"),
+            f"{DNAT} -j RETURN",
+            "-j DROP",
+        ],
+        "OUT": [
+            f"-o {OVERLAY} -j RETURN",
+            "-m conntrack --ctstate INVALID -j DROP",
+            *(f"-o {link} -d {prefix} -j RETURN" for link, prefix in by_overlay),
+            *(f"-i {bridge} -j DROP" for bridge in internal),
+            f"{DNAT} -j RETURN",
+            *(f"-o {bridge} -j DROP" for (bridge,) in foreign),
+        ],
+        "IN": [
+            f"-i {OVERLAY} -j RETURN",
+            *(f"-i {link} -s {prefix} -j RETURN" for link, prefix in by_overlay),
+            *(f"-o {bridge} -j DROP" for bridge in internal),
+            *(f"-i {link} -g {CHAIN_PREFIX}PEERS" for link in direct),
+            f"{DNAT} -j RETURN",
+            "-j DROP",
+        ],
+        "PEERS": [
+            *(f"-s {ip} -j RETURN" for (ip,) in sets["peers4"]),
+            f"{DNAT} -j RETURN",
+            "-j DROP",
+        ],
+    }
+
+
+def _nat(sets: Sets) -> Chains:
+    """Translate where the nft table's chains `nat_pre`, `nat_out` and `nat_post` do."""
+    overlay = [prefix for (prefix,) in sets["over4"]]
+    masquerade = "-j MASQUERADE --random-fully"
+    return {
+        "PRE": ["-d 127.0.0.0/8 -j RETURN", f"{LOCAL} -j {CHAIN_PREFIX}PUBLISH"],
+        "OUTPUT": [f"{LOCAL} -j {CHAIN_PREFIX}PUBLISH"],
+        "POST": [
+            f"-s 127.0.0.0/8 -o {OURS} {DNAT} -j MASQUERADE",
+            f"{DNAT} -j {CHAIN_PREFIX}HAIR",
+            f"-o {OURS} -j RETURN",
+            f"-j {CHAIN_PREFIX}LEAVE",
+            f"-o {OVERLAY} -j {CHAIN_PREFIX}ENTER",
+        ],
+        "HAIR": [f"-s {block} -o {bridge} -j MASQUERADE" for block, bridge in sets["hair4"]],
+        "LEAVE": [
+            *(f"-d {prefix} -j RETURN" for prefix in [*overlay, "224.0.0.0/4"]),
+            *(f"-s {block} {masquerade}" for (block,) in sets["lease4"]),
+        ],
+        "ENTER": [
+            *(f"-s {prefix} -j RETURN" for prefix in overlay),
+            *(f"-d {prefix} {masquerade}" for prefix in overlay),
+        ],
+        "PUBLISH": [f"-p {proto} -j {CHAIN_PREFIX}{proto.upper()}" for proto in PROTOS],
+    }
+
+
+def _published(ports: Iterable[Published]) -> Chains:
+    """Give a chain per protocol with a rule per port, those of one host address first."""
+    chains: Chains = {proto.upper(): [] for proto in PROTOS}
+    for ip, number, port in sorted(
+        ((p.mapping.host_ip, p.mapping.host_port, p) for p in ports),
+        key=lambda entry: (entry[0] == ANY, *entry[:2]),
+    ):
+        proto = port.mapping.proto
+        only = "" if ip == ANY else f"-d {ip} "
+        chains[proto.upper()].append(
+            f"{only}-p {proto} -m {proto} --dport {number} "
+            f"-m comment --comment {short(port.owner) or MARK} "
+            f"-j DNAT --to-destination {port.target}:{port.mapping.port}"
+        )
+    return chains
+
+
+def difference(old: Tables, new: Tables) -> Commands:
+    """Give the commands from one rendering to another; the rules that stay keep their order."""
+    return {
+        table: [
+            line for chain in chains for line in _steps(chain, old[table][chain], chains[chain])
+        ]
+        for table, chains in new.items()
+    }
+
+
+def _steps(chain: str, old: list[str], new: list[str]) -> Iterator[str]:
+    before, after = set(old), set(new)
+    yield from (f"-D {chain} {rule}" for rule in old if rule not in after)
+    length = sum(rule in after for rule in old)
+    for place, rule in enumerate(new):
+        if rule not in before:
+            yield f"-A {chain} {rule}" if place == length else f"-I {chain} {place + 1} {rule}"
+            length += 1
+
+
+def replacement(found: Tables, new: Tables) -> Commands:
+    """Give the commands from whatever is there to a rendering; to declare a chain empties it.
+
+    Shape: `found` as read; `new` {} for none at all.
+    """
+    commands: Commands = {}
+    for table, chains in found.items():
+        wanted = new.get(table, {})
+        there = [name for name in chains if name.startswith(CHAIN_PREFIX)]
+        commands[table] = [
+            *unjump(chains, rf"{CHAIN_PREFIX}\S+"),
+            *(f":{name} - [0:0]" for name in dict.fromkeys([*there, *wanted])),
+            *(f"-A {name} {rule}" for name, rules in wanted.items() for rule in rules),
+            *(f"-X {name}" for name in there if name not in wanted),
+        ]
+        if wanted:
+            commands[table] += [
+                f"-I {parent} 1 {jump(CHAIN_PREFIX + name)}"
+                for parent, name in PARENTS[table].items()
+            ]
+    return commands
+
+
+def fingerprint(found: Tables) -> Tables:
+    """Give what is ours in tables as read: our chains, and of others' what leads to them."""
+    return {
+        table: {name: rules for name, rules in chains.items() if name.startswith(CHAIN_PREFIX)}
+        | {
+            parent: [name]
+            for parent, name in PARENTS[table].items()
+            if leads(chains, parent, CHAIN_PREFIX + name)
+        }
+        for table, chains in found.items()
+    }
+
+
+def is_whole(print_: Tables, chains: Tables) -> bool:
+    """Tell whether a fingerprint is of a rendering: it spells rules as the kernel does."""
+    return all(
+        {name: len(rules) for name, rules in print_.get(table, {}).items()}
+        == {name: len(rules) for name, rules in wanted.items()} | dict.fromkeys(PARENTS[table], 1)
+        for table, wanted in chains.items()
+    )
