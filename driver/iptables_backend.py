@@ -129,7 +129,7 @@ class Fallback:
         except HostError:
             if self._intact():
                 raise
-            self._written = None
+            self._have, self._written = {}, None
             if adding:
                 raise HostError(GONE) from None
 

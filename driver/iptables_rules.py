@@ -32,6 +32,7 @@ PARENTS = {
     "mangle": {"FORWARD": "FORWARD"},
     "nat": {"PREROUTING": "PRE", "OUTPUT": "OUTPUT", "POSTROUTING": "POST"},
 }
+PORTS = frozenset(range(1, 1 << 16))  # iptables takes 65537 for 1
 DNAT = "-m conntrack --ctstate DNAT"
 LOCAL = "-m addrtype --dst-type LOCAL"
 
@@ -94,6 +95,8 @@ def render(things: Iterable[Thing]) -> Tables:
 def _port(element: Element) -> Published | None:
     try:
         port = read_port(element)
+        if port and not {port.mapping.host_port, port.mapping.port} <= PORTS:
+            raise ValueError("a port out of range")
     except (ValueError, KeyError):
         raise HostError(f"iptables cannot publish {element.at!r} to {element.data!r}") from None
     if port and not _NAME.fullmatch(short(port.owner) or MARK):

@@ -12,6 +12,7 @@ import fcntl
 import os
 import shlex
 import shutil
+import struct
 import subprocess
 import time
 from collections.abc import Iterable, Iterator
@@ -38,7 +39,9 @@ _FIELDS = {
     "-o": "out_interface",
     "-p": "protocol",
 }
-_HEAD, _ELEMENTS = 84, 112  # of an entry: in between are offsets and counters
+# Of an entry in linux/netfilter_ipv4/ip_tables.h: in between are offsets and counters.
+_HEAD, _ELEMENTS = 84, 112
+_EXTENSION = struct.Struct("=H29s")
 
 
 def variants() -> frozenset[str]:
@@ -191,16 +194,26 @@ def _spec(rule: iptc.Rule) -> str:
 def _whole(table: iptc.Table, chain: str) -> Iterator[str]:
     """Give all of each rule but for its counters, and the chain it leads to by its name.
 
-    A rule leads to a place in the table, which moves when others change. It costs 3 µs;
-    python-iptables' own objects 200.
+    A rule leads to a place in the table, which moves when others change. This costs some
+    5 µs for each, python-iptables' own objects 200.
     """
     entry = table.first_rule(chain)
     while entry:
         raw = ctypes.string_at(ctypes.addressof(entry), entry.next_offset)
-        target = table.get_target(entry)  # b"" but for chains, ACCEPT, DROP and RETURN
-        rest = raw[_ELEMENTS : entry.target_offset if target else None]
-        yield (raw[:_HEAD] + rest + (target or b"")).hex()
+        target = table.get_target(entry)  # None but for chains, ACCEPT, DROP and RETURN
+        end = entry.target_offset if target else entry.next_offset
+        yield b" ".join([raw[:_HEAD], *_extensions(raw[:end]), target or b""]).hex()
         entry = table.next_rule(entry)
+
+
+def _extensions(raw: bytes) -> Iterator[bytes]:
+    """Give a rule's matches, and its target if within; what follows a name's end is left over."""
+    start = _ELEMENTS
+    while start < len(raw):
+        size, name = _EXTENSION.unpack_from(raw, start)
+        head = start + _EXTENSION.size
+        yield name.partition(b"\0")[0] + b" " + raw[head : start + size]
+        start += size
 
 
 def _carry_out(table: iptc.Table, line: str) -> None:

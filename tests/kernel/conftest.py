@@ -233,10 +233,14 @@ def loaded(firewall):
     return firewall
 
 
+def legacy_tables(host: Namespace) -> list[str]:
+    """List the tables of the legacy iptables that are live."""
+    with host:
+        return Path("/proc/thread-self/net/ip_tables_names").read_text().split()
+
+
 def flush(host: Namespace) -> None:
     """Take all rules away, of whatever backend."""
     host.run("nft", "flush", "ruleset")
-    with host:
-        live = Path("/proc/thread-self/net/ip_tables_names").read_text().split()
-    for table in live:
+    for table in legacy_tables(host):
         host.run("iptables-legacy", "-w", "-t", table, "-F")

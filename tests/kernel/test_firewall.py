@@ -1,6 +1,5 @@
 """The nft table in a real kernel: what is applied is observed, and drift is seen."""
 
-import dataclasses
 import subprocess
 import sys
 import threading
@@ -10,9 +9,8 @@ from pathlib import Path
 import pytest
 
 from driver import firewall, rules
-from driver.errors import Conflict, HostError
 from driver.firewall import PATH, Nft
-from driver.things import Element, Plan, Table, diff
+from driver.things import Element, diff
 from tests.kernel.sample import (
     ONE,
     TABLE,
@@ -20,115 +18,6 @@ from tests.kernel.sample import (
 )
 
 pytestmark = pytest.mark.kernel
-
-
-def only(caught, kind):
-    [error] = caught.value.exceptions
-    assert type(error) is kind
-    assert "\n" not in str(error)
-    return str(error)
-
-
-def handle(host):
-    return host.run("nft", "-a", "list", "tables")
-
-
-def test_nothing_at_first(nft):
-    assert nft.observe() == frozenset()
-
-
-def test_the_golden_table_loads(nft):
-    nft.apply(Plan(add=(TABLE,)))
-    assert nft.observe() == {TABLE}
-
-
-def test_what_is_planned_is_observed_exactly(full):
-    assert full.observe() == WANTED
-    assert ONE in WANTED
-
-
-def test_a_second_apply_changes_nothing(full, host):
-    before = handle(host)
-    full.apply(diff((), WANTED))
-    full.apply(Plan(add=(ONE,)))
-    assert full.observe() == WANTED
-    assert handle(host) == before
-
-
-def test_elements_come_and_go_alone(full):
-    for element in WANTED - {TABLE}:
-        full.apply(Plan(remove=(element,)))
-        assert full.observe() == WANTED - {element}
-        full.apply(Plan(remove=(element,)))
-        full.apply(Plan(add=(element,)))
-        assert full.observe() == WANTED
-
-
-def test_all_of_it_goes(full, host):
-    full.apply(diff(WANTED, ()))
-    assert full.observe() == frozenset()
-    assert host.run("nft", "list", "ruleset") == ""
-    full.apply(diff(WANTED, ()))
-
-
-def test_an_element_changes(full):
-    for old in WANTED - {TABLE}:
-        data = old.data and "10.2.0.3 . 7"
-        new = dataclasses.replace(old, data=data, owner="9" * 64)
-        full.apply(Plan(change=((old, new),)))
-        assert full.observe() == WANTED - {old} | {new}
-        full.apply(Plan(change=((old, new),)))
-        full.apply(Plan(change=((new, old),)))
-        assert full.observe() == WANTED
-
-
-def test_many_adjacent_blocks_stay_apart(nft):
-    blocks = {
-        Element("lease4", f"10.2.{i}.{j}/26", owner=f"{i}") for i in range(9) for j in (0, 64)
-    }
-    single = {Element("over4", "10.9.0.1"), Element("over4", "10.9.0.2")}
-    nft.apply(diff((), {TABLE, *blocks, *single}))
-    assert nft.observe() == {TABLE, *blocks, *single}
-
-
-def test_a_doubled_element_is_a_conflict_and_nothing_else_happens(full):
-    thief = dataclasses.replace(ONE, data="10.2.0.3 . 80", owner="3" * 64)
-    innocent = Element("pub4_any", "tcp . 1", "10.2.0.3 . 1", "3" * 64)
-    gone = next(t for t in WANTED if isinstance(t, Element) and t.set == "pair")
-    with pytest.raises(ExceptionGroup) as caught:
-        full.apply(Plan(add=(innocent, thief), remove=(gone,)))
-    message = only(caught, Conflict)
-    assert "tcp . 8080" in message
-    assert "111111111111" in message
-    assert full.observe() == WANTED
-
-
-def test_the_same_data_for_another_owner_is_a_conflict(full):
-    with pytest.raises(ExceptionGroup) as caught:
-        full.apply(Plan(add=(dataclasses.replace(ONE, owner="3" * 64),)))
-    only(caught, Conflict)
-
-
-def test_what_is_partly_so_is_completed(full):
-    new = Element("pub4_any", "tcp . 1", "10.2.0.3 . 1", "3" * 64)
-    absent = Element("pub4_any", "tcp . 2", "10.2.0.3 . 2", "3" * 64)
-    full.apply(Plan(add=(ONE, new), remove=(absent,)))
-    assert full.observe() == WANTED | {new}
-
-
-def test_nonsense_is_refused_in_one_line(full):
-    with pytest.raises(ExceptionGroup) as caught:
-        full.apply(Plan(add=(Element("pub4_any", "tcp . http . 3", "10.2.0.3 . 1"),)))
-    assert "nftables refused" in only(caught, HostError)
-    assert full.observe() == WANTED
-
-
-def test_without_the_table_removal_succeeds_and_adding_does_not(full, host):
-    host.run("nft", "flush", "ruleset")
-    full.apply(Plan(remove=(ONE,)))
-    with pytest.raises(ExceptionGroup) as caught:
-        full.apply(Plan(add=(ONE,)))
-    assert "gone" in only(caught, HostError)
 
 
 @pytest.mark.parametrize(
@@ -151,16 +40,6 @@ def test_a_changed_skeleton_is_replaced_with_everything(full, host, command):
     assert full.observe() == frozenset()
     full.apply(diff(full.observe(), WANTED))
     assert full.observe() == WANTED
-
-
-def test_changes_of_others_are_noticed_and_own_ones_are_not(full, host):
-    full.apply(Plan(remove=(ONE,)))
-    assert not full.disturbed()
-    for command in ("add table ip elsewhere", "flush ruleset"):
-        host.run("nft", command)
-        assert full.disturbed()
-        full.observe()
-        assert not full.disturbed()
 
 
 def test_changed_elements_are_seen_one_by_one(full, host):
@@ -189,19 +68,6 @@ def test_a_table_of_an_earlier_process_is_replaced(host):
         assert later.observe() == frozenset()
         later.apply(diff(later.observe(), WANTED))
         assert later.observe() == WANTED
-
-
-def test_another_text_keeps_the_elements(full):
-    text = Table(rules.TABLE_TEXT + "chain more { }\n")
-    full.apply(Plan(change=((TABLE, text),), remove=(ONE,)))
-    assert full.observe() == WANTED - {TABLE, ONE} | {text}
-
-
-def test_counters_and_other_tables_are_no_drift(full, host):
-    host.run("nft", "add table inet foreign")
-    host.run("nft", "reset", "counters")
-    host.ip("link add fl-x up type veth peer name y", "addr add 10.0.0.1/24 dev fl-x")
-    assert full.observe() == WANTED
 
 
 def test_observing_bears_others_at_work(full):
@@ -255,13 +121,3 @@ def test_names_of_protocols_need_no_file():
     here = Path(__file__).parent
     paths = [str(here.parents[1]), str(here)]
     subprocess.run(["unshare", "-m", sys.executable, "-c", script, *paths], check=True)
-
-
-def test_any_thread_may_call(full):
-    def work():
-        full.apply(Plan(remove=(ONE,)))
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    thread.join()
-    assert full.observe() == WANTED - {ONE}
