@@ -14,6 +14,7 @@ from driver.errors import BadRequest
 from driver.etcd_settings import DEFAULT_PREFIX, EtcdSettings
 
 LEASE_SOURCES = ("auto", "etcd", "subnet-file", "standalone")
+FIREWALLS = ("auto", "nft", "iptables")
 LONGEST_SUBNET = 29
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
@@ -74,6 +75,13 @@ SETTINGS = (
         "the file flanneld writes",
     ),
     Setting(
+        "--firewall",
+        "DOCKER_FLANNEL_FIREWALL",
+        "auto",
+        f"what carries ports and isolation: {', '.join(FIREWALLS)}; auto is nft where the kernel "
+        "has nf_tables, else iptables",
+    ),
+    Setting(
         "--state-dir",
         "DOCKER_FLANNEL_STATE_DIR",
         "/var/lib/docker-flannel",
@@ -111,6 +119,7 @@ class Config:
     etcd: EtcdSettings | None
     iface: str
     public_ip: IPv4Address | None
+    firewall: str
     state_dir: Path
     sockets: tuple[Path, ...]
     require_ipam: bool
@@ -140,6 +149,7 @@ class Config:
             etcd=etcd,
             iface=text["--iface"],
             public_ip=_public_ip(text["--public-ip"]),
+            firewall=_one_of("--firewall", text["--firewall"], FIREWALLS),
             state_dir=Path(text["--state-dir"]),
             sockets=_sockets(text["--socket"]),
             require_ipam=_one_of("--require-ipam", text["--require-ipam"], ("0", "1")) == "1",

@@ -35,9 +35,9 @@ class Nft:
     """The table and its elements, in the network namespace of the moment it is made."""
 
     kinds: ClassVar[tuple[type[Thing], ...]] = (Table, Element)
-    name = "nft"
 
     def __init__(self) -> None:
+        self.name = "nft"
         self._lock = threading.Lock()  # a pass looks while a call changes
         self._nft = nftables.Nftables()
         self._nft.set_stateless_output(True)

@@ -115,6 +115,7 @@ class Netlink:
         bridges = [link for link in theirs.values() if link.kind == "bridge"]
         return Facts(
             uplinks=frozenset(link.name for link in bridges if link.number in outward),
+            foreign=frozenset(link.name for link in bridges if link.number not in outward),
             onlink=tuple(sorted(net for net in reached if not net.is_loopback)),
             forwarding=Path("/proc/sys/net/ipv4/ip_forward").read_text().strip() == "1",
             uplink_mtu=next((links[i].mtu for _, i in sorted(defaults) if i in links), None),

@@ -279,13 +279,16 @@ class Facts:
 
     `uplinks`: bridges that lead out of the host and so are no container network of somebody
     else. `onlink`: prefixes that the host reaches directly or owns, ours left out.
-    `gates`: iptables variants in use, of "nft" and "legacy". `uplink_mtu`: of the default
-    route's link, in bytes, None without one. `external`: the interface to the underlay, None
-    where there is none or none is needed.
+    `foreign`: the other bridges of others. `firewall`: our backend, "nft", "iptables-nft" or
+    "iptables-legacy". `gates`: iptables variants in use, of "nft" and "legacy". `uplink_mtu`: of
+    the default route's link, in bytes, None without one. `external`: the interface to the
+    underlay, None where there is none or none is needed.
     """
 
     uplinks: frozenset[str] = frozenset()
     onlink: tuple[IPv4Network, ...] = ()
+    foreign: frozenset[str] = frozenset()
+    firewall: str = "nft"
     gates: frozenset[str] = frozenset()
     forwarding: bool = True
     uplink_mtu: int | None = None

@@ -5,18 +5,21 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from contextlib import closing
 
+from driver import xtables
 from driver.config import Config
 from driver.conntrack import Conntrack
-from driver.errors import Unavailable
-from driver.firewall import Nft
+from driver.errors import HostError, Unavailable
 from driver.flows import Forgetful
+from driver.generation import has_nf_tables
 from driver.iptables import Iptables
 from driver.kernel import Netlink
 from driver.leases import Leases, Source
 from driver.model import External, Facts, Vtep, replace
 from driver.reconcile import Reconciler
 from driver.sandbox import Sandboxes
+from driver.seams import Firewall
 from driver.sockets import Sockets
 from driver.store import Store
 from driver.underlay import Underlay
@@ -28,8 +31,8 @@ log = logging.getLogger(__name__)
 class HostSurvey:
     """The facts of the host, gathered from the adapters that know them."""
 
-    def __init__(self, config: Config, netlink: Netlink, nft: Nft, iptables: Iptables) -> None:
-        self._netlink, self._nft, self._iptables = netlink, nft, iptables
+    def __init__(self, config: Config, netlink: Netlink, firewall: Firewall) -> None:
+        self._netlink, self._firewall = netlink, firewall
         self._underlay = Underlay() if config.lease == "etcd" else None
         self._iface, self._public_ip = config.iface or None, config.public_ip
         self._last: External | None = None
@@ -37,7 +40,12 @@ class HostSurvey:
     def facts(self) -> Facts:
         """Give what the host has that is not ours."""
         facts = self._netlink.facts()
-        return replace(facts, gates=self._iptables.variants(), external=self._external())
+        return replace(
+            facts,
+            firewall=self._firewall.name,
+            gates=Iptables.variants(),
+            external=self._external(),
+        )
 
     def _external(self) -> External | None:
         if self._underlay is None:
@@ -51,7 +59,7 @@ class HostSurvey:
 
     def disturbed(self) -> bool:
         """Tell whether somebody changed the firewall; legacy iptables does not show in it."""
-        return self._nft.disturbed()
+        return self._firewall.disturbed()
 
     def links(self) -> frozenset[str]:
         """List our links by name."""
@@ -64,20 +72,56 @@ def build(config: Config) -> Reconciler:
     Errors: StoreError.
     """
     store = Store(config.state_dir / "state.db")
-    netlink, nft, iptables = Netlink(), Nft(), Iptables()
+    netlink, firewall = Netlink(), _firewall(_chosen(config.firewall))
     stop = threading.Event()
     core = Reconciler(
         store,
-        [Overlays(), netlink, Sandboxes(), Sockets(), Forgetful(nft, Conntrack()), iptables],
-        HostSurvey(config, netlink, nft, iptables),
+        [
+            Overlays(),
+            netlink,
+            Sandboxes(),
+            Sockets(),
+            Forgetful(firewall, Conntrack()),
+            Iptables(),
+        ],
+        HostSurvey(config, netlink, firewall),
         _source(config, lambda: core, stop),
     )
     core.require_ipam = config.require_ipam
     core.attempt()
+    _thread("leftovers", lambda: _clear_others(firewall.name))
     _thread("passes", lambda: core.run(stop))
     _thread("events", lambda: netlink.watch(core.links_changed, stop, core.settle))
     netlink.prepare()
     return core
+
+
+def _firewall(name: str) -> Firewall:
+    """Give a backend of the firewall; what it needs is loaded only for it."""
+    if name == "nft":
+        from driver.firewall import Nft  # noqa: PLC0415
+
+        return Nft()
+    from driver.iptables_backend import Fallback  # noqa: PLC0415
+
+    return Fallback(name.removeprefix("iptables-"))
+
+
+def _chosen(setting: str) -> str:
+    if setting == "nft" or (setting == "auto" and has_nf_tables()):
+        return "nft"
+    return f"iptables-{xtables.chosen()}"
+
+
+def _clear_others(used: str) -> None:
+    """Remove what the other backends left behind if the setting was another."""
+    found = {f"iptables-{variant}" for variant in {"legacy"} | xtables.variants()}
+    for name in sorted(found | ({"nft"} if has_nf_tables() else set()) - {used}):
+        try:
+            with closing(_firewall(name)) as other:
+                other.clear()
+        except (HostError, OSError) as error:  # OSError: without libnftables
+            log.warning("rules that an earlier run may have left stay: backend=%s: %s", name, error)
 
 
 def _source(config: Config, core: Callable[[], Reconciler], stop: threading.Event) -> Source:

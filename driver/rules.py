@@ -106,6 +106,9 @@ def plan_base(lease: Lease, overlay: Overlay | None, facts: Facts) -> Iterator[T
         yield Element("direct", f'"{facts.external.name}"')
     for bridge in facts.uplinks:
         yield Element("uplinks", f'"{bridge}"')
+    if facts.firewall != "nft":  # which can tell by itself what is a bridge
+        for bridge in facts.foreign:
+            yield Element("foreign", f'"{bridge}"')
     for variant in facts.gates:
         yield Gate(variant)
 

@@ -32,6 +32,18 @@ class Host(Protocol):
         """Let go of what is held open; the host stays as it is."""
 
 
+class Firewall(Host, Protocol):
+    """The host's side that has the table and its elements, by one of its backends."""
+
+    name: str
+
+    def disturbed(self) -> bool:
+        """Tell whether somebody changed the firewall since we last did or looked; cheap."""
+
+    def clear(self) -> None:
+        """Remove all that this backend ever makes, whoever made it. Errors: HostError."""
+
+
 class Survey(Protocol):
     """What the plugin has to know of the host beyond its own things."""
 

@@ -17,14 +17,16 @@ SHOWN = 20  # peers in the text form
 def document(core: Reconciler) -> Document:
     """Give the whole truth as JSON would have it.
 
-    Shape: {version, lease, phase, overlay, peers, networks, endpoints, blocks_of_others, repaired,
-    problems}; each problem a sentence with what to do; times in Unix seconds.
+    Shape: {version, lease, phase, firewall, overlay, peers, networks, endpoints,
+    blocks_of_others, repaired, problems}; each problem a sentence with what to do; times in Unix
+    seconds.
     """
     state = core.state
     return {
         "version": __version__,
         "lease": _lease(state),
         "phase": core.standing.phase,
+        "firewall": core.facts.firewall,
         "overlay": _overlay(state),
         "peers": [_peer(p) for p in sorted(state.peers.values(), key=lambda p: p.subnet)],
         "networks": [_network(state, n) for n in state.networks.values()],
@@ -136,6 +138,7 @@ def _lines(doc: Document) -> Iterator[str]:
         )
     if doc["overlay"]:
         yield from _overlay_lines(doc["overlay"], doc["peers"])
+    yield f"firewall   {doc['firewall']}"
     yield f"networks   {len(doc['networks'])}"
     for n in doc["networks"]:
         kind = ", internal" if n["internal"] else ""

@@ -13,7 +13,8 @@ from tests.e2e.helpers import baseline
 # Docker's own jump, which dockerd doubles when two networks are made at once.
 MAY_DIFFER = ("row: freed/*", "plugin: *", "*FORWARD*DOCKER-USER*")
 
-BACKENDS = ("nft",)  # of the firewall; what a test marked `each_backend` runs on
+# Of the firewall; what a test marked `each_backend` runs on. Docker uses the same iptables.
+BACKENDS = ("nft", "iptables-nft", "iptables-legacy")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -42,8 +43,12 @@ def bed() -> Iterator[Bed]:
 @pytest.fixture(scope="module")
 def running(bed: Bed, backend: str) -> Host:
     """Give a host with the plugin, on a backend of the firewall, dockerd and the image."""
-    host = bed.host(f"h-{backend}")
-    host.start_plugin({"DOCKER_FLANNEL_LOG_LEVEL": "debug"})
+    host = bed.host(f"h{BACKENDS.index(backend) + 1}")
+    if backend == "iptables-legacy":
+        for name in ("iptables", "ip6tables"):
+            host.run("update-alternatives", "--set", name, f"/usr/sbin/{name}-legacy")
+    setting = backend.partition("-")[0]
+    host.start_plugin({"DOCKER_FLANNEL_LOG_LEVEL": "debug", "DOCKER_FLANNEL_FIREWALL": setting})
     host.start_dockerd()
     host.load_image()
     # what the first network makes and no later one: tables that iptables instantiates, and such

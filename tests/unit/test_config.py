@@ -22,6 +22,7 @@ def test_the_defaults_are_usable() -> None:
         etcd=None,
         iface="",
         public_ip=None,
+        firewall="auto",
         state_dir=Path("/var/lib/docker-flannel"),
         sockets=(Path("/run/docker/plugins/flannel.sock"),),
         require_ipam=False,
@@ -38,6 +39,7 @@ GIVEN = {
     "--socket": ("/x/sock,/y/sock", "sockets", (Path("/x/sock"), Path("/y/sock"))),
     "--require-ipam": ("1", "require_ipam", True),
     "--log-level": ("debug", "log_level", "debug"),
+    "--firewall": ("iptables", "firewall", "iptables"),
     "--iface": ("eth1", "iface", "eth1"),
     "--public-ip": ("192.0.2.9", "public_ip", IPv4Address("192.0.2.9")),
 }
@@ -84,6 +86,7 @@ def test_an_option_goes_before_a_variable_and_that_before_the_default(option: st
     [
         ("--lease", "etcd", "--lease etcd needs --etcd-endpoints"),
         ("--lease", "zk", "--lease 'zk' is none of auto, etcd, subnet-file, standalone"),
+        ("--firewall", "ufw", "--firewall 'ufw' is none of auto, nft, iptables"),
         ("--public-ip", "fd00::1", "--public-ip 'fd00::1' is no IPv4 address"),
         ("--lease", "Auto", "is none of"),
         ("--socket", "/run/a.sock,", "is no absolute path, or several with commas between"),

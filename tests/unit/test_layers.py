@@ -14,10 +14,11 @@ import driver
 ROOT = Path(driver.__file__).parent
 PURE = {
     "bridge", "rules", "ipam", "ports", "edit", "desire", "wire", "network_options", "leases",
-    "vxlan", "daemon_json", "docker_opts", "report", "ps",
+    "vxlan", "iptables_rules", "daemon_json", "docker_opts", "report", "ps",
 }  # fmt: skip
 ADAPTERS = {"kernel", "events", "news", "vtep", "underlay", "firewall", "iptables", "sockets"}
 ADAPTERS |= {"sandbox", "store", "conntrack", "xtables", "generation", "listing"}
+ADAPTERS |= {"iptables_backend"}
 NETLINK = {
     "kernel": {"events", "listing", "news"},
     "listing": {"events"},
@@ -29,8 +30,9 @@ NETLINK = {
 }
 FIREWALL = {
     "firewall": {"generation", "rules"},
-    "xtables": {"generation"},
-    "iptables": {"xtables"},
+    "xtables": {"generation", "iptables_rules"},
+    "iptables": {"xtables", "iptables_rules"},
+    "iptables_backend": {"xtables", "generation", "iptables_rules"},
 }
 BELOW = NETLINK | FIREWALL
 FLANNEL = {"flannel", "flannel_config", "peers", "registry", "lease_steps", "membership"}
@@ -67,7 +69,7 @@ ALLOWED: dict[str, set[str]] = {
     | ADAPTERS
     | ETCD
     | FLANNEL
-    | {"config", "reconcile", "etcd_leases", "flows"},
+    | {"config", "reconcile", "seams", "etcd_leases", "flows"},
     "__init__": set(),
     "__main__": {
         "__init__",

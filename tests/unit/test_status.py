@@ -41,6 +41,7 @@ def test_an_empty_host() -> None:
             "free_addresses": 256,
         },
         "phase": "held",
+        "firewall": "nft",
         "overlay": None,
         "peers": [],
         "networks": [],
@@ -52,6 +53,7 @@ def test_an_empty_host() -> None:
     assert text(bench) == [
         "lease      10.2.0.0/24 of 10.2.0.0/16, from standalone, MTU 1450, 256 addresses not in "
         "any block: held",
+        "firewall   nft",
         "networks   0",
         "endpoints  0",
         "repaired   nothing",
