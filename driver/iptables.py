@@ -10,8 +10,8 @@ from typing import ClassVar
 
 from driver import xtables
 from driver.errors import FlannelError, HostError
-from driver.iptables_rules import Chains, jump, leads, unjump
-from driver.model import BRIDGE_PREFIX, CHAIN_PREFIX
+from driver.iptables_rules import CHAIN_PREFIX, Chains, jump, leads, unjump
+from driver.model import BRIDGE_PREFIX
 from driver.things import Gate, Plan, Thing
 from driver.xtables import FILTER
 

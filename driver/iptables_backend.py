@@ -17,6 +17,7 @@ from driver import xtables
 from driver.errors import Conflict, FlannelError, HostError
 from driver.generation import Generation
 from driver.iptables_rules import (
+    CHAIN_PREFIX,
     PARENTS,
     Tables,
     difference,
@@ -25,7 +26,6 @@ from driver.iptables_rules import (
     render,
     replacement,
 )
-from driver.model import CHAIN_PREFIX
 from driver.things import Element, Key, Plan, Table, Thing
 
 GONE = "our iptables chains are not as they were written: somebody changed or flushed them"

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from ipaddress import IPv4Network
 
 from driver.errors import HostError
-from driver.model import ANY, BRIDGE_PREFIX, CHAIN_PREFIX, short
+from driver.model import ANY, BRIDGE_PREFIX, short
 from driver.rules import PROTOS, Published, read_port
 from driver.things import Element, Thing
 
@@ -24,9 +24,21 @@ Chains = dict[str, list[str]]  # chain → rules as iptables-save writes them, w
 Tables = dict[str, Chains]
 Commands = dict[str, list[str]]  # table → commands of iptables-restore
 
+CHAIN_PREFIX = "DKFLANNEL-"
 MARK = "docker-flannel"  # the comment on our jumps
 OURS, OVERLAY = f"{BRIDGE_PREFIX}+", "flannel+"
-SETS = {"uplinks", "foreign", "internal", "pair", "hair4", "lease4", "over4", "direct", "peers4"}
+SETS = {
+    "uplinks",
+    "foreign",
+    "internal",
+    "pair",
+    "hair4",
+    "lease4",
+    "over4",
+    "docker4",
+    "direct",
+    "peers4",
+}
 PARENTS = {
     "raw": {"PREROUTING": "GUARD"},
     "mangle": {"FORWARD": "FORWARD"},
@@ -177,10 +189,15 @@ def _nat(sets: Sets) -> Chains:
             f"-s 127.0.0.0/8 -o {OURS} {DNAT} -j MASQUERADE",
             f"{DNAT} -j {CHAIN_PREFIX}HAIR",
             f"-o {OURS} -j RETURN",
+            f"-j {CHAIN_PREFIX}DOCKER",
             f"-j {CHAIN_PREFIX}LEAVE",
             f"-o {OVERLAY} -j {CHAIN_PREFIX}ENTER",
         ],
         "HAIR": [f"-s {block} -o {bridge} -j MASQUERADE" for block, bridge in sets["hair4"]],
+        "DOCKER": [
+            "-d 224.0.0.0/4 -j RETURN",
+            *(f"-s {subnet} {masquerade}" for (subnet,) in sets["docker4"]),
+        ],
         "LEAVE": [
             *(f"-d {prefix} -j RETURN" for prefix in [*overlay, "224.0.0.0/4"]),
             *(f"-s {block} {masquerade}" for (block,) in sets["lease4"]),

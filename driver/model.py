@@ -18,7 +18,6 @@ BRIDGE_PREFIX = "fl-"
 HOST_END_PREFIX = "flh"
 CONTAINER_END_PREFIX = "flc"
 ALIAS_PREFIX = "docker-flannel "
-CHAIN_PREFIX = "DKFLANNEL-"
 ANY = IPv4Address(0)
 
 
@@ -277,12 +276,10 @@ class State:
 class Facts:
     """What the plugin needs to know of the host beyond its own things.
 
-    `uplinks`: bridges that lead out of the host and so are no container network of somebody
-    else. `onlink`: prefixes that the host reaches directly or owns, ours left out.
-    `foreign`: the other bridges of others. `firewall`: our backend, "nft", "iptables-nft" or
-    "iptables-legacy". `gates`: iptables variants in use, of "nft" and "legacy". `uplink_mtu`: of
-    the default route's link, in bytes, None without one. `external`: the interface to the
-    underlay, None where there is none or none is needed.
+    `uplinks`: others' bridges that lead out of the host; `foreign`: those that do not, so that
+    somebody's containers are there. `onlink`: prefixes the host reaches directly or owns, but ours.
+    `firewall`: its backend. `gates`: iptables variants in use, "nft", "legacy". `uplink_mtu`: of
+    the default route's link, in bytes. `external`: to the underlay; None: there is none, or no use.
     """
 
     uplinks: frozenset[str] = frozenset()

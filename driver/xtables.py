@@ -22,8 +22,7 @@ from typing import TYPE_CHECKING
 
 from driver.errors import HostError
 from driver.generation import has_nf_tables
-from driver.iptables_rules import Chains, Commands, Tables
-from driver.model import CHAIN_PREFIX
+from driver.iptables_rules import CHAIN_PREFIX, Chains, Commands, Tables
 
 if TYPE_CHECKING:
     import iptc

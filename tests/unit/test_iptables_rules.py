@@ -11,6 +11,7 @@ import pytest
 from driver import rules
 from driver.errors import HostError
 from driver.iptables_rules import (
+    CHAIN_PREFIX,
     PARENTS,
     SETS,
     Commands,
@@ -23,7 +24,7 @@ from driver.iptables_rules import (
     render,
     replacement,
 )
-from driver.model import CHAIN_PREFIX, External, Facts, replace
+from driver.model import External, Facts, replace
 from driver.things import Element, Thing
 from tests.unit.fakes import seeded
 from tests.unit.sample import (
@@ -153,6 +154,15 @@ def test_who_is_masqueraded() -> None:
         "-s 10.2.0.0/16 -j RETURN",
         "-d 10.2.0.0/16 -j MASQUERADE --random-fully",
     ]
+
+
+def test_a_subnet_of_docker_s_is_masqueraded_even_to_other_hosts() -> None:
+    assert chain("DOCKER", [Element("docker4", "172.18.0.0/16")]) == [
+        "-d 224.0.0.0/4 -j RETURN",
+        "-s 172.18.0.0/16 -j MASQUERADE --random-fully",
+    ]
+    post = chain("POST", [])
+    assert post.index("-j DKFLANNEL-DOCKER") < post.index("-j DKFLANNEL-LEAVE")
 
 
 def test_nft_needs_no_names_of_bridges() -> None:
