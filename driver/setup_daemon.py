@@ -50,7 +50,7 @@ def write(path: Path) -> str:
         backup = _replace(path, merged, dockerd)
     except (BadRequest, Conflict) as error:
         raise type(error)(f"{path} is left as it is: {error}") from None
-    except UnicodeDecodeError as error:
+    except UnicodeError as error:
         raise BadRequest(f"{path} is left as it is: it is no UTF-8 text ({error})") from None
     except OSError as error:
         raise HostError(f"{path} cannot be changed: {error}") from error

@@ -194,7 +194,9 @@ def test_what_dockerd_refuses_is_not_written(file: Path, dockerd: Any) -> None:
     )
 
 
-@pytest.mark.parametrize("text", [b"[]", b'{"a"', b"\xff\xfe{}", b'{"default-network-opts": 7}'])
+@pytest.mark.parametrize(
+    "text", [b"[]", b'{"a"', b"\xff\xfe{}", b'{"a": "\\ud800"}', b'{"default-network-opts": 7}']
+)
 def test_a_bad_file_is_left_alone(file: Path, dockerd: Any, text: bytes) -> None:
     dockerd()
     file.write_bytes(text)
