@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 
@@ -51,9 +51,10 @@ def choose_ports(
     Errors: Conflict in Docker's words, Exhausted for a range.
     """
     own = state.endpoints[endpoint].ports if endpoint in state.endpoints else ()
-    others = [(p, e.id) for e in state.endpoints.values() if e.id != endpoint for p in e.ports]
+    wanted = sorted(wanted, key=lambda b: b.last - b.first)
+    others = list(_in_the_way(state, endpoint, wanted))
     chosen: list[tuple[PortMapping, str]] = []
-    for binding in sorted(wanted, key=lambda b: b.last - b.first):
+    for binding in wanted:
         taken = {
             p.host_port: owner
             for p, owner in (*others, *chosen)
@@ -68,6 +69,19 @@ def choose_ports(
         number = free[0] if binding.fixed else next(had, 0) or pick(free)
         chosen.append((PortMapping(binding.proto, binding.host_ip, number, binding.port), endpoint))
     return tuple(port for port, _ in chosen)
+
+
+def _in_the_way(
+    state: State, endpoint: str, wanted: Sequence[Binding]
+) -> Iterator[tuple[PortMapping, str]]:
+    """Give the ports of others that may be asked for: mostly none of thousands."""
+    lowest = min((b.first for b in wanted), default=0)
+    highest = max((b.last for b in wanted), default=0)
+    for other in state.endpoints.values():
+        if other.id != endpoint:
+            for port in other.ports:
+                if lowest <= port.host_port <= highest:
+                    yield port, other.id
 
 
 def _overlap(one: IPv4Address, other: IPv4Address) -> bool:

@@ -11,6 +11,7 @@ import errno
 import os
 import socket
 import struct
+import time
 from typing import ClassVar
 
 from driver.errors import BadRequest, Conflict, FlannelError, HostError
@@ -23,6 +24,7 @@ TYPES = {
     "udp": (socket.SOCK_DGRAM, socket.IPPROTO_UDP),
     "sctp": (socket.SOCK_STREAM, socket.IPPROTO_SCTP),
 }
+LINGER_S, RETRY_S = 0.5, 0.005
 NO_PROTOCOL = (errno.EPROTONOSUPPORT, errno.ESOCKTNOSUPPORT)
 
 
@@ -32,6 +34,7 @@ class Sockets:
     kinds: ClassVar[tuple[type[Thing], ...]] = (PortHold,)
 
     def __init__(self) -> None:
+        self._dropped: dict[tuple[str, int], float] = {}
         # None instead of a socket: the kernel has no SCTP, so no program can want the port
         self._held: dict[Key, tuple[PortHold, socket.socket | None]] = {}
 
@@ -70,12 +73,29 @@ class Sockets:
             return
         if held is not None:  # no bind would tell, where the kernel has no SCTP
             raise _taken(held)
-        self._held[thing.key] = (thing, _hold(thing))
+        ours_until = self._dropped.pop((thing.proto, thing.port), 0.0)
+        self._held[thing.key] = (thing, _hold_again(thing, ours_until + LINGER_S))
 
     def _drop(self, key: Key) -> None:
-        _, sock = self._held.pop(key, (None, None))
-        if sock is not None:
+        hold, sock = self._held.pop(key, (None, None))
+        if hold is not None and sock is not None:
             sock.close()
+            self._dropped[hold.proto, hold.port] = time.monotonic()
+
+
+def _hold_again(hold: PortHold, until: float) -> socket.socket | None:
+    """Take a port; until a time, try again where it is taken.
+
+    A program that another thread starts has a copy of every socket for the moment before it runs,
+    so a port that was ours just now may seem to be somebody else's.
+    """
+    while True:
+        try:
+            return _hold(hold)
+        except Conflict:
+            if time.monotonic() > until:
+                raise
+            time.sleep(RETRY_S)
 
 
 def _hold(hold: PortHold) -> socket.socket | None:

@@ -3,6 +3,7 @@
 import errno
 import resource
 import socket
+import subprocess
 import threading
 from contextlib import closing
 from ipaddress import IPv4Address
@@ -157,6 +158,26 @@ def test_connections_in_time_wait_are_no_obstacle(sockets):
 def test_sockets_do_not_leak_into_other_programs(sockets):
     sockets.apply(Plan(add=(TCP, UDP)))
     assert not any(sock.get_inheritable() for _, sock in sockets._held.values() if sock)
+
+
+def test_programs_being_started_meanwhile_are_no_obstacle(sockets):
+    stop = threading.Event()
+
+    def start_programs():
+        while not stop.is_set():
+            subprocess.run(["true"], check=True)
+
+    threads = [threading.Thread(target=start_programs) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in range(2000):
+            sockets.apply(Plan(add=(TCP, UDP)))
+            sockets.apply(Plan(remove=(TCP, UDP)))
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
 
 
 def test_any_thread_may_call(sockets):
