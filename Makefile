@@ -2,7 +2,12 @@ PYTHON ?= python3
 PREFIX ?= /opt/docker-flannel
 ROOTS ?= /var/tmp/docker-flannel-roots
 BIN := .venv/bin
-DOCKER_TESTS := life short_form setup isolation ports port_list parallel restart crash
+DOCKER_TESTS := life short_form setup isolation ports port_list parallel restart crash managed
+# the managed plugin: amd64 or arm64, as this machine is
+PLUGIN ?= flannel-driver
+FOLDER ?= build/plugin
+BASE ?=
+PLUGIN_DEPS := debootstrap docker-registry # of its tests
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -28,11 +33,13 @@ test-kernel: deps venv ## adapters against the real kernel, each test in its own
 	$(BIN)/python -m pytest -q tests/kernel
 
 test-e2e: deps venv ## real dockerd, real compose, hosts made of namespaces (root)
+	@tools/deps $(PLUGIN_DEPS)
 	$(BIN)/python -m pytest -q tests/e2e
 
 test-dockers: test-docker-trixie test-docker-sid ## what matters, with other Dockers (root)
 
 test-docker-%: deps venv
+	@tools/deps $(PLUGIN_DEPS)
 	tools/docker-root $* $(ROOTS)
 	DOCKER_ROOT=$(ROOTS)/$* $(BIN)/python -m pytest -q $(DOCKER_TESTS:%=tests/e2e/test_%.py)
 
@@ -52,11 +59,34 @@ run: venv ## serve in the foreground, with debug log
 status: venv ## what the plugin on this machine does
 	$(BIN)/docker-flannel status
 
+rootfs: ## the managed plugin's files (BASE=Debian 12 as folder or tar: without an image registry)
+	plugin/rootfs $(FOLDER) $(BASE)
+
+create: # what `plugin` does with the files
+	docker plugin create $(PLUGIN) $(FOLDER)
+
+plugin: rootfs create ## a managed plugin of these files in this machine's Docker
+
+enable: ## switch the managed plugin on
+	docker plugin enable $(PLUGIN)
+
+push: ## send it to a registry (PLUGIN=registry/name:tag, also when it is made)
+	docker plugin push $(PLUGIN)
+
+disable: ## switch the managed plugin off
+	docker plugin disable --force $(PLUGIN)
+
 install: ## install the service on this machine (root)
 	PYTHON=$(PYTHON) PREFIX=$(PREFIX) packaging/install
 
 uninstall: ## remove the service again (root)
 	PREFIX=$(PREFIX) packaging/uninstall
+
+sbom: ## what it is made of: build/sbom.json, and build/packages.txt of the managed plugin
+	PYTHON=$(PYTHON) tools/supply sbom $(FOLDER)
+
+audit: ## ask whether a Python dependency is known to be vulnerable
+	PYTHON=$(PYTHON) tools/supply audit
 
 clean: ## remove what the other targets made in this folder
 	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache
@@ -71,4 +101,5 @@ venv: .venv/ready
 	@touch $@
 
 .PHONY: help demo test check lint type test-unit test-kernel test-e2e test-dockers test-dockers-quick \
-	bench fmt run status install uninstall clean deps venv
+	bench fmt run status rootfs create plugin enable push disable sbom audit install \
+	uninstall clean deps venv

@@ -26,6 +26,7 @@ def main() -> None:
     os.chdir("/")
     subprocess.run(["umount", "-l", "/.outside"], check=True)
     Path("/.outside").rmdir()
+    subprocess.run(["mount", "--make-rshared", "/"], check=True)  # as an init system does
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # orphans end here; the kernel reaps them
     sys.stdout.write(f"{pid}\n")

@@ -82,9 +82,13 @@ class World:
         host.start_plugin(settings)
 
     def furnish(self, host: Host) -> None:
-        """Start Docker; make the network, a web server and an echo server."""
+        """Start Docker; populate the host."""
         host.start_dockerd()
         host.load_image()
+        self.populate(host)
+
+    def populate(self, host: Host) -> None:
+        """Make the network, a web server and an echo server."""
         wait_for(lambda: lease(host), f"the lease of {host.name}")
         network(host, "app")
         self.ips[host.name] = web(host, own(host), "app")

@@ -1,0 +1,330 @@
+"""The managed plugin through its life: real Docker, a registry, etcd, two hosts."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.bed import Host, assert_no_leaks, wait_for
+from tests.bed.rootfs import PROJECT
+from tests.e2e import managed
+from tests.e2e.helpers import FLANNEL, baseline, container, gets, inspect, pings, web
+from tests.e2e.managed import NAME, SOCKET, STATE, conversation
+from tests.e2e.overlay import World, empty_world, lease, own
+
+STACK = """\
+version: "3.5"
+services:
+  web:
+    image: box
+    command: httpd -f -p 80 -h /www
+    ports: ["8080:80"]
+networks:
+  default:
+    driver: flannel
+    ipam: {driver: flannel}
+"""
+SUBNET_ENV = """\
+FLANNEL_NETWORK=10.9.0.0/16
+FLANNEL_SUBNET=10.9.5.1/24
+FLANNEL_MTU=1450
+FLANNEL_IPMASQ=true
+"""
+SERVE = (sys.executable, "-m", "driver", "serve")
+
+
+@pytest.fixture(scope="module")
+def two() -> Iterator[World]:
+    """Give two hosts with the managed plugin, each installed by one command."""
+    with empty_world("vxlan") as world:
+        storage = world.bed.folder / "registry"
+        folder = managed.built()
+        for name in ("h1", "h2"):
+            host = world.host(name)
+            host.start_dockerd()
+            host.load_image()
+            managed.serve_registry(host, storage)
+            if name == "h1":
+                managed.publish(host, folder)
+            managed.install(host, f"FLANNELD_ETCD_ENDPOINTS={world.url}")
+            world.populate(host)
+            managed.serve_lines(host, own(host))
+        yield world
+
+
+def test_the_plain_name_leads_to_the_managed_plugin(two: World) -> None:
+    for host in two.hosts:
+        shown = managed.plugin(host)
+        assert shown["Enabled"]
+        assert shown["Name"] == f"{NAME}:latest"
+        assert inspect(host, "network", "app")["Driver"] == "flannel"
+        assert inspect(host, "network", "app")["IPAM"]["Driver"] == "flannel"
+        for path in (SOCKET, f"/run/docker/plugins/{shown['Id']}/flannel.sock"):
+            assert host.path(path).stat().st_mode & 0o7777 == 0o600
+        assert managed.status(host)["problems"] == []
+    two.all_reach_all("tcp")
+    two.all_reach_all("udp")
+
+
+def test_compose_with_a_published_port(two: World) -> None:
+    one, other = two.hosts
+    folder = one.folder / "stack"
+    folder.mkdir()
+    (folder / "docker-compose.yml").write_text(STACK)
+    one.compose("up", "-d", cwd=folder)
+    url = f"http://{one.address}:8080/"
+    wait_for(lambda: two.etcd.reaches(url), "the port")
+    assert gets(other, own(other), url) == "box"
+    assert one.fetch("http://127.0.0.1:8080/").strip() == "box"
+    one.compose("down", cwd=folder)
+    assert not one.reaches(url)
+
+
+def test_disabled_and_enabled(two: World) -> None:
+    one, other = two.hosts
+    web(one, "web", "app", "-p", "8081:80")
+    url = f"http://{one.address}:8081/"
+    wait_for(lambda: other.reaches(url), "the port")
+    with conversation(other, own(other), two.ips[one.name]) as talk:
+        one.docker("plugin", "disable", "--force", NAME)
+        assert not one.path(SOCKET).exists()
+        assert other.reaches(url)
+        managed.more(talk)
+        one.docker("plugin", "enable", NAME)
+    assert pings(one, own(one), container(one, "new", "app"))
+    one.docker("rm", "-f", "web", "new")
+    assert not other.reaches(url)
+
+
+def test_upgraded_under_an_open_connection(two: World) -> None:
+    one, other = two.hosts
+    before = managed.plugin(one)
+    with (
+        conversation(one, own(one), two.ips[other.name]),
+        conversation(other, own(other), two.ips[one.name]),
+    ):
+        one.docker("plugin", "disable", "--force", NAME)
+        options = ("--grant-all-permissions", "--skip-remote-check", NAME)
+        one.docker("plugin", "upgrade", *options, f"{managed.REFERENCE}:next")
+        one.docker("plugin", "enable", NAME)
+    after = managed.plugin(one)
+    assert after["Id"] == before["Id"]
+    assert before["Config"]["Description"] != "next"
+    assert after["Config"]["Description"] == "next"
+    assert sorted(after["Settings"]["Env"]) == sorted(before["Settings"]["Env"])
+    assert managed.status(one)["problems"] == []
+    two.all_reach_all()
+    assert pings(one, own(one), container(one, "new", "app"))
+    one.docker("rm", "-f", "new")
+
+
+def test_from_service_to_managed_and_back(two: World) -> None:
+    one, other = two.hosts
+    settings = {"DOCKER_FLANNEL_STATE_DIR": STATE, "FLANNELD_ETCD_ENDPOINTS": two.url}
+    subnet = lease(one)["subnet"]
+    web(one, "web", "app", "-p", "8081:80")
+    url = f"http://{one.address}:8081/"
+    with conversation(one, own(one), two.ips[other.name]):
+        refused = one.run(*SERVE, env=settings, cwd=PROJECT, check=False)
+        assert f"another docker-flannel works on {STATE}; stop it first (the managed" in (
+            refused.stderr
+        )
+        elsewhere = {**settings, "DOCKER_FLANNEL_STATE_DIR": str(one.state_dir)}
+        refused = one.run(*SERVE, env=elsewhere, cwd=PROJECT, check=False)
+        assert f"another process serves {SOCKET}; stop it first (process " in refused.stderr
+
+        one.docker("plugin", "disable", "--force", NAME)
+        one.start_plugin(settings)
+        works(two, subnet, url)
+        assert not one.docker("plugin", "enable", NAME, check=False).ok
+        assert one.dockerd is not None
+        said = f"another docker-flannel works on {STATE}; stop it first (process "
+        wait_for(lambda: said in one.dockerd.log(), "the refusal in dockerd's log")  # type: ignore[union-attr]
+        works(two, subnet, url)
+
+        one.stop_plugin()
+        one.docker("plugin", "enable", NAME)
+        works(two, subnet, url)
+    one.docker("rm", "-f", "web")
+
+
+def works(world: World, subnet: str, url: str) -> None:
+    """See that old and new containers of the first host work, on the same lease."""
+    one, other = world.hosts
+    assert lease(one)["subnet"] == subnet
+    wait_for(lambda: other.reaches(url), "the port")
+    assert pings(one, own(one), container(one, "new", "app"))
+    assert pings(other, own(other), world.ips[one.name])
+    one.docker("rm", "-f", "new")
+
+
+@pytest.mark.parametrize("how", ["stopped", "killed"])
+def test_dockerd_restarts_and_containers_come_back(two: World, how: str) -> None:
+    one, other = two.hosts
+    web(one, "web", "app", "-p", "8081:80", "--restart", "always")
+    url = f"http://{one.address}:8081/"
+    wait_for(lambda: other.reaches(url), "the port")
+    if how == "killed":
+        one.kill_dockerd()
+    one.restart_dockerd()
+    wait_for(lambda: other.reaches(url), "the port of the container that came back")
+    assert managed.plugin(one)["Enabled"]
+    one.docker("start", own(one))
+    two.ips[one.name] = inspect(one, "container", own(one))["NetworkSettings"]["Networks"]["app"][
+        "IPAddress"
+    ]
+    two.serve(one)
+    managed.serve_lines(one, own(one))
+    two.all_reach_all()
+    one.docker("rm", "-f", "web")
+
+
+# --- a host alone, without etcd ---
+
+
+@pytest.fixture(scope="module")
+def alone(two: World) -> Iterator[Host]:
+    """Give a host that has its state where it outlives a reboot; uninstall at the end."""
+    host = two.bed.host("h3")
+    host.start_dockerd()
+    host.load_image()
+    host.docker("run", "--rm", "-p", "7:7", "box", "true")
+    managed.serve_registry(host, two.bed.folder / "registry")
+    before = baseline(host)
+    (host.folder / "lib").mkdir()
+    managed.install(host, f"state.source={host.folder / 'lib'}")
+    yield host
+    host.docker("plugin", "disable", NAME)
+    host.docker("plugin", "rm", NAME)
+    ignored = ("docker: network *", "*FORWARD*DOCKER-USER*")  # Docker's own, when it starts anew
+    assert_no_leaks(host, before, ignore=ignored)
+    assert host.run("ls", "/run/docker/plugins").stdout == ""
+
+
+def test_the_machine_restarts(alone: Host) -> None:
+    alone.docker("network", "create", *FLANNEL, "app")
+    web(alone, "web", "app", "-p", "8081:80", "--restart", "always")
+    alone.reboot()
+    alone.restart_dockerd()
+    wait_for(lambda: alone.reaches("http://127.0.0.1:8081/"), "the container that came back")
+    assert managed.status(alone)["problems"] == []
+    alone.docker("rm", "-f", "web")
+    alone.docker("network", "rm", "app")
+
+
+def test_it_starts_without_etcd(alone: Host) -> None:
+    try:
+        with_setting(alone, "FLANNELD_ETCD_ENDPOINTS=http://192.0.2.250:2379")
+        assert managed.plugin(alone)["Enabled"]
+        wait_for(lambda: managed.status(alone)["phase"] == "unreachable", "the phase")
+        refused = alone.docker("network", "create", *FLANNEL, "app", check=False)
+        assert "etcd" in refused.stderr
+    finally:
+        with_setting(alone, "FLANNELD_ETCD_ENDPOINTS=")
+    assert network_works(alone)
+
+
+def with_setting(host: Host, setting: str) -> None:
+    """Change a setting as the README says."""
+    host.docker("plugin", "disable", NAME)
+    host.docker("plugin", "set", NAME, setting)
+    host.docker("plugin", "enable", NAME)
+
+
+def network_works(host: Host) -> bool:
+    made = host.docker("network", "create", *FLANNEL, "app", check=False)
+    ran = host.docker("run", "--rm", "--network", "app", "box", "true", check=False)
+    if made.ok:
+        host.docker("network", "rm", "app")
+    return made.ok and ran.ok
+
+
+def localhost_is_routed(host: Host) -> bool:
+    made = host.docker("network", "create", *FLANNEL, "app", check=False)
+    values = host.run("sh", "-c", "cat /proc/sys/net/ipv4/conf/fl-*/route_localnet", check=False)
+    if made.ok:
+        host.docker("network", "rm", "app")
+    return made.ok and values.stdout.split() == ["1"]
+
+
+def flanneld_is_found(host: Host) -> bool:
+    host.run("mkdir", "-p", "/run/flannel")
+    host.run("cp", "/dev/stdin", "/run/flannel/subnet.env", input=SUBNET_ENV)
+    host.docker("plugin", "disable", NAME)
+    host.docker("plugin", "enable", NAME)
+    found: dict[str, Any] = managed.status(host)["lease"]
+    host.run("rm", "-r", "/run/flannel")
+    return bool(found["source"] == "subnet-file")
+
+
+def state_is_kept(host: Host) -> bool:
+    return (host.folder / "lib/docker-flannel/state.db").exists()
+
+
+def plain_name_is_served(host: Host) -> bool:
+    return host.path(SOCKET).exists()
+
+
+# what the plugin is granted, and what does not work without it
+PRIVILEGES = {
+    "CAP_NET_ADMIN": network_works,
+    "host network": network_works,
+    "plugins": plain_name_is_served,
+    "state": state_is_kept,
+    "sysctl": localhost_is_routed,
+    "run": flanneld_is_found,
+}
+
+
+def granted(config: dict[str, Any]) -> set[str]:
+    """Name what a config asks for."""
+    linux = config["linux"]
+    assert not linux.get("allowAllDevices")
+    assert not linux.get("devices")
+    assert not config.get("pidhost")
+    assert not config.get("ipchost")
+    mounts = {mount["name"] for mount in config["mounts"]}
+    return {*linux["capabilities"], f"{config['network']['type']} network", *mounts}
+
+
+def test_every_privilege_is_known_and_all_together_are_enough(alone: Host) -> None:
+    config = json.loads((PROJECT / "plugin/config.json").read_text())
+    assert granted(config) == set(PRIVILEGES)
+    for name, works in PRIVILEGES.items():
+        assert works(alone), name
+
+
+@pytest.fixture(scope="module")
+def stored(alone: Host) -> Iterator[tuple[Path, str]]:
+    """Give the file where Docker keeps the plugin's config, and its text; restored in the end."""
+    file = managed.config_file(alone)
+    whole = file.read_text()
+    yield file, whole
+    alone.stop_dockerd()
+    file.write_text(whole)
+    alone.restart_dockerd()
+
+
+@pytest.mark.parametrize("name", PRIVILEGES)
+def test_no_privilege_is_given_in_vain(alone: Host, stored: tuple[Path, str], name: str) -> None:
+    file, whole = stored
+    known = json.loads(whole)
+    config = known["plugin"]["Config"]
+    if name == "host network":
+        config["Network"]["Type"] = ""
+    elif name == "CAP_NET_ADMIN":
+        config["Linux"]["Capabilities"].remove(name)
+    else:
+        for mounts in (config["Mounts"], known["plugin"]["Settings"]["Mounts"]):
+            mounts[:] = [mount for mount in mounts if mount["Name"] != name]
+    alone.stop_dockerd()
+    (alone.folder / "lib/docker-flannel/state.db").unlink(missing_ok=True)
+    file.write_text(json.dumps(known))
+    alone.restart_dockerd()
+    assert managed.plugin(alone)["Enabled"], "it starts without"
+    assert not PRIVILEGES[name](alone)
