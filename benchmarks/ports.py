@@ -43,9 +43,9 @@ NUMBERS = (0, 1, 10, 50)
 def main() -> None:
     """Run a part of it in a host, or all."""
     if sys.argv[1:2] == ["fill"]:
-        fill(int(sys.argv[2]))
+        fill(int(sys.argv[2]), Path(sys.argv[3]))
     elif sys.argv[1:2] == ["start"]:
-        start()
+        start(Path(sys.argv[3]))
     elif sys.argv[1:2] == ["packets"]:
         packets(int(sys.argv[2]))
     else:
@@ -60,17 +60,18 @@ def in_process(bed: Bed, size: int) -> None:
     """Measure one number of ports."""
     host = bed.host("host")
     print(f"{size} ports", flush=True)
-    for words in (("fill", str(size)), ("start",), ("packets", str(size))):
-        shown = host.run(*ME, *words, cwd=Path.cwd(), limit_s=300, env={"STATE": str(host.folder)})
+    for part in ("fill", "start", "packets"):
+        words = (*ME, part, str(size), str(host.state_dir))
+        shown = host.run(*words, cwd=Path.cwd(), limit_s=300)
         print(shown.stdout, end="", flush=True)
     rules = json.loads(host.run("nft", "-j", "list", "ruleset").stdout)["nftables"]
     count = sum("rule" in entry for entry in rules)
     print(f"  {'rules in the whole nft ruleset':44} {count:9}", flush=True)
 
 
-def plugin() -> Reconciler:
+def plugin(state: Path) -> Reconciler:
     """Start the plugin in this process, without its socket."""
-    return build(Config.read({"--state-dir": "state", "--lease": "standalone"}, {}))
+    return build(Config.read({"--state-dir": str(state), "--lease": "standalone"}, {}))
 
 
 def call(core: Reconciler, method: str, **body: Any) -> dict[str, Any]:
@@ -97,9 +98,9 @@ def join(core: Reconciler, pool: str, endpoint: str) -> None:
     call(core, "NetworkDriver.CreateEndpoint", **ids, Interface={"Address": address})
 
 
-def fill(size: int) -> None:
+def fill(size: int, state: Path) -> None:
     """Publish that many ports, then one more and one less again and again."""
-    core = plugin()
+    core = plugin(state)
     asked = {"Pool": "", "Options": {"flannel.size": "/24"}}
     reply = call(core, "IpamDriver.RequestPool", AddressSpace="flannel", **asked)
     pool = reply["PoolID"]
@@ -121,10 +122,10 @@ def fill(size: int) -> None:
     print(f"  {'memory of the process, MB':44} {resident(os.getpid()):9.0f}")
 
 
-def start() -> None:
+def start(state: Path) -> None:
     """Start the plugin on what `fill` left; then flush the firewall and repair it."""
     began = time.perf_counter()
-    core = plugin()
+    core = plugin(state)
     show("start, all being as it should, ms", [(time.perf_counter() - began) * 1000])
     times = []
     for _ in range(RUNS):
