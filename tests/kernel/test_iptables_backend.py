@@ -48,12 +48,22 @@ DAMAGE = {
     "a port's rule": ("-t nat -D DKFLANNEL-TCP 1",),
     "an own rule": ("-t raw -D DKFLANNEL-GUARD 2",),
     "a rule replaced": ("-t nat -R DKFLANNEL-LEAVE 1 -d 10.2.0.0/16 -j ACCEPT",),
+    "another place for a port, noted as before": (
+        "-t nat -R DKFLANNEL-UDP 2 -p udp -m udp --dport 8053 -m comment --comment 111111111111 "
+        "-j DNAT --to-destination 10.2.0.3:53",
+    ),
     "another place for a port": (
         "-t nat -R DKFLANNEL-UDP 2 -p udp -m udp --dport 8053 -j DNAT --to-destination 10.9.9.9",
     ),
     "a foreign rule first": ("-t mangle -I DKFLANNEL-FORWARD -j ACCEPT",),
     "a foreign rule last": ("-t nat -A DKFLANNEL-POST -s 10.9.9.9 -j ACCEPT",),
     "a foreign chain": ("-t raw -N DKFLANNEL-OTHER",),
+    "a condition less": ("-t nat -R DKFLANNEL-LEAVE 3 -j MASQUERADE --random-fully",),
+    "another chain": ("-t nat -R DKFLANNEL-PUBLISH 1 -p tcp -j DKFLANNEL-UDP",),
+    "a jump with a condition": (
+        f"-t nat -D OUTPUT {JUMP}OUTPUT",
+        f"-t nat -A OUTPUT -d 10.9.9.9 {JUMP}OUTPUT",
+    ),
     "a jump": (f"-t mangle -D FORWARD {JUMP}FORWARD",),
     "another jump": (f"-t nat -D OUTPUT {JUMP}OUTPUT",),
     "the jumps of a hook": ("-t raw -F PREROUTING",),
