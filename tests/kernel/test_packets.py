@@ -126,6 +126,43 @@ def test_somebody_elses_bridge_is_no_way_out_unless_it_is_an_uplink(site, loaded
         assert site.web.reach(server, "198.51.100.2", 80) == "198.51.100.1"
 
 
+def test_peers_come_in_without_encapsulation_if_told_to(site, loaded):
+    prefix = site.neighbour("eth1", "198.51.100.1/24", "198.51.100.9/24")
+    prefix.ip("addr add 10.2.8.2/32 dev lo", "route add 10.2.0.0/24 via 198.51.100.1 src 10.2.8.2")
+    site.host.ip("route add 10.2.8.0/24 via 198.51.100.9")
+    by_host = ("198.51.100.9", "10.2.8.2")
+
+    def reached(server, ip):
+        """From which of the peer's addresses a server is reached."""
+        found = set()
+        for source in by_host:
+            prefix.ip(f"route replace 10.2.0.0/24 via 198.51.100.1 src {source}")
+            found |= set() if prefix.cannot_reach(server, ip, 80) else {source}
+        return found
+
+    with site.web.listen(80) as web, site.inner.listen(80) as inner, prefix.listen(80) as peer:
+        assert reached(web, "10.2.0.2") == reached(inner, "10.2.0.130") == set()
+        assert site.inner.cannot_reach(peer, "10.2.8.2", 80)
+        loaded.apply(Plan(add=(Element("direct", '"eth1"'),)))
+        assert reached(web, "10.2.0.2") == reached(inner, "10.2.0.130") == {"10.2.8.2"}
+        assert site.inner.reach(peer, "10.2.8.2", 80) == "10.2.0.130"
+        assert site.web.reach(peer, "10.2.8.2", 80) == "10.2.0.2"
+        loaded.apply(Plan(add=(Element("peers4", "198.51.100.9"),)))
+        assert reached(web, "10.2.0.2") == set(by_host)
+        assert reached(inner, "10.2.0.130") == {"10.2.8.2"}
+        assert site.lan.cannot_reach(web, "10.2.0.2", 80)
+
+
+def test_a_subnet_of_docker_s_never_leaves_the_host(site, loaded):
+    site.host.ip(f"addr add 172.18.0.1/24 dev {A.bridge}")
+    site.web.ip("addr add 172.18.0.2/24 dev eth0", "route replace default via 172.18.0.1")
+    subnet = Element("docker4", "172.18.0.0/24")
+    loaded.apply(Plan(add=(subnet, Element("hair4", f'172.18.0.0/24 . "{A.bridge}"'))))
+    with site.lan.listen(80) as lan, site.web.listen(80) as web:
+        assert site.web.reach(lan, LAN, 80) == HOST
+        assert site.web.reach(web, HOST, 8080) in ("172.18.0.1", "10.2.0.1")
+
+
 def use_127_from(inside, gateway):
     """Let a namespace send to 127.0.0.1 as if it were elsewhere."""
     inside.ip("addr del 127.0.0.1/8 dev lo", f"route add 127.0.0.1 via {gateway} dev eth0")
