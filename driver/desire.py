@@ -6,11 +6,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TypeVar
 
 from driver import bridge, ipam, rules, vxlan
-from driver.model import Endpoint, Facts, Network, Record, State, short
+from driver.model import Endpoint, Facts, Network, Peer, Record, State, short
 from driver.things import Key, SandboxAddress, Thing, Veth
 
 STALE_S = 60.0
-Noun = TypeVar("Noun", Network, Endpoint)
+Noun = TypeVar("Noun", Network, Endpoint, Peer)
 
 
 def desire(
@@ -18,13 +18,16 @@ def desire(
     facts: Facts,
     networks: Iterable[str] | None = None,
     endpoints: Iterable[str] | None = None,
+    peers: Iterable[str] = (),
 ) -> frozenset[Thing]:
-    """Give the things that should exist: for all, or for some networks and endpoints by id.
+    """Give the things that should exist: for all, or for some networks, endpoints, peers by id.
 
     Without a network there is nothing but the overlay, so that a host which uses none is left as
-    it was. The overlay, the peers and what is in sandboxes are given for all only.
+    it was. This host's end of the overlay, and what is in sandboxes, are given for all only.
     """
-    return frozenset(_things(state, facts, networks, endpoints))
+    return frozenset(
+        _things(state, facts, networks, endpoints, None if networks is None else peers)
+    )
 
 
 def _things(
@@ -32,17 +35,18 @@ def _things(
     facts: Facts,
     networks: Iterable[str] | None,
     endpoints: Iterable[str] | None,
+    peers: Iterable[str] | None,
 ) -> Iterator[Thing]:
     if state.lease is None:
         return
-    if networks is None:
-        yield from _overlay(state, facts)
+    known = _chosen(state.peers, peers)
+    yield from _overlay(state, facts, known, whole=peers is None)
     if not state.networks:
         return
     yield from bridge.plan_lease(state.lease)
     yield from rules.plan_base(state.lease, state.overlay, facts)
-    if networks is None and state.overlay:
-        yield from rules.plan_peer_rules(state.overlay, state.peers.values())
+    if state.overlay:
+        yield from rules.plan_peer_rules(state.overlay, known)
     for network in _chosen(state.networks, networks):
         yield from bridge.plan_network(network)
         yield from rules.plan_network_rules(network)
@@ -60,12 +64,13 @@ def in_sandboxes(state: State) -> Iterator[SandboxAddress]:
             yield from bridge.plan_sandbox(endpoint, state.networks[endpoint.network], state.lease)
 
 
-def _overlay(state: State, facts: Facts) -> Iterator[Thing]:
-    """Give this host's end of the overlay and the ways to the peers; passes alone change them."""
+def _overlay(state: State, facts: Facts, peers: Iterable[Peer], *, whole: bool) -> Iterator[Thing]:
+    """Give the ways to peers, and with `whole` this host's end, which passes alone change."""
     lease, overlay, vtep = state.lease, state.overlay, state.vtep
     if lease and overlay and vtep and facts.external and lease.source == "etcd":
-        yield from vxlan.plan_vtep(overlay, lease.subnet, vtep, facts.external)
-        yield from vxlan.plan_peers(overlay, state.peers.values(), vtep, facts.external)
+        if whole:
+            yield from vxlan.plan_vtep(overlay, lease.subnet, vtep, facts.external)
+        yield from vxlan.plan_peers(overlay, peers, vtep, facts.external)
 
 
 def _chosen(stored: Mapping[str, Noun], ids: Iterable[str] | None) -> Iterable[Noun]:

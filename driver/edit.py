@@ -15,6 +15,7 @@ from driver.model import (
     Lease,
     Network,
     Overlay,
+    Peer,
     Pool,
     Record,
     State,
@@ -118,7 +119,9 @@ class Edit:
         before = frozenset(old.peers.values())
         gone, come = before - new.peers, new.peers - before
         if gone or come:
-            rows = {peer.id: peer for peer in new.peers}
+            away = {peer.id for peer in gone}
+            rows = {i: peer for i, peer in old.peers.items() if i not in away}
+            rows |= {peer.id: peer for peer in come}
             self.state = replace(self.state, peers=rows)
             self._drops |= {(p.kind, p.id): p for p in gone if p.id not in rows}
             self._puts |= {(p.kind, p.id): p for p in come}
@@ -139,15 +142,29 @@ class Edit:
         """Give the rows to write and the rows to remove."""
         return list(self._puts.values()), list(self._drops.values())
 
-    def touched(self, kind: type[Network] | type[Endpoint]) -> set[str]:
-        """List the ids of the networks or endpoints that change."""
-        return {i for k, i in [*self._puts, *self._drops] if k == kind.kind}
+    def touched(self, kind: type[Network] | type[Endpoint] | type[Peer]) -> set[str]:
+        """List the ids of the networks, endpoints or peers that change.
+
+        With a peer come those of the same host: one MAC's entry serves several.
+        """
+        ids = {i for k, i in [*self._puts, *self._drops] if k == kind.kind}
+        if kind is not Peer or not ids:
+            return ids
+        old, new = self._before.peers, self.state.peers
+        changed = [rows[i] for rows in (old, new) for i in ids if i in rows]
+        hosts = {p.public_ip for p in changed} | {p.mac for p in changed if p.mac}
+        return ids | {i for i, p in new.items() if p.mac in hosts or p.public_ip in hosts}
+
+    def moved(self) -> bool:
+        """Tell whether this host's own place in the overlay changes."""
+        old, new = self._before, self.state
+        return (old.lease, old.overlay, old.vtep) != (new.lease, new.overlay, new.vtep)
 
     def durable(self) -> bool:
         """Tell whether the change has to survive a power cut: containers do not, networks do."""
         old, new = self._before, self.state
         return (
-            (old.lease, old.overlay, old.vtep) != (new.lease, new.overlay, new.vtep)
+            self.moved()
             or old.pools.keys() != new.pools.keys()
             or old.networks.keys() != new.networks.keys()
         )

@@ -14,6 +14,7 @@ from driver.membership import Membership, Snapshot
 from driver.model import External, Facts, Lease, Overlay, State, Vtep, replace
 from driver.subnet_env import write_docker_options, write_subnet_env
 
+FIRST_S = 1.0  # a host without a lease can do nothing for Docker anyway
 DOCKER_OPTIONS = "docker_opts.env"  # beside subnet.env
 
 Start = Callable[[Vtep, Snapshot], Membership]
@@ -26,10 +27,17 @@ class EtcdLeases:
         """`start` begins to follow etcd; `public_ip` is set where it is not the interface's."""
         self._start, self._public_ip, self._file = start, public_ip, file
         self._membership: Membership | None = None
+        self._mac = _new_mac()
         self._written: Lease | None = None
 
     def stamp(self) -> None:
-        """Give nothing: a change of the membership wakes the loop."""
+        """Give nothing: a change of the membership is told by itself."""
+
+    def begin(self, state: State, facts: Facts) -> None:
+        """Begin to follow etcd; where no lease is stored, wait a moment for what it says."""
+        self.current(state, facts)
+        if self._membership is not None and state.lease is None:
+            self._membership.hear(FIRST_S)
 
     def current(self, state: State, facts: Facts) -> Standing:
         """Say what etcd has for this host; what is stored stands as long as etcd says nothing."""
@@ -44,7 +52,7 @@ class EtcdLeases:
                 state.vtep,
                 frozenset(state.peers.values()),
             )  # fmt: skip
-        vtep = Vtep(self._public_ip or external.ip, state.vtep.mac if state.vtep else _new_mac())
+        vtep = Vtep(self._public_ip or external.ip, state.vtep.mac if state.vtep else self._mac)
         snapshot = self._follow(vtep, state)
         overlay = snapshot.overlay
         lease = self._lease(state, snapshot, external)

@@ -38,6 +38,9 @@ class Standing:
 class Source(Protocol):
     """Where the lease comes from."""
 
+    def begin(self, state: State, facts: Facts) -> None:
+        """Get ready, in a moment, so that the first answer of `current` need not be the old one."""
+
     def current(self, state: State, facts: Facts) -> Standing:
         """Say how things stand now, given what is stored and what the host is like."""
 
@@ -53,6 +56,9 @@ class Leases:
     network: IPv4Network
     subnet_len: int
     file: Path
+
+    def begin(self, state: State, facts: Facts) -> None:
+        """Do nothing: it takes no time to say what the lease is."""
 
     def current(self, state: State, facts: Facts) -> Standing:
         """Say what the lease is now, and what is wrong.

@@ -95,10 +95,8 @@ class Membership:
         """
         self._registry, self._prefix, self._options = registry, prefix, options
         self._vtep, self._in_use, self._changed = vtep, in_use, changed
-        self._config, self._leases = (
-            Span(config_key(prefix)),
-            Span(lease_range(prefix), prefix=True),
-        )
+        self._config = Span(config_key(prefix))
+        self._leases = Span(lease_range(prefix), prefix=True)
         self._memory = Memory(overlay=known.overlay, subnet=known.subnet)
         self._snapshot = replace(known, state="unreachable", problems=())
         self._entries: dict[str, Entry] = {}
@@ -108,6 +106,11 @@ class Membership:
         self._told: tuple[Sight, Host, Step] | None = None
         self._seen: dict[Span, int] = {}
         self._pause_s = self._options.pause_s
+        self._heard = threading.Event()
+
+    def hear(self, wait_s: float) -> None:
+        """Wait until it is known how things stand in etcd, or that it is away."""
+        self._heard.wait(wait_s)
 
     def snapshot(self) -> Snapshot:
         """Tell how things stand."""
@@ -131,6 +134,7 @@ class Membership:
                 log.error("following etcd failed", exc_info=error)
                 self._cut_off(f"following etcd failed: {error!r}")
                 self._seen.clear()
+            self._heard.set()
             stop.wait(self._pause_s)
             self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)
 
@@ -149,8 +153,10 @@ class Membership:
             self._pause_s = self._options.pause_s
             listed = self._options.clock()
             while True:
+                began = time.monotonic()
                 self._settle()
-                self._take_burst(feed)
+                now = time.monotonic()
+                self._take_burst(feed, now + (now - began))
                 if stop.is_set():
                     return
                 if self._options.clock() - listed >= self._options.relist_s:
@@ -171,25 +177,26 @@ class Membership:
         self._seen[self._config] = revision
 
     def _take_config(self, text: bytes | None) -> None:
-        self._sight = None
+        self._sight, place = None, f"in etcd at {self._config.key}"
         if text is None:
-            self._overlay = None, f"there is no network config in etcd at {self._config.key}"
+            self._overlay = None, f"there is no network config {place}"
             return
         try:
             self._overlay = read_config(text), ""
         except BadRecord as error:
-            self._overlay = (
-                None,
-                f"the network config in etcd at {self._config.key} is bad: {error}",
-            )
+            self._overlay = None, f"the network config {place} is bad: {error}"
 
-    def _take_burst(self, feed: Feed) -> None:
-        """Wait for events, and take all that are there."""
-        end = time.monotonic() + self._options.burst_s
+    def _take_burst(self, feed: Feed, rested: float) -> None:
+        """Wait for events, and take all that are there, and that come until we have `rested`.
+
+        So a lone event is looked at at once, while a flood takes no more than half of our time.
+        """
         batch = feed.next(self._options.tick_s)
+        end = time.monotonic() + self._options.burst_s
         while batch is not None:
             self._take(batch)
-            batch = feed.next(0) if time.monotonic() < end else None
+            now = time.monotonic()
+            batch = feed.next(max(0.0, min(rested, end) - now)) if now < end else None
 
     def _take(self, batch: Batch) -> None:
         """Take over events, but for those older than the last list."""
@@ -229,6 +236,7 @@ class Membership:
                 self._tell(found, sight, host)
                 self._told = sight, host, found
             if found.action is None:
+                self._heard.set()
                 return
             if not self._attempt(found.action):
                 self._list()  # somebody was faster, or it was us and the answer was lost

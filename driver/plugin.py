@@ -88,7 +88,7 @@ def build(config: Config) -> Reconciler:
         _source(config, lambda: core, stop),
     )
     core.require_ipam = config.require_ipam
-    core.attempt()
+    core.boot()
     _thread("leftovers", lambda: _clear_others(firewall.name))
     _thread("passes", lambda: core.run(stop))
     _thread("events", lambda: netlink.watch(core.links_changed, stop, core.settle))
@@ -141,7 +141,7 @@ def _source(config: Config, core: Callable[[], Reconciler], stop: threading.Even
             vtep,
             known,
             in_use=lambda: bool(core().state.pools),
-            changed=lambda: core().wake(),
+            changed=lambda: core().follow(),
         )
         _thread("etcd", lambda: member.run(stop))
         return member

@@ -13,13 +13,14 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
+from driver import hosts
 from driver.desire import awaited, desire, gone, in_sandboxes, lost, stale
 from driver.edit import Edit
-from driver.errors import BadRequest, Conflict, FlannelError, HostError, StoreError
+from driver.errors import BadRequest, Conflict, FlannelError, StoreError
 from driver.leases import Source, Standing
-from driver.model import Endpoint, Facts, Network
+from driver.model import Endpoint, Facts, Network, Peer
 from driver.report import Report, fought, summary
 from driver.seams import Host, Journal, Survey
 from driver.things import Key, Plan, Thing, diff
@@ -40,13 +41,13 @@ class Reconciler:
     def __init__(
         self,
         journal: Journal,
-        hosts: Sequence[Host],
+        sides: Sequence[Host],
         survey: Survey,
         leases: Source,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """Load the state; `hosts` in the order in which things are made."""
-        self._journal, self._hosts, self._survey, self._leases = journal, hosts, survey, leases
+        """Load the state; `sides` in the order in which things are made."""
+        self._journal, self._hosts, self._survey, self._leases = journal, sides, survey, leases
         self.clock = clock
         self.require_ipam = False  # refuse networks that Docker's own IPAM put outside the lease
         self.state = journal.load()
@@ -74,8 +75,7 @@ class Reconciler:
             self._carry_out(edit)
 
     def _carry_out(self, edit: Edit) -> None:
-        scope = edit.touched(Network), edit.touched(Endpoint)
-        plan = diff(desire(self.state, self.facts, *scope), desire(edit.state, self.facts, *scope))
+        plan = self._difference(edit)
         errors = self._apply(plan)
         if errors and not any(isinstance(e, BadRequest | Conflict) for e in errors):
             self._pass(adopt=False)  # drift may have taken away what the plan builds on
@@ -83,29 +83,56 @@ class Reconciler:
         if errors:
             self._undo(plan)
             raise errors[0]
-        put, drop = edit.rows()
-        if put or drop:
-            try:
-                self._journal.commit(put, drop, durable=edit.durable())
-            except StoreError:
-                self._undo(plan)
-                raise
         if bool(edit.state.networks) != bool(self.state.networks):
             self._wake.set()  # what all networks share with the peers is a pass's to make
+        try:
+            self._write(edit)
+        except StoreError:
+            self._undo(plan)
+            raise
+
+    def follow(self) -> None:
+        """Take over at once what the lease's source says of peers, by the difference as well.
+
+        All else, and what fails, is left to a pass, which tells of it.
+        """
+        with self._lock:
+            edit = Edit(self.state, self.clock())
+            found = self._leases.current(self.state, self.facts)
+            edit.become(found)
+            if self.last is None:
+                return  # the first pass is to come
+            plan = self._difference(edit)
+            try:
+                if not edit.moved() and not self._apply(plan):
+                    self._write(edit)
+                    self.standing = found
+                    if plan:
+                        log.info("peers: %s", ", ".join(summary(plan)))
+                    return
+            except StoreError as error:
+                log.debug("left to the next pass: %s", error)
+            self._wake.set()
+
+    def _difference(self, edit: Edit) -> Plan:
+        scope = edit.touched(Network), edit.touched(Endpoint), edit.touched(Peer)
+        return diff(desire(self.state, self.facts, *scope), desire(edit.state, self.facts, *scope))
+
+    def _write(self, edit: Edit) -> None:
+        put, drop = edit.rows()
+        if put or drop:
+            self._journal.commit(put, drop, durable=edit.durable())
         self.state = edit.state
 
     def _apply(self, plan: Plan) -> list[FlannelError]:
-        """Take away from the last host to the first, then make from the first to the last.
+        """Carry a plan out; give the failures of what was to be made.
 
         What cannot be taken away is left to the next pass: it must not fail a container's end.
-        Gives the failures of what was to be made.
         """
-        take_away, make = Plan(remove=plan.remove), Plan(add=plan.add, change=plan.change)
-        for host in reversed(self._hosts):
-            for error in _apply_to(host, take_away):
-                log.warning("left to the next pass: %s", error)
-                self._wake.set()
-        return [error for host in self._hosts for error in _apply_to(host, make)]
+        for error in hosts.take_away(self._hosts, plan):
+            log.warning("left to the next pass: %s", error)
+            self._wake.set()
+        return hosts.make(self._hosts, plan)
 
     def _undo(self, plan: Plan) -> None:
         for error in self._apply(plan.inverse()):
@@ -131,7 +158,7 @@ class Reconciler:
         container starts all the same.
         """
         wanted = tuple(t for t in in_sandboxes(self.state) if t.link in host_ends)
-        errors = [e for host in self._hosts for e in _apply_to(host, Plan(add=wanted))]
+        errors = hosts.make(self._hosts, Plan(add=wanted))
         if errors:
             log.debug("left to the next pass: %s", errors)
             self._wake.set()
@@ -169,6 +196,13 @@ class Reconciler:
                 report = self._pass()
         self._note(report)
         return report
+
+    def boot(self) -> None:
+        """Make the first pass, and take over what the lease's source has said meanwhile."""
+        with suppress(FlannelError, OSError):  # the pass tells why
+            self._leases.begin(self.state, self.survey())
+        self.attempt()
+        self.follow()
 
     def attempt(self) -> None:
         """Make one pass, and outlive whatever happens in it."""
@@ -221,9 +255,7 @@ class Reconciler:
         self._suspects = frozenset((r.kind, r.id) for r, _ in dead)
         for record, _ in dropped:
             edit.drop(record)
-        if edit.state is not self.state:
-            self._journal.commit(*edit.rows(), durable=edit.durable())
-            self.state = edit.state
+        self._write(edit)
         self.standing = found
         return tuple(f"{why}: dropped" for _, why in dropped)
 
@@ -260,14 +292,3 @@ class Reconciler:
             stamp = seen
             self.attempt()
             due = self.clock() + (SOON_S if self._unsettled() else PASS_S)
-
-
-def _apply_to(host: Host, plan: Plan) -> list[FlannelError]:
-    part = plan.only(host.kinds)
-    if not part:
-        return []
-    try:
-        host.apply(part)
-    except ExceptionGroup as group:
-        return [e if isinstance(e, FlannelError) else HostError(repr(e)) for e in group.exceptions]
-    return []

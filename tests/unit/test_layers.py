@@ -61,7 +61,8 @@ ALLOWED: dict[str, set[str]] = {
     "etcd_leases": NOUNS | {"leases", "vxlan", "membership", "subnet_env"},
     "conntrack": NOUNS | {"events", "flows"},
     "flows": NOUNS | {"rules", "seams"},
-    "reconcile": NOUNS | PURE | {"seams"},
+    "hosts": NOUNS | {"seams"},
+    "reconcile": NOUNS | PURE | {"hosts", "seams"},
     **{name: NOUNS | PURE | {"reconcile", "__init__"} for name in HANDLERS},
     "service": {"config", "errors", "handlers", "plugin", "reconcile"},
     "plugin": NOUNS

@@ -1,0 +1,35 @@
+"""All sides of the host together: take a plan's parts to those that they concern.
+
+Imports `seams`, `things`, `errors`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from driver.errors import FlannelError, HostError
+from driver.seams import Host
+from driver.things import Plan
+
+
+def take_away(hosts: Sequence[Host], plan: Plan) -> list[FlannelError]:
+    """Remove what a plan says, from the last host to the first; give what could not be."""
+    part = Plan(remove=plan.remove)
+    return [error for host in reversed(hosts) for error in _apply(host, part)]
+
+
+def make(hosts: Sequence[Host], plan: Plan) -> list[FlannelError]:
+    """Make and change what a plan says, from the first host to the last; give what failed."""
+    part = Plan(add=plan.add, change=plan.change)
+    return [error for host in hosts for error in _apply(host, part)]
+
+
+def _apply(host: Host, plan: Plan) -> list[FlannelError]:
+    part = plan.only(host.kinds)
+    if not part:
+        return []
+    try:
+        host.apply(part)
+    except ExceptionGroup as group:
+        return [e if isinstance(e, FlannelError) else HostError(repr(e)) for e in group.exceptions]
+    return []
