@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from ipaddress import IPv4Interface
 from pathlib import Path
-from typing import TypeVar
 
 from driver import wire
 from driver.bridge import mac_for
 from driver.edit import OWN_POOL, Edit
-from driver.errors import BadRequest, Conflict, Exhausted
+from driver.errors import BadRequest, Conflict
 from driver.ipam import take_address
 from driver.model import (
     HOST_END_PREFIX,
@@ -29,6 +28,7 @@ from driver.model import (
 )
 from driver.ports import Binding, choose_ports
 from driver.reconcile import Reconciler
+from driver.unburied import unburied
 from driver.wire import Body, Reply
 
 log = logging.getLogger(__name__)
@@ -36,7 +36,6 @@ log = logging.getLogger(__name__)
 EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")
 TRIES = 10
 VIA = 0  # the route type with a next hop
-Done = TypeVar("Done")
 
 
 def create_endpoint(core: Reconciler, req: Body) -> Reply:
@@ -50,7 +49,7 @@ def create_endpoint(core: Reconciler, req: Body) -> Reply:
     ip, mac = interface.interface("Address"), interface.mac("MacAddress")
     if interface.text("AddressIPv6", needed=False):
         raise BadRequest("the endpoint has an IPv6 address, and the network has no IPv6")
-    made = _unburied(core, lambda: _put_endpoint(core, endpoint_id, network_id, ip, mac))
+    made = unburied(core, lambda: _put_endpoint(core, endpoint_id, network_id, ip, mac))
     filled = {} if mac else {"MacAddress": made.mac}
     return {"Interface": filled if ip else {"Address": str(made.ip), **filled}}
 
@@ -92,20 +91,6 @@ def _taken(edit: Edit, network: Network, wanted: IPv4Interface | None) -> IPv4In
     pool, hold = take_address(edit.state, pool, wanted and wanted.ip, "endpoint", edit.now)
     edit.put(pool, replace(hold, released=True))
     return IPv4Interface((hold.ip, pool.cidr.prefixlen))
-
-
-def _unburied(core: Reconciler, act: Callable[[], Done]) -> Done:
-    """Act; once more if what stood in the way died unheard.
-
-    Docker with its own IPAM never tells of the endpoints it lost in a crash, and at once starts
-    the containers anew with the same addresses and ports.
-    """
-    try:
-        return act()
-    except (Conflict, Exhausted):
-        if not core.bury():
-            raise
-        return act()
 
 
 def _check_free(edit: Edit, endpoint: Endpoint) -> None:
@@ -180,7 +165,7 @@ def program(core: Reconciler, req: Body) -> Reply:
     endpoint_id = req.object_id("EndpointID")
     low, high = map(int, EPHEMERAL.read_text().split())
     wanted = wire.bindings(req.part("Options"), (low, high))
-    _unburied(core, lambda: _publish(core, endpoint_id, wanted))
+    unburied(core, lambda: _publish(core, endpoint_id, wanted))
     _settle(core, endpoint_id)
     return {}
 

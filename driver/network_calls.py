@@ -17,6 +17,7 @@ from driver.ipam import PoolRequest, take_address, take_pool
 from driver.model import Hold, Network, Pool, replace, short
 from driver.network_options import SIZE, block_prefix, network_options
 from driver.reconcile import Reconciler
+from driver.unburied import unburied
 from driver.wire import SPACE, Body, Reply
 
 log = logging.getLogger(__name__)
@@ -53,7 +54,13 @@ def create_network(core: Reconciler, req: Body) -> Reply:
     network_id, options = req.object_id("NetworkID"), req.part("Options")
     if options.flag(wire.ENABLE_IPV6) or req.parts("IPv6Data"):
         raise BadRequest("IPv6 was asked for, but this host's flannel lease has no IPv6 subnet")
-    given, generic = _given(req, options), options.part(wire.GENERIC)
+    given = _given(req, options)
+    unburied(core, lambda: _put_network(core, network_id, given, options))
+    return {}
+
+
+def _put_network(core: Reconciler, network_id: str, given: _Given | None, options: Body) -> None:
+    generic = options.part(wire.GENERIC)
     with core.edit() as edit:
         lease_mtu = edit.state.lease.mtu if edit.state.lease else 0
         chosen = network_options(generic, lease_mtu)
@@ -71,11 +78,10 @@ def create_network(core: Reconciler, req: Body) -> Reply:
             edit.take(place.pool, place.hold)
             _mark_aux(edit, place.pool, given.reserved if given else frozenset())
             edit.put(network)
-            if network.docker_gateway:
-                log.info("network=%s %s", short(network_id), _better(network))
         elif known != network:
             raise Conflict(f"network {network_id[:12]} exists already, with other settings")
-    return {}
+    if known is None and network.docker_gateway:
+        log.info("network=%s %s", short(network_id), _better(network))
 
 
 def _given(req: Body, options: Body) -> _Given | None:
@@ -143,10 +149,31 @@ def _check_foreign(core: Reconciler, edit: Edit, network_id: str, given: _Given)
         )
     if given.gateway.network != cidr:
         raise BadRequest(f"gateway {given.gateway} is not of the network's subnet {cidr}")
-    for other in edit.state.networks.values():
-        theirs = other.docker_gateway.network if other.docker_gateway else None
-        if other.id != network_id and theirs and theirs.overlaps(cidr):
-            raise Conflict(f"subnet {cidr} overlaps {theirs} of network {short(other.id)}")
+    _drop_forgotten(edit, network_id, cidr)
+
+
+def _drop_forgotten(edit: Edit, network_id: str, cidr: IPv4Network) -> None:
+    """Drop networks whose subnet Docker's own IPAM gives away again: it knows them no longer.
+
+    It forgets without a word what it could not create or remove while the plugin was away.
+    """
+    for other in list(edit.state.networks.values()):
+        theirs = _dockers_subnet(other)
+        if other.id == network_id or not (theirs and theirs.overlaps(cidr)):
+            continue
+        if any(endpoint.sandbox for endpoint in edit.state.endpoints_of(other.id)):
+            raise Conflict(
+                f"subnet {cidr} overlaps {theirs} of network {short(other.id)}; if Docker does "
+                f"not list that, `docker flannel forget {short(other.id)}`"
+            )
+        log.info("network=%s is forgotten by Docker, which gave %s again", short(other.id), cidr)
+        edit.drop(other)
+
+
+def _dockers_subnet(network: Network) -> IPv4Network | None:
+    if network.pool.startswith(DOCKER_POOL):
+        return network.gateway.network
+    return network.docker_gateway.network if network.docker_gateway else None
 
 
 def _better(network: Network) -> str:
@@ -181,6 +208,7 @@ def _pool_of(edit: Edit, network_id: str, given: _Given) -> Pool:
             if pool.cidr == cidr and edit.state.network_of(pool.id) is None:
                 return pool
         raise BadRequest(f"subnet {cidr} was not given out by this plugin's IPAM")
+    _drop_forgotten(edit, network_id, cidr)
     pool = take_pool(edit.state, PoolRequest(cidr), (), "", edit.now)
     return replace(pool, id=f"{DOCKER_POOL}{network_id}")
 

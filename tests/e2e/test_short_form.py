@@ -175,14 +175,14 @@ def test_connect_and_disconnect(host: Host) -> None:
     create(host, "other")
     network(host, "own")
     host.docker("network", "create", "plain")
-    container(host, "one", "app")
+    web(host, "one", "app")
     settled(host, "one")
     for net in ("other", "own", "plain"):
         container(host, f"in-{net}", net)
         host.docker("network", "connect", net, "one")
         assert pings(host, "one", f"in-{net}")
     lease = lease_ip(host, "one", "other")
-    wait_for(lambda: host.run("ping", "-c1", "-W1", lease, check=False).ok, "the second address")
+    wait_for(lambda: host.reaches(f"http://{lease}/"), "the second address")
     host.docker("network", "disconnect", "app", "one")
     wait_for(lambda: sources(host, "one", "10.2.99.9") == [lease], "the other way out")
     for net in ("plain", "own", "other"):
@@ -221,10 +221,10 @@ def test_whatever_the_container_may_and_has(
     host: Host, options: tuple[str, ...], script: str
 ) -> None:
     create(host, "app")
-    command = ("box", "sh", "-c", f"{script} exec sleep 1000000")
+    command = ("box", "sh", "-c", f"{script} exec httpd -f -p 80 -h /www")
     host.docker("run", "-d", "--name", "one", "--network", "app", *options, *command)
     lease = settled(host, "one")
-    host.run("ping", "-c", "1", "-w", "5", lease)
+    wait_for(lambda: host.reaches(f"http://{lease}/"), "the server")
 
 
 def test_it_is_there_before_the_first_instruction(host: Host, since_28: bool) -> None:

@@ -63,7 +63,8 @@ ALLOWED: dict[str, set[str]] = {
     "flows": NOUNS | {"rules", "seams"},
     "hosts": NOUNS | {"seams"},
     "reconcile": NOUNS | PURE | {"hosts", "seams"},
-    **{name: NOUNS | PURE | {"reconcile", "__init__"} for name in HANDLERS},
+    "unburied": {"errors", "reconcile"},
+    **{name: NOUNS | PURE | {"reconcile", "unburied", "__init__"} for name in HANDLERS},
     "service": {"config", "errors", "handlers", "plugin", "reconcile"},
     "plugin": NOUNS
     | PURE

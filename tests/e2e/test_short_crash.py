@@ -1,0 +1,115 @@
+"""The plugin is killed at every step of `-d flannel` with nothing else, and started again at once.
+
+A container that starts gets its lease address all the same: at the latest from the pass with
+which the plugin begins.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property, partial
+
+import pytest
+
+from tests.bed import Bed, assert_no_leaks, wait_for
+from tests.e2e.conftest import MAY_DIFFER
+from tests.e2e.helpers import baseline
+from tests.e2e.test_crash import (
+    CRASHER,
+    DELETE,
+    SERVE,
+    STALE_LIMIT_S,
+    WATCH,
+    Stage,
+    crash,
+)
+from tests.e2e.test_short_form import settled
+
+SUBNET = ("--subnet", "172.28.0.0/16")
+
+
+@dataclass
+class Short(Stage):
+    """The same with networks that only name the driver."""
+
+    @cached_property
+    def create_calls(self) -> list[str]:
+        """What this Docker calls for a create: IPAM is its own."""
+        return [call for call in super().create_calls if call.startswith("NetworkDriver")]
+
+    def create(self, name: str, *, check: bool = True) -> None:
+        made = self.host.docker("network", "create", "-d", "flannel", *SUBNET, name, check=check)
+        if made.ok:
+            options = ("-d", "--name", name, "--network", name, "-p", "8080:80")
+            self.host.docker("run", *options, "box", *SERVE, check=check)
+
+    def runs(self, name: str) -> bool:
+        """Whether a container came up in spite of all."""
+        return bool(self.host.docker("ps", "-q", "--filter", f"name=^{name}$").stdout)
+
+
+@pytest.fixture(scope="module")
+def stage(bed: Bed) -> Iterator[Short]:
+    host, visitor = bed.host("h1"), bed.client("visitor")
+    host.start_plugin(argv=[sys.executable, CRASHER])
+    host.start_dockerd()
+    host.load_image()
+    made = Short(host, visitor)
+    made.create("first")  # what the first network makes and no later one
+    made.delete("first")
+    empty = baseline(host)
+    host.docker("network", "create", "-d", "flannel", "steady")
+    options = ("-d", "--name", "steady", "--network", "steady", "-p", "8081:80")
+    script = "echo steady > /www/index.html; exec httpd -f -p 80 -h /www"
+    host.docker("run", *options, "box", "sh", "-c", script)
+    wait_for(lambda: visitor.reaches(made.url(8081)), "the other container's port")
+    made.watch = visitor.popen("sh", "-c", WATCH.format(url=made.url(8081)), log_name="watch")
+    before = baseline(host)
+    yield made
+    assert_no_leaks(host, before, ignore=MAY_DIFFER, limit_s=STALE_LIMIT_S)
+    made.check_untouched("all steps")
+    settled(host, "steady", "steady")
+    made.watch.kill()
+    made.delete("steady")
+    assert_no_leaks(host, empty, ignore=MAY_DIFFER)
+    assert "internal error" not in host.plugin_log()
+    assert "Traceback" not in host.plugin_log()
+
+
+@pytest.mark.parametrize("mode", ["before", "after"])
+def test_at_every_call_of_a_create(stage: Short, mode: str) -> None:
+    came_up = 0
+    for at in range(1, len(stage.create_calls) + 1):
+        name = f"made{next(stage.numbers)}"
+        act = partial(stage.create, name, check=False)
+        crash(stage, act, stage.create_calls, at=at, mode=mode)
+        if stage.runs(name):
+            came_up += 1
+            settled(stage.host, name, name)
+        stage.delete(name, check=False)
+    assert came_up, "no crash was survived"
+    stage.check_whole_life(mode)
+
+
+@pytest.mark.parametrize("mode", ["before", "after"])
+def test_at_every_call_of_a_delete(stage: Short, mode: str) -> None:
+    calls = [call for call in DELETE if call.startswith("NetworkDriver")]
+    for at in range(1, len(calls) + 1):
+        name = f"gone{next(stage.numbers)}"
+        stage.create(name)
+        crash(stage, partial(stage.delete, name, check=False), calls, at=at, mode=mode)
+        stage.delete(name, check=False)
+    stage.check_whole_life(mode)
+
+
+def test_right_after_the_last_call(stage: Short) -> None:
+    """Up to Docker 26 the interface is put into the sandbox then, and nobody hears of it."""
+    for tenths in range(8):
+        name = f"late{tenths}"
+        order = {"at": len(stage.create_calls), "mode": "during", "delay_s": tenths / 100}
+        crash(stage, partial(stage.create, name), stage.create_calls, **order)
+        assert stage.runs(name)
+        settled(stage.host, name, name)
+        stage.delete(name, check=False)
