@@ -85,21 +85,20 @@ def sources(host: Host, name: str, *targets: str) -> list[str]:
     return found
 
 
-def has_both(host: Host, name: str, net: str = "app") -> bool:
-    """Whether a container has Docker's address, and the lease's towards the overlay."""
+def has_both(host: Host, name: str, net: str = "app") -> str:
+    """Give a container's lease address if it has that and Docker's; "" before it has."""
     ip, lease = address(host, name, net), lease_ip(host, name, net)
     assert in_lease(lease)
     pid = inspect(host, "container", name)["State"]["Pid"]
     shown = host.run("nsenter", "-n", "-t", str(pid), "ip", "-o", "-4", "addr").stdout
     if not (f" {ip}/" in shown and f" {lease}/" in shown):
-        return False
-    return sources(host, name, "192.0.2.1", "10.2.99.9") == [ip, lease]
+        return ""
+    return lease if sources(host, name, "192.0.2.1", "10.2.99.9") == [ip, lease] else ""
 
 
 def settled(host: Host, name: str, net: str = "app") -> str:
     """Wait until a container has its lease address, and give it."""
-    wait_for(lambda: has_both(host, name, net), f"the lease address of {name}")
-    return lease_ip(host, name, net)
+    return wait_for(lambda: has_both(host, name, net), f"the lease address of {name}")
 
 
 def test_names_ports_and_both_addresses(host: Host, visitor: Node) -> None:
