@@ -16,6 +16,7 @@ from driver.generation import has_nf_tables
 from driver.iptables import Iptables
 from driver.kernel import Netlink
 from driver.leases import Leases, Source
+from driver.legacy import LegacyFilter
 from driver.model import External, Facts, Vtep, replace
 from driver.reconcile import Reconciler
 from driver.sandbox import Sandboxes
@@ -32,7 +33,7 @@ class HostSurvey:
     """The facts of the host, gathered from the adapters that know them."""
 
     def __init__(self, config: Config, netlink: Netlink, firewall: Firewall) -> None:
-        self._netlink, self._firewall = netlink, firewall
+        self._netlink, self._firewall, self._legacy = netlink, firewall, LegacyFilter()
         self._underlay = Underlay() if config.lease == "etcd" else None
         self._iface, self._public_ip = config.iface or None, config.public_ip
         self._last: External | None = None
@@ -58,8 +59,8 @@ class HostSurvey:
         return self._last
 
     def disturbed(self) -> bool:
-        """Tell whether somebody changed the firewall; legacy iptables does not show in it."""
-        return self._firewall.disturbed()
+        """Tell whether somebody changed the firewall, or iptables where the gate is."""
+        return any([self._firewall.disturbed(), self._legacy.disturbed()])
 
     def links(self) -> frozenset[str]:
         """List our links by name."""

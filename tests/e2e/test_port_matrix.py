@@ -37,7 +37,6 @@ from tests.e2e.helpers import asked, container, echoes, enter, gets, inside, net
 
 ECHO = str(Path(__file__).with_name("echo.py"))
 SECOND = "192.0.2.222"
-pytestmark = pytest.mark.each_backend
 
 
 def ports(host: Host) -> list[dict]:
@@ -71,14 +70,17 @@ def second_address(host: Host) -> Iterator[None]:
         host.run("ip", "addr", "del", f"{SECOND}/24", "dev", link)
 
 
+@pytest.mark.each_backend
 def test_dockers_bridge_and_ours_reach_each_others_ports(host: Host) -> None:
     network(host, "app")
     web(host, "ours", "app", "-p", "8080:80")
     web(host, "plain", "bridge", "-p", "8081:80")
-    assert gets(host, "plain", f"http://{host.address}:8080/") == "ours"
-    assert gets(host, "ours", f"http://{host.address}:8081/") == "plain"
+    ours, theirs = (f"http://{host.address}:{port}/" for port in (8080, 8081))
+    wait_for(lambda: gets(host, "plain", ours) == "ours", "our port from Docker's bridge")
+    wait_for(lambda: gets(host, "ours", theirs) == "plain", "Docker's port from our network")
 
 
+@pytest.mark.each_backend
 def test_one_port_on_two_addresses(host: Host, visitor: Node) -> None:
     with second_address(host):
         network(host, "app")
@@ -86,7 +88,7 @@ def test_one_port_on_two_addresses(host: Host, visitor: Node) -> None:
         web(host, "two", "app", "-p", f"{SECOND}:8080:80")
         echoes(host, "one", "udp", 53)
         wait_for(lambda: page(visitor, 8080, host.address) == "one", "the first")
-        assert page(visitor, 8080, SECOND) == "two"
+        wait_for(lambda: page(visitor, 8080, SECOND) == "two", "the second")
         # a client takes an answer from the address it asked alone
         wait_for(lambda: asked(visitor, "udp", SECOND, 8053, 1) == visitor.address, "an answer")
         assert asked(visitor, "udp", host.address, 8053) == visitor.address
@@ -106,7 +108,7 @@ def test_one_number_for_tcp_and_udp(host: Host, visitor: Node) -> None:
     echoes(host, "other", "udp", 54)
     wait_for(lambda: asked(visitor, "udp", host.address, 8053, 1), "udp")
     wait_for(lambda: asked(visitor, "udp", host.address, 8054, 1), "udp of the other")
-    assert page(visitor, 8053, host.address) == "web"
+    wait_for(lambda: page(visitor, 8053, host.address) == "web", "the first by tcp")
     assert page(visitor, 8054, host.address) == "web"
 
 
@@ -173,6 +175,7 @@ def asking_for_127(node: Node, via: str, within: tuple[str, ...] = ()) -> Iterat
         node.run(*within, "ip", "addr", "add", "127.0.0.1/8", "dev", "lo")
 
 
+@pytest.mark.each_backend
 def test_loopback_is_closed(host: Host, visitor: Node) -> None:
     """CVE-2020-8558, from the LAN and from a container: a published port and a program's."""
     block = network(host, "app")
@@ -197,6 +200,7 @@ def test_loopback_is_closed(host: Host, visitor: Node) -> None:
     program.kill()
 
 
+@pytest.mark.each_backend
 def test_what_is_not_published(host: Host, visitor: Node) -> None:
     network(host, "app")
     ip = web(host, "web", "app", "-p", "8080:80")
@@ -218,6 +222,7 @@ def test_what_is_not_published(host: Host, visitor: Node) -> None:
         visitor.run("ip", "route", "del", "10.2.0.0/16")
 
 
+@pytest.mark.each_backend
 def test_a_client_that_keeps_sending_follows(host: Host, visitor: Node) -> None:
     network(host, "app")
     container(host, "first", "app")
@@ -241,6 +246,7 @@ def test_a_client_that_keeps_sending_follows(host: Host, visitor: Node) -> None:
         assert "src=10.2." not in flows
 
 
+@pytest.mark.each_backend
 def test_a_gateway_that_moves_keeps_the_port(host: Host, visitor: Node) -> None:
     """Docker takes the gateway from the first network by name, and gives it to what is left."""
     network(host, "a")

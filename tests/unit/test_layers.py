@@ -18,7 +18,7 @@ PURE = {
 }  # fmt: skip
 ADAPTERS = {"kernel", "events", "news", "vtep", "underlay", "firewall", "iptables", "sockets"}
 ADAPTERS |= {"sandbox", "store", "conntrack", "xtables", "generation", "listing"}
-ADAPTERS |= {"iptables_backend"}
+ADAPTERS |= {"iptables_backend", "legacy"}
 NETLINK = {
     "kernel": {"events", "listing", "news"},
     "listing": {"events"},
