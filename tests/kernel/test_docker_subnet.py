@@ -5,7 +5,6 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 import pytest
 
 from driver import rules
-from driver.firewall import Nft
 from driver.model import External, Facts, Overlay, replace
 from driver.things import diff
 from tests.kernel.sample import HOST, LAN, LEASE, A, endpoint, network, port
@@ -19,30 +18,31 @@ WEB = replace(
 )
 OVERLAY = Overlay(LEASE.network, 24, IPv4Address("10.2.1.0"), IPv4Address("10.2.255.0"), "host-gw")
 FACTS = Facts(
-    uplinks=frozenset(),
+    foreign=frozenset({"docker0"}),
     external=External("eth0", IPv4Address(HOST), 1500, (IPv4Network("192.0.2.0/24"),)),
 )
 DOCKERS, OWN = "172.18.0.2", "10.2.0.194"
 FAR, NEAR = "10.2.9.2", "10.2.8.2"  # of another host, by the tunnel and straight
 
 
-def carry(nft, dual=DUAL):
+def carry(firewall, dual=DUAL):
+    facts = replace(FACTS, firewall=firewall.name.partition("-")[0])
     wanted = {
-        *rules.plan_base(LEASE, OVERLAY, FACTS),
+        *rules.plan_base(LEASE, OVERLAY, facts),
         *rules.plan_network_rules(A),
         *rules.plan_network_rules(dual),
         *rules.plan_ports(WEB),
     }
-    wanted = {thing for thing in wanted if isinstance(thing, Nft.kinds)}
-    nft.apply(diff(nft.observe(), wanted))
-    assert nft.observe() == wanted
+    wanted = {thing for thing in wanted if isinstance(thing, firewall.kinds)}
+    firewall.apply(diff(firewall.observe(), wanted))
+    assert firewall.observe() == wanted
 
 
 @pytest.fixture
-def site(lab, nft):
+def site(lab, firewall):
     """A container with both addresses, a mate, one of A, the LAN, and two of other hosts."""
-    carry(nft)
-    lab.nft = nft
+    carry(firewall)
+    lab.firewall = firewall
     lab.bridge(A.bridge, str(A.gateway))
     lab.bridge(DUAL.bridge, str(DUAL.gateway))
     lab.host.ip(f"addr add {DUAL.docker_gateway} dev {DUAL.bridge}")
@@ -83,7 +83,7 @@ def test_between_hosts_the_lease_address_is_seen(site):
 
 @pytest.mark.parametrize("masquerade", [True, False])
 def test_dockers_address_never_leaves_the_host(site, masquerade):
-    carry(site.nft, replace(DUAL, masquerade=masquerade))
+    carry(site.firewall, replace(DUAL, masquerade=masquerade))
     use_dockers(site.web, FAR, NEAR)
     with site.peer.listen(80) as server:
         assert site.web.reach(server, FAR, 80) == "10.2.0.0"
@@ -133,7 +133,7 @@ def test_other_networks_reach_neither_address(site):
 
 
 def test_an_internal_one_lets_nobody_out(site):
-    carry(site.nft, replace(DUAL, internal=True))
+    carry(site.firewall, replace(DUAL, internal=True))
     with site.lan.listen(80) as server:
         assert site.web.cannot_reach(server, LAN, 80)
     with site.web.listen(80) as server:
