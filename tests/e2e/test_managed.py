@@ -13,7 +13,7 @@ import pytest
 from tests.bed import Host, assert_no_leaks, wait_for
 from tests.bed.rootfs import PROJECT
 from tests.e2e import managed
-from tests.e2e.helpers import FLANNEL, baseline, container, gets, inspect, pings, web
+from tests.e2e.helpers import FLANNEL, baseline, container, enter, gets, inspect, pings, web
 from tests.e2e.managed import NAME, SOCKET, STATE, conversation
 from tests.e2e.overlay import World, empty_world, lease, own
 
@@ -271,9 +271,27 @@ def plain_name_is_served(host: Host) -> bool:
     return host.path(SOCKET).exists()
 
 
+def lease_address_is_set(host: Host) -> bool:
+    """Whether a container gets one beside Docker's: then the plugin comes into its sandbox."""
+    host.docker("network", "create", "-d", "flannel", "app")
+    container(host, "short", "app")
+
+    def found() -> str:
+        problems = managed.status(host)["problems"]
+        shown = host.run(*enter(host, "short"), "ip", "-o", "-4", "addr").stdout
+        return "set" if "inet 10.2." in shown else "".join(problems)
+
+    seen = wait_for(found, "the lease address, or what is wrong")
+    host.docker("rm", "-f", "short")
+    host.docker("network", "rm", "app")
+    assert seen == "set" or "lacks its lease address 10.2." in seen
+    return seen == "set"
+
+
 # what the plugin is granted, and what does not work without it
 PRIVILEGES = {
     "CAP_NET_ADMIN": network_works,
+    "CAP_SYS_ADMIN": lease_address_is_set,
     "host network": network_works,
     "plugins": plain_name_is_served,
     "state": state_is_kept,
@@ -318,7 +336,7 @@ def test_no_privilege_is_given_in_vain(alone: Host, stored: tuple[Path, str], na
     config = known["plugin"]["Config"]
     if name == "host network":
         config["Network"]["Type"] = ""
-    elif name == "CAP_NET_ADMIN":
+    elif name.startswith("CAP_"):
         config["Linux"]["Capabilities"].remove(name)
     else:
         for mounts in (config["Mounts"], known["plugin"]["Settings"]["Mounts"]):
