@@ -55,6 +55,7 @@ class Nft:
             return self._intact()
 
     def _intact(self) -> frozenset[Thing]:
+        self._seen = self._ruleset.number()
         if self._installed is None or (listed := self._list()) is None:
             return frozenset()
         (table, expected), (skeleton, elements) = self._installed, listed

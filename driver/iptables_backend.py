@@ -41,10 +41,11 @@ class Fallback:
         self.name = f"iptables-{variant}"
         self._variant = variant
         self._lock = threading.Lock()  # a pass looks while a call changes
-        self._ruleset = Generation() if variant == "nft" else None
+        self._ruleset = Generation()
         self._have: dict[Key, Thing] = {}
         self._written: Tables | None = None  # how the chains read when written; None: not known
-        self._seen: int | Tables = {}
+        self._number = self._ruleset.number()
+        self._seen: Tables = {}
         self._looked = 0.0
 
     def observe(self) -> frozenset[Thing]:
@@ -71,10 +72,12 @@ class Fallback:
 
         Of legacy tables only our chains, and the jumps to them, are looked at.
         """
-        if self._ruleset is not None:
-            return self._ruleset.number() != self._seen
+        if self._ruleset.number() != self._number:
+            return True
+        if self._variant == "nft" or self._written is None:
+            return False
         with self._lock:
-            if self._written is None or time.monotonic() < self._looked + LOOK_S:
+            if time.monotonic() < self._looked + LOOK_S:
                 return False
             self._looked = time.monotonic()
             try:
@@ -89,8 +92,7 @@ class Fallback:
 
     def close(self) -> None:
         """Give the socket back; the chains stay."""
-        if self._ruleset is not None:
-            self._ruleset.close()
+        self._ruleset.close()
 
     def _apply(self, plan: Plan) -> None:
         new = [*plan.add, *(new for _, new in plan.change)]
@@ -141,13 +143,15 @@ class Fallback:
         self._have, self._written = want, found if want else None
 
     def _intact(self) -> bool:
-        return self._written is not None and self._look() == self._written
+        if self._written is None:
+            self._number = self._ruleset.number()
+            return False
+        return self._look() == self._written
 
     def _look(self) -> Tables:
-        number = self._ruleset.number() if self._ruleset else None  # before: a change is news
-        found = fingerprint(self._read())
-        self._seen = found if number is None else number
-        return found
+        self._number = self._ruleset.number()  # before the list: a change during it is news
+        self._seen = fingerprint(self._read())
+        return self._seen
 
     def _read(self) -> Tables:
         return xtables.read(self._variant, PARENTS, exact=CHAIN_PREFIX)

@@ -47,8 +47,7 @@ def running(bed: Bed, backend: str) -> Host:
     if backend == "iptables-legacy":
         for name in ("iptables", "ip6tables"):
             host.run("update-alternatives", "--set", name, f"/usr/sbin/{name}-legacy")
-    setting = backend.partition("-")[0]
-    host.start_plugin({"DOCKER_FLANNEL_LOG_LEVEL": "debug", "DOCKER_FLANNEL_FIREWALL": setting})
+    host.start_plugin(settings(backend))
     host.start_dockerd()
     host.load_image()
     # what the first network makes and no later one: tables that iptables instantiates, and such
@@ -57,6 +56,12 @@ def running(bed: Bed, backend: str) -> Host:
     host.docker("run", "--rm", "-p", "7:7", "box", "true")
     host.docker("network", "rm", "first")
     return host
+
+
+def settings(backend: str) -> dict[str, str]:
+    """Give the plugin's settings for a backend of the firewall."""
+    firewall = backend.partition("-")[0]
+    return {"DOCKER_FLANNEL_LOG_LEVEL": "debug", "DOCKER_FLANNEL_FIREWALL": firewall}
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.bed import Bed, Host, Node, snapshot, wait_for
-from tests.e2e.conftest import BACKENDS
+from tests.e2e.conftest import BACKENDS, settings
 from tests.e2e.helpers import network, web
 from tests.e2e.test_restart import status
 
@@ -54,7 +54,13 @@ def test_the_backend_is_told_alone_and_heals(host: Host, visitor: Node, backend:
         ours = [line for line in whole.lines if "DKFLANNEL" in line]
         assert [line for line in snapshot(host).lines if "DKFLANNEL" in line] == ours
         assert answers()
+    host.kill_plugin()
+    assert answers(), "the rules outlive the plugin"
+    host.start_plugin(settings(backend))
+    assert status(host)["firewall"] == backend
+    assert carriers(host) == {backend}
     host.docker("rm", "-f", "web")
+    assert not visitor.reaches(f"http://{host.address}:8080/", 2)
     host.docker("network", "rm", "app")
     assert carriers(host) == set()
 
@@ -70,7 +76,7 @@ def test_a_change_of_backend_leaves_nothing_of_the_other(bed: Bed, visitor: Node
         host.stop_plugin()
         if backend == "iptables-legacy":
             host.run("update-alternatives", "--set", "iptables", "/usr/sbin/iptables-legacy")
-        host.start_plugin({"DOCKER_FLANNEL_FIREWALL": backend.partition("-")[0]})
+        host.start_plugin(settings(backend))
         wait_for(lambda one=backend: carriers(host) == {one}, f"{backend} alone to be in use")
         assert visitor.reaches(f"http://{host.address}:8080/", 5)
         assert status(host)["problems"] == []

@@ -178,3 +178,12 @@ def test_any_thread_may_call(loaded):
     thread.start()
     thread.join()
     assert loaded.observe() == WANTED - {ONE}
+
+
+def test_what_others_do_is_noticed_once_even_without_networks(firewall, host):
+    firewall.observe()
+    assert not firewall.disturbed()
+    host.run("nft", "add", "table", "inet", "foreign")
+    assert firewall.disturbed()
+    firewall.observe()
+    assert not firewall.disturbed()
