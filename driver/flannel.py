@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
-from typing import Any
+from typing import Any, TypeVar
 
 from driver.errors import BadRecord
 from driver.flannel_config import quoted, read_object
@@ -28,6 +28,7 @@ MAC_FORMS = re.compile(
     r"(?:[0-9a-f]{2}([:-]))(?:[0-9a-f]{2}\1){4}[0-9a-f]{2}|(?:[0-9a-f]{4}\.){2}[0-9a-f]{4}"
 )
 NO_ADDRESS = IPv4Address(0)
+A = TypeVar("A", IPv4Address, IPv6Address)
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,8 @@ def read_key(key: str) -> tuple[IPv4Network, IPv6Network | None]:
         if int(length) > LONGEST_V4 or int(length6 or 0) > LONGEST_V6:
             raise ValueError
         return (
-            IPv4Network((IPv4Address(four), int(length)), strict=False),
+            # as a number, for ipaddress reads an address given as one twice
+            IPv4Network((int(IPv4Address(four)), int(length)), strict=False),
             IPv6Network((IPv6Address(six), int(length6)), strict=False) if six else None,
         )
     except ValueError:
@@ -131,19 +133,19 @@ def read_lease(key: str, value: bytes, revision: int) -> LeaseRecord:
 
 def _public_ip(fields: dict[str, Any], what: str) -> IPv4Address:
     if fields.get("publicipv6") is not None:
-        _address(IPv6Address, fields["publicipv6"], f"{what}: PublicIPv6")
+        _address(IPv6Address, fields["publicipv6"], what, "PublicIPv6")
     if "publicip" not in fields:
         return NO_ADDRESS
-    return IPv4Address(_address(IPv4Address, fields["publicip"], f"{what}: PublicIP"))
+    return _address(IPv4Address, fields["publicip"], what, "PublicIP")
 
 
-def _address(kind: type[IPv4Address | IPv6Address], value: object, name: str) -> str:
+def _address(kind: type[A], value: object, what: str, name: str) -> A:
     try:
         if not isinstance(value, str):
             raise ValueError
-        return str(kind(value))
+        return kind(value)
     except ValueError:
-        raise BadRecord(f"{name} {quoted(value)} is no address") from None
+        raise BadRecord(f"{what}: {name} {quoted(value)} is no address") from None
 
 
 def _vtep_mac(fields: dict[str, Any], what: str) -> str | None:

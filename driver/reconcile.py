@@ -97,11 +97,11 @@ class Reconciler:
         All else, and what fails, is left to a pass, which tells of it.
         """
         with self._lock:
+            if self.last is None:
+                return  # the first pass is to come
             edit = Edit(self.state, self.clock())
             found = self._leases.current(self.state, self.facts)
             edit.become(found)
-            if self.last is None:
-                return  # the first pass is to come
             plan = self._difference(edit)
             try:
                 if not edit.moved() and not self._apply(plan):
