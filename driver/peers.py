@@ -33,7 +33,7 @@ def sort_peers(
     """Tell the peers from what cannot be one, which is skipped with a sentence each.
 
     Of several records for one subnet, or two that begin alike, and of several public IPs for one
-    MAC, the one written last counts: its host is alive.
+    MAC, the one written last counts: its host is alive. But first those of the config's length.
     """
     problems: list[str] = []
     good: list[LeaseRecord] = []
@@ -45,9 +45,9 @@ def sort_peers(
             problems.append(f"lease {quoted(record.key)} {fault}: skipped")
         else:
             good.append(record)
-    kept: dict[IPv4Address, LeaseRecord] = {}
+    length, kept = overlay.subnet_len, dict[IPv4Address, LeaseRecord]()
     homes: dict[str | None, LeaseRecord] = {}
-    for record in sorted(good, key=lambda r: -r.revision):
+    for record in sorted(good, key=lambda r: (r.subnet.prefixlen != length, -r.revision)):
         start = record.subnet.network_address
         first = kept.get(start) or homes.get(record.mac) or record
         if first.mac != record.mac or first.public_ip != record.public_ip:
@@ -62,8 +62,9 @@ def sort_peers(
 def _doubled(record: LeaseRecord, first: LeaseRecord) -> str:
     alike = first.subnet.network_address == record.subnet.network_address
     what = "subnet" if alike else f"MAC {record.mac}"
+    which = "later " if first.revision > record.revision else ""
     return (
-        f"lease {quoted(record.key)} of {record.public_ip} has the {what} of the later "
+        f"lease {quoted(record.key)} of {record.public_ip} has the {what} of the {which}"
         f"{quoted(first.key)} of {first.public_ip}: skipped"
     )
 

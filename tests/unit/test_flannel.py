@@ -253,14 +253,18 @@ def test_the_later_one_of_two_for_one_subnet_or_mac_counts() -> None:
     assert len(problems) == 1
 
 
-def test_of_two_subnets_that_begin_alike_the_later_counts() -> None:
+def test_of_two_subnets_that_begin_alike_one_of_the_right_length_counts() -> None:
     """They would have one VTEP address."""
-    old = record("10.5.32.0/24", "192.168.77.30", "02:00:00:00:00:30", 3)
-    new = record("10.5.32.0/25", "192.168.77.31", "02:00:00:00:00:31", 4)
-    for records in ([old, new], [new, old]):
+    good = record("10.5.32.0/24", "192.168.77.30", "02:00:00:00:00:30", 3)
+    odd = record("10.5.32.0/25", "192.168.77.31", "02:00:00:00:00:31", 4)
+    odder = record("10.5.32.0/26", "192.168.77.32", "02:00:00:00:00:32", 5)
+    for records in ([good, odd], [odd, good]):
         peers, problems = sort_peers(records, OVERLAY, OWN)
-        assert peers == {new.peer}
-        assert "has the subnet of the later" in problems[0]
+        assert peers == {good.peer}
+        assert f'has the subnet of the "{good.key}"' in problems[0]
+    peers, problems = sort_peers([odd, odder], OVERLAY, OWN)
+    assert peers == {odder.peer}
+    assert "has the subnet of the later" in problems[0]
 
 
 def test_one_host_may_have_two_subnets() -> None:
