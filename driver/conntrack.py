@@ -106,9 +106,9 @@ def _filter(flows: Flows) -> bytes:
         source = attribute(_SOURCE, flows.target.packed)
         request += _nest(_REPLY, _nest(_IP, source))
         filters += attribute(2, struct.pack("=I", _BY_SOURCE))
-    if flows.mask:
-        request += attribute(_STATUS, flows.status.to_bytes(4, "big"))
-        request += attribute(_STATUS_MASK, flows.mask.to_bytes(4, "big"))
+    if flows.without:
+        request += attribute(_STATUS, bytes(4))
+        request += attribute(_STATUS_MASK, flows.without.to_bytes(4, "big"))
     return request + _nest(_FILTER, filters)
 
 
@@ -138,5 +138,5 @@ def _matches(flow: _Flow, flows: Flows) -> bool:
     return (
         (flows.ip is None or flows.ip.packed == flow.destination)
         and (flows.target is None or flows.target.packed == flow.answered_by)
-        and flow.status & flows.mask == flows.status
+        and not flow.status & flows.without
     )

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address
 from typing import Protocol
 
-from driver.model import ANY, Proto
+from driver.model import ANY, Proto, replace
 from driver.rules import Published, read_port
 from driver.seams import Host
 from driver.things import Plan, Thing
@@ -24,7 +24,7 @@ SEEN_REPLY, SRC_NAT, DST_NAT = 0x2, 0x10, 0x20  # bits of a flow's status
 class Flows:
     """The flows to a host port: to its address `ip`, None for any, answered by `target`, if given.
 
-    And of those the ones whose status has of the bits in `mask` just those in `status`.
+    And of those the ones whose status has none of the bits in `without`.
     Source: linux/netfilter/nf_conntrack_common.h.
     """
 
@@ -32,8 +32,7 @@ class Flows:
     port: int
     ip: IPv4Address | None
     target: IPv4Address | None = None
-    mask: int = 0
-    status: int = 0
+    without: int = 0
 
 
 class Tracker(Protocol):
@@ -72,30 +71,24 @@ def wrong_flows(plan: Plan) -> Iterator[Flows]:
     """Give the flows that are not as they would be if they began after the plan."""
     for old in [*plan.remove, *(old for old, _ in plan.change)]:
         if was := read_port(old):
-            yield _to(was, target=was.target)
+            yield replace(_to(was), target=was.target)
     for new in [*plan.add, *(new for _, new in plan.change)]:
         if now := read_port(new):
-            yield from _from_before(now)
+            yield _from_before(now)
 
 
-def _from_before(now: Published) -> Iterator[Flows]:
+def _from_before(now: Published) -> Flows:
     """Give what was sent to a port before it was published.
 
-    Flows of UDP: those that went to the host itself, and those that something else led elsewhere;
-    one that leaves the host for a server with this port number has another source, no other
-    destination, and stays. A connection lives by what is tracked of it: only those go that were
-    never answered, whose client still tries.
+    Flows of UDP: those that went to the host itself, or that something else led elsewhere; one
+    that leaves the host for a server with this port number has another source, and stays. A
+    connection lives by what is tracked of it: only those go that were never answered, whose
+    client still tries.
     """
-    if now.mapping.proto == "udp":
-        yield _to(now, mask=SRC_NAT)
-        yield _to(now, mask=DST_NAT, status=DST_NAT)
-    else:
-        yield _to(now, mask=SEEN_REPLY | SRC_NAT | DST_NAT)
+    return _to(now, SRC_NAT if now.mapping.proto == "udp" else SEEN_REPLY | SRC_NAT | DST_NAT)
 
 
-def _to(
-    port: Published, target: IPv4Address | None = None, mask: int = 0, status: int = 0
-) -> Flows:
+def _to(port: Published, without: int = 0) -> Flows:
     mapping = port.mapping
     ip = None if mapping.host_ip == ANY else mapping.host_ip
-    return Flows(mapping.proto, mapping.host_port, ip, target, mask, status)
+    return Flows(mapping.proto, mapping.host_port, ip, without=without)

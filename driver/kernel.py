@@ -173,10 +173,11 @@ class Netlink:
         if veth.name in self._waiting:
             self._swept.result()
         name, mtu = ("IFLA_IFNAME", veth.name), ("IFLA_MTU", veth.mtu)
-        master = ("IFLA_MASTER", self._own(veth.bridge).number)
-        place = name, mtu, master, ("IFLA_GROUP", GROUP)
-        if self._find(veth.name):
-            self._channel.ask(events.NEWLINK, _link(*place, up=True))
+        bridge = self._own(veth.bridge).number
+        place = name, mtu, ("IFLA_MASTER", bridge), ("IFLA_GROUP", GROUP)
+        if found := self._find(veth.name):
+            if (found.up, found.mtu, found.master, found.group) != (True, veth.mtu, bridge, GROUP):
+                self._channel.ask(events.NEWLINK, _link(*place, up=True))
         else:
             end = ("IFLA_IFNAME", veth.container_end), mtu, ("IFLA_ADDRESS", veth.mac)
             pair = _nest("IFLA_INFO_DATA", _nest("VETH_INFO_PEER", *end))

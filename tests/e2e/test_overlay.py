@@ -74,6 +74,20 @@ def test_docker_itself_publishes_where_it_is_told_to(three: World) -> None:
         host.docker("network", "rm", "shown")
 
 
+@pytest.mark.parametrize("three", ["vxlan"], indirect=True)
+def test_a_published_port_from_a_container_of_another_host(three: World) -> None:
+    host, other, _ = three.hosts
+    container(host, "server", "app", "-p", "8053:53/udp", "-p", "8054:54")
+    try:
+        for kind, port in (("udp", 53), ("tcp", 54)):
+            echoes(host, "server", kind, port)
+            ask = (other, kind, host.address, 8000 + port)
+            wait_for(lambda ask=ask: asked(*ask, 1, own(other)), f"an answer by {kind}")
+            assert asked(*ask, within=own(other)) == other.address, "it leaves by its host"
+    finally:
+        host.docker("rm", "-f", "server")
+
+
 def test_subnets_and_devices_are_as_configured(three: World) -> None:
     config = CONFIGS[three.config]
     subnets = [IPv4Network(lease(host)["subnet"]) for host in three.hosts]
