@@ -17,8 +17,10 @@ import subprocess
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import cache
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from driver.errors import HostError
 from driver.generation import has_nf_tables
@@ -138,6 +140,7 @@ def _legacy(name: str) -> Iterator[iptc.Table]:
     """
     import iptc  # noqa: PLC0415  see the module's docstring
 
+    _fit()
     with _xtables_lock():
         table = None
         try:
@@ -151,6 +154,28 @@ def _legacy(name: str) -> Iterator[iptc.Table]:
         finally:
             if table is not None:
                 table.close()
+
+
+@cache
+def _fit() -> None:
+    """Teach python-iptables the length of libxtables' entries for options: 8 bytes more.
+
+    Its own, of 1.2, is from before iptables 1.8.11, and there it finds no option but the first.
+    Source: iptables, include/xtables.h, struct xt_option_entry, its last field.
+    """
+    iptc: Any = import_module("iptc")
+    entry = iptc.xtables.xt_option_entry
+    if iptc.Match(iptc.Rule(), "addrtype")._module.x6_options[1].name:
+        return  # the second is found: "dst-type"
+    step = ctypes.sizeof(entry) + 8
+
+    def lookup(_: object, entries: Any, name: bytes) -> object:
+        at = ctypes.addressof(entries.contents)
+        while (found := entry.from_address(at)).name not in (name, None):
+            at += step
+        return found if found.name else None
+
+    iptc.xtables.xtables._option_lookup = lookup
 
 
 @contextmanager
