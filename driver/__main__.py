@@ -87,7 +87,7 @@ def _status(config: Config, args: argparse.Namespace) -> None:
 def _ps(config: Config, args: argparse.Namespace) -> None:
     from driver import client, ps  # noqa: PLC0415
 
-    found = ps.rows(client.ask(config.sockets[0], "GET", "/status"))
+    found = ps.rows(client.ask(config.sockets[0], "GET", "/status"), client.containers())
     print(f"{json.dumps(found, indent=2)}\n" if args.json else ps.render(found), end="")
 
 
@@ -143,7 +143,7 @@ def _parser() -> argparse.ArgumentParser:
         serve.add_argument(s.option, help=f"{s.help} (default {s.default}; {s.variable})")
     show = commands.add_parser("status", help="show lease, networks, endpoints, ports, problems")
     show.add_argument("--format", choices=("text", "json"), default="text", help="default text")
-    listed = commands.add_parser("ps", help="list the endpoints with Docker's and lease address")
+    listed = commands.add_parser("ps", help="list containers with Docker's and lease address")
     listed.add_argument("--json", action="store_true", help="as JSON")
     init = commands.add_parser("init", help="write flannel's network config where etcd has none")
     for s in SETTINGS:

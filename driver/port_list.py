@@ -40,7 +40,7 @@ def _port(endpoint: Endpoint, mapping: PortMapping, have: frozenset[Thing]) -> D
         "proto": mapping.proto,
         "host_ip": str(mapping.host_ip),
         "host_port": mapping.host_port,
-        "container_ip": str(endpoint.ip.ip),
+        "container_ip": str(endpoint.shown_ip.ip),
         "container_port": mapping.port,
         "endpoint": endpoint.id,
         "network": endpoint.network,

@@ -160,7 +160,10 @@ def _enter(path: str) -> Channel:
             got.append(error)
 
     thread = threading.Thread(target=enter, name="sandbox")
-    thread.start()
+    try:
+        thread.start()
+    except RuntimeError as error:
+        raise OSError(errno.EAGAIN, str(error)) from error
     thread.join()
     if isinstance(got[0], OSError):
         raise got[0]

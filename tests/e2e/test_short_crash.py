@@ -109,7 +109,12 @@ def test_right_after_the_last_call(stage: Short) -> None:
     for delay_ms in (0, 10, 20, 40, 80):
         name = f"late{delay_ms}"
         order = {"at": len(stage.create_calls), "mode": "during", "delay_s": delay_ms / 1000}
-        crash(stage, partial(stage.create, name), stage.create_calls, **order)
+
+        def act(name: str = name) -> None:
+            stage.create(name)
+            wait_for(lambda: stage.report()["kills"], "the kill")
+
+        crash(stage, act, stage.create_calls, **order)
         assert stage.runs(name)
         settled(stage.host, name, name)
         stage.delete(name, check=False)

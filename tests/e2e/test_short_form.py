@@ -72,6 +72,7 @@ def lease_ip(host: Host, name: str, net: str = "app") -> str:
     """Give a container's lease address, as `docker flannel ps` shows it."""
     of = inspect(host, "container", name)["NetworkSettings"]["Networks"][net]["EndpointID"]
     [row] = [row for row in ps(host) if row["endpoint"] == of]
+    assert (row["name"], row["network_name"]) == (name, net)
     return str(row["lease_address"]).partition("/")[0]
 
 
