@@ -41,6 +41,7 @@ class Conntrack:
     def __init__(self, channel: Channel | None = None) -> None:
         self._channel = channel or Channel(NETFILTER)
         self._filters = True
+        self._told = ""
 
     def forget(self, wrong: Sequence[Flows]) -> None:
         """Delete flows. A failure is told, and is none of the caller's: they end by themselves."""
@@ -48,7 +49,9 @@ class Conntrack:
             if not (self._filters and len(wrong) < _MANY and self._by_filter(wrong)):
                 self._one_by_one(wrong)
         except OSError as error:
-            log.warning("the kernel's flow tracking refused: %s; old flows go on", error)
+            if str(error) != self._told:  # it is the same at every change of ports
+                log.warning("the kernel's flow tracking refused: %s; old flows go on", error)
+            self._told = str(error)
 
     def close(self) -> None:
         """Give the socket back."""
