@@ -147,6 +147,7 @@ def other_dockerd(host: Host) -> Iterator[None]:
     host.docker("run", "--rm", "-p", "7:7", "box", "true")  # for which Docker 28 has a table `raw`
 
 
+@pytest.mark.each_backend
 @pytest.mark.usefixtures("other_dockerd")
 @pytest.mark.parametrize("command", ["nft flush ruleset", "iptables -F"])
 def test_ours_heals_when_all_is_flushed(site: Site, command: str) -> None:
@@ -174,6 +175,7 @@ def ours(found: Snapshot) -> Snapshot:
     return Snapshot(lines)
 
 
+@pytest.mark.each_backend
 def test_dockerd_makes_its_rules_anew(host: Host, visitor: Node) -> None:
     host.stop_dockerd()
     host.start_dockerd(live_restore=True)
