@@ -45,18 +45,20 @@ def sort_peers(
             problems.append(f"lease {quoted(record.key)} {fault}: skipped")
         else:
             good.append(record)
-    length, kept = overlay.subnet_len, dict[IPv4Address, LeaseRecord]()
+    length, peers = overlay.subnet_len, set[Peer]()
+    starts: dict[IPv4Address, LeaseRecord] = {}
     homes: dict[str | None, LeaseRecord] = {}
     for record in sorted(good, key=lambda r: (r.subnet.prefixlen != length, -r.revision)):
         start = record.subnet.network_address
-        first = kept.get(start) or homes.get(record.mac) or record
+        first = starts.get(start) or homes.get(record.mac) or record
         if first.mac != record.mac or first.public_ip != record.public_ip:
             problems.append(_doubled(record, first))
             continue
-        kept.setdefault(start, record)
+        peers.add(record.peer)
+        starts.setdefault(start, record)
         if record.mac is not None:
             homes[record.mac] = record
-    return frozenset([record.peer for record in kept.values()]), problems
+    return frozenset(peers), problems
 
 
 def _doubled(record: LeaseRecord, first: LeaseRecord) -> str:
