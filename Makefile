@@ -59,7 +59,7 @@ run: venv ## serve in the foreground, with debug log
 status: venv ## what the plugin on this machine does
 	$(BIN)/docker-flannel status
 
-rootfs: ## the managed plugin's files (BASE=Debian 12 as folder or tar: without an image registry)
+rootfs: ## the managed plugin's files (BASE=Debian 13 as folder or tar: without an image registry)
 	plugin/rootfs $(FOLDER) $(BASE)
 
 create: # what `plugin` does with the files

@@ -35,11 +35,7 @@ CACHE = Path(tempfile.gettempdir(), "docker-flannel-tests")  # the hosts see tha
 PORT = 7005  # of the echo
 KEPT = 3  # plugins of other contents, as other worktrees have them
 SOURCES = ("driver", "plugin", "setup.cfg", "pyproject.toml")
-DEBOOTSTRAP = (
-    "debootstrap", "--variant=minbase",
-    "--include=python3,python3-venv,python3-dev,libnftables1,iptables,gcc,libc6-dev,binutils",
-    "bookworm",
-)  # fmt: skip
+DEBOOTSTRAP = ("debootstrap", "--variant=minbase", "trixie")
 DISTRIBUTION = """\
 version: 0.1
 storage: {{filesystem: {{rootdirectory: {folder}}}}}
