@@ -89,7 +89,7 @@ class Nft:
         if table is not None:
             have = self._intact()
             if table not in have:
-                touched = plan.touched()
+                touched = plan.touched() if have else frozenset[Key]()
                 kept = (t for t in have if t.key not in touched)
                 self._replace(table, [*kept, *_new(elements)])
                 return

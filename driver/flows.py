@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address
 from typing import Protocol
 
-from driver.model import ANY, Proto, replace
+from driver.model import ANY, Proto
 from driver.rules import Published, read_port
 from driver.seams import Host
 from driver.things import Plan, Thing
@@ -71,7 +71,7 @@ def wrong_flows(plan: Plan) -> Iterator[Flows]:
     """Give the flows that are not as they would be if they began after the plan."""
     for old in [*plan.remove, *(old for old, _ in plan.change)]:
         if was := read_port(old):
-            yield replace(_to(was), target=was.target)
+            yield _to(was, target=was.target)
     for new in [*plan.add, *(new for _, new in plan.change)]:
         if now := read_port(new):
             yield _from_before(now)
@@ -88,7 +88,7 @@ def _from_before(now: Published) -> Flows:
     return _to(now, SRC_NAT if now.mapping.proto == "udp" else SEEN_REPLY | SRC_NAT | DST_NAT)
 
 
-def _to(port: Published, without: int = 0) -> Flows:
+def _to(port: Published, without: int = 0, target: IPv4Address | None = None) -> Flows:
     mapping = port.mapping
     ip = None if mapping.host_ip == ANY else mapping.host_ip
-    return Flows(mapping.proto, mapping.host_port, ip, without=without)
+    return Flows(mapping.proto, mapping.host_port, ip, target, without)

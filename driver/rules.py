@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import IPv4Address
 from typing import get_args
 
@@ -165,6 +166,7 @@ class Published:
     owner: str
 
 
+_address = lru_cache(maxsize=1024)(IPv4Address)  # a container's ports have one
 PROTOS: dict[str, Proto] = {proto: proto for proto in get_args(Proto)}
 
 
@@ -174,6 +176,6 @@ def read_port(thing: Thing) -> Published | None:
         return None
     *host, proto, host_port = thing.at.split(" . ")
     target, port = thing.data.split(" . ")
-    host_ip = IPv4Address(host[0]) if host else ANY
+    host_ip = _address(host[0]) if host else ANY
     mapping = PortMapping(PROTOS[proto], host_ip, int(host_port), int(port))
-    return Published(mapping, IPv4Address(target), thing.owner)
+    return Published(mapping, _address(target), thing.owner)

@@ -18,7 +18,9 @@ from driver.errors import BadRequest, Conflict, FlannelError, HostError
 from driver.things import Key, Plan, PortHold, Thing
 
 SO_ATTACH_FILTER = 26  # not in Python's socket module
-DROP_ALL = struct.pack("HBBI", 0x06, 0, 0, 0)  # one instruction of classic BPF: return 0
+# a program of classic BPF with one instruction: return 0
+_DROP_ALL = ctypes.create_string_buffer(struct.pack("HBBI", 0x06, 0, 0, 0))
+FILTER = struct.pack("HP", 1, ctypes.addressof(_DROP_ALL))
 TYPES = {
     "tcp": (socket.SOCK_STREAM, socket.IPPROTO_TCP),
     "udp": (socket.SOCK_DGRAM, socket.IPPROTO_UDP),
@@ -121,9 +123,7 @@ def _bind(sock: socket.socket, hold: PortHold) -> None:
     Connections in TIME_WAIT must not stand in the way, hence SO_REUSEADDR; with it only a socket
     that listens keeps others out. A UDP socket has neither problem, and with it keeps nobody out.
     """
-    program = ctypes.create_string_buffer(DROP_ALL, len(DROP_ALL))
-    filtered = struct.pack("HP", 1, ctypes.addressof(program))
-    sock.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, filtered)
+    sock.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, FILTER)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 0)  # the kernel makes it its minimum
     if hold.proto != "udp":
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
