@@ -1,9 +1,9 @@
 """The one way a change is made: edit the state, apply the difference, commit, answer.
 
-A Docker call takes the fast path: the difference between what the old and the new state desire.
-Boot, timer and events take the slow path, a pass: the difference between what the host has and
-what the state desires. Both end in the same `apply`. Rows are committed last: a crash before
-leaves at worst unowned things on the host, which the next pass sweeps.
+A Docker call, or news of peers, takes the fast path: the difference between what the old and the
+new state desire. Boot, timer and events take the slow path, a pass: the difference between what
+the host has and what the state desires. Both end in the same `apply`. Rows are committed last: a
+crash before leaves at worst unowned things on the host, which the next pass sweeps.
 """
 
 from __future__ import annotations
