@@ -34,18 +34,20 @@ OVERLAY_LINKS = "flannel*"  # flanneld's devices: flannel.1, flannel0, flannel-w
 # Priorities: numbers a step before iptables' and Docker's own (-100, 100, 0), so that ours run
 # first in whatever order the programs start. A map that misses lets the packet go on to the next
 # line: the specific address is tried before the wildcard.
+# "typeof" in sets of one type: a libnftables of 1.1 writes a "type" there in a way that crashes one
+# of 1.0, be it that of the host's nft or of another form of this plugin.
 TABLE_TEXT = f"""\
 map pub4_ip {{ type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service; }}
 map pub4_any {{ type inet_proto . inet_service : ipv4_addr . inet_service; }}
-set uplinks {{ type ifname; }}
-set internal {{ type ifname; }}
+set uplinks {{ typeof oifname; }}
+set internal {{ typeof iifname; }}
 set pair {{ type ifname . ifname; }}
 set hair4 {{ type ipv4_addr . ifname; flags interval; }}
-set lease4 {{ type ipv4_addr; flags interval; }}
-set over4 {{ type ipv4_addr; flags interval; }}
-set docker4 {{ type ipv4_addr; flags interval; }}
-set direct {{ type ifname; }}
-set peers4 {{ type ipv4_addr; }}
+set lease4 {{ typeof ip saddr; flags interval; }}
+set over4 {{ typeof ip saddr; flags interval; }}
+set docker4 {{ typeof ip saddr; flags interval; }}
+set direct {{ typeof iifname; }}
+set peers4 {{ typeof ip saddr; }}
 chain guard {{
     type filter hook prerouting priority -301; policy accept;
     iifname "{BRIDGE_PREFIX}*" ip daddr 127.0.0.0/8 counter drop
