@@ -3,7 +3,8 @@
 A short-lived thread enters a sandbox to open a socket there, and ends; the socket is closed as
 soon as the address is set or seen. The route to the overlay is in a table of its own, asked after
 all of the main table but its default route: in the main table it would keep Docker from giving
-the container an address of another flannel network (libnetwork, checkRouteConflict).
+the container an address of another flannel network (libnetwork, checkRouteConflict). All of it
+goes with the interface, but for the rules, which go with the sandbox.
 
 Imports `events`. Source: linux/{rtnetlink,fib_rules,if_link}.h, setns(2).
 """

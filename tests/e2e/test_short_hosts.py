@@ -107,6 +107,21 @@ def test_compose_on_both_hosts(pair: World) -> None:
         host.compose("down", cwd=folders[host.name])
 
 
+def test_docker_publishes_the_ports_itself(pair: World) -> None:
+    one, two = pair.hosts
+    create(one, "shown", "--subnet", "172.29.0.0/16", "-o", "flannel.publish=docker")
+    web(one, "shown", "shown", "-p", "8082:80")
+    target = settled(one, "shown", "shown")
+    assert "8082" in one.docker("port", "shown").stdout
+    assert two.fetch(f"http://{one.address}:8082/").strip() == "shown"
+    assert gets(two, "client", f"http://{target}/") == "shown"
+    echoes(two, "client", "tcp", TCP)
+    ask = partial(asked, one, "tcp", lease_ip(two, "client"), TCP, within="shown")
+    assert wait_for(ask, "the other host") == target
+    one.docker("rm", "-f", "shown")
+    one.docker("network", "rm", "shown")
+
+
 def test_it_goes_on_when_the_other_host_starts_anew(pair: World) -> None:
     one, two = pair.hosts
     two.docker("restart", "web")
