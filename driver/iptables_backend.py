@@ -19,6 +19,7 @@ from driver.generation import Generation
 from driver.iptables_rules import (
     CHAIN_PREFIX,
     PARENTS,
+    PortRule,
     Tables,
     difference,
     fingerprint,
@@ -43,6 +44,8 @@ class Fallback:
         self._lock = threading.Lock()  # a pass looks while a call changes
         self._ruleset = Generation()
         self._have: dict[Key, Thing] = {}
+        self._chains: Tables = {}  # the rendering of that
+        self._known: dict[Element, PortRule] = {}
         self._written: Tables | None = None  # how the chains read when written; None: not known
         self._number = self._ruleset.number()
         self._seen: Tables = {}
@@ -111,8 +114,8 @@ class Fallback:
 
     def _replace(self, want: dict[Key, Thing]) -> None:
         """Write the chains anew, whatever is there, or take them away."""
-        chains = render(want.values()) if want else {}
-        self._have, self._written = {}, None
+        chains = render(want.values(), self._known) if want else {}
+        self._have, self._written, self._chains = {}, None, {}
         commands = replacement(self._read(), chains)
         if any(commands.values()):
             xtables.change(self._variant, commands)
@@ -120,8 +123,8 @@ class Fallback:
 
     def _change(self, want: dict[Key, Thing], *, adding: bool) -> None:
         """Change some rules. Where the chains are no longer ours there is nothing to take away."""
-        chains = render(want.values())
-        commands = difference(render(self._have.values()), chains)
+        chains = render(want.values(), self._known)
+        commands = difference(self._chains, chains)
         if not any(commands.values()):
             self._have = want
             return
@@ -140,7 +143,7 @@ class Fallback:
         found = self._look()
         if chains and not is_whole(found, chains):
             raise HostError(GONE)
-        self._have, self._written = want, found if want else None
+        self._have, self._written, self._chains = want, found if want else None, chains
 
     def _intact(self) -> bool:
         if self._written is None:

@@ -14,10 +14,11 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from ipaddress import IPv4Network
+from typing import NamedTuple
 
 from driver.errors import HostError
 from driver.model import ANY, BRIDGE_PREFIX, short
-from driver.rules import PROTOS, Published, read_port
+from driver.rules import PROTOS, read_port
 from driver.things import Element, Thing
 
 Chains = dict[str, list[str]]  # chain → rules as iptables-save writes them, without "-A CHAIN "
@@ -27,18 +28,8 @@ Commands = dict[str, list[str]]  # table → commands of iptables-restore
 CHAIN_PREFIX = "DKFLANNEL-"
 MARK = "docker-flannel"  # the comment on our jumps
 OURS, OVERLAY = f"{BRIDGE_PREFIX}+", "flannel+"
-SETS = {
-    "uplinks",
-    "foreign",
-    "internal",
-    "pair",
-    "hair4",
-    "lease4",
-    "over4",
-    "docker4",
-    "direct",
-    "peers4",
-}
+SETS = {"uplinks", "foreign", "direct", "peers4", "internal", "pair"}
+SETS |= {"hair4", "lease4", "over4", "docker4"}
 PARENTS = {
     "raw": {"PREROUTING": "GUARD"},
     "mangle": {"FORWARD": "FORWARD"},
@@ -77,21 +68,36 @@ def unjump(chains: Chains, target: str) -> Iterator[str]:
             yield from (f"-D {name} {rule}" for rule in rules if leading.search(rule))
 
 
-def render(things: Iterable[Thing]) -> Tables:
+class PortRule(NamedTuple):
+    """The rule of a published port, and where in its protocol's chain it has to be."""
+
+    any_address: bool
+    host_ip: int
+    host_port: int
+    proto: str
+    text: str
+
+
+def render(things: Iterable[Thing], known: dict[Element, PortRule] | None = None) -> Tables:
     """Give the chains with their rules, for the elements among the things.
 
+    `known` keeps the ports' rules, which may be thousands, from one rendering to the next.
     Errors: HostError for an element of no known set, or with what is no name or prefix.
     """
     elements: defaultdict[str, list[Element]] = defaultdict(list)
-    ports: list[Published] = []
+    ports: dict[Element, PortRule] = {}
+    before = known or {}
     for thing in things:
         if isinstance(thing, Element):
-            if port := _port(thing):
-                ports.append(port)
+            if port := before.get(thing) or _port(thing):
+                ports[thing] = port
             elif thing.set in SETS:
                 elements[thing.set].append(thing)
             else:
                 raise HostError(f"iptables has no rules for the set {thing.set!r}")
+    if known is not None:
+        known.clear()
+        known.update(ports)
     fields = {name: sorted(map(_fields, members)) for name, members in elements.items()}
     sets = defaultdict(list, fields)
     return {
@@ -99,21 +105,29 @@ def render(things: Iterable[Thing]) -> Tables:
         for table, chains in (
             ("raw", _raw()),
             ("mangle", _mangle(sets)),
-            ("nat", _nat(sets) | _published(ports)),
+            ("nat", _nat(sets) | _published(ports.values())),
         )
     }
 
 
-def _port(element: Element) -> Published | None:
+def _port(element: Element) -> PortRule | None:
     try:
         port = read_port(element)
         if port and not {port.mapping.host_port, port.mapping.port} <= PORTS:
             raise ValueError("a port out of range")
     except (ValueError, KeyError):
         raise HostError(f"iptables cannot publish {element.at!r} to {element.data!r}") from None
-    if port and not _NAME.fullmatch(short(port.owner) or MARK):
+    if port is None:
+        return None
+    if not _NAME.fullmatch(short(port.owner) or MARK):
         raise HostError(f"iptables cannot note {port.owner!r} as the owner of {element.at!r}")
-    return port
+    proto, ip, number = port.mapping.proto, port.mapping.host_ip, port.mapping.host_port
+    text = (
+        f"{'' if ip == ANY else f'-d {ip}/32 '}-p {proto} -m {proto} --dport {number} "
+        f"-m comment --comment {short(port.owner) or MARK} "
+        f"-j DNAT --to-destination {port.target}:{port.mapping.port}"
+    )
+    return PortRule(ip == ANY, int(ip), number, proto, text)
 
 
 def _fields(element: Element) -> tuple[str, ...]:
@@ -132,7 +146,7 @@ Sets = Mapping[str, list[tuple[str, ...]]]
 
 
 def _raw() -> Chains:
-    return {"GUARD": [f"-i {OURS} -{side} 127.0.0.0/8 -j DROP" for side in "ds"]}
+    return {"GUARD": [f"-{side} 127.0.0.0/8 -i {OURS} -j DROP" for side in "ds"]}
 
 
 def _mangle(sets: Sets) -> Chains:
@@ -157,21 +171,21 @@ def _mangle(sets: Sets) -> Chains:
         "OUT": [
             f"-o {OVERLAY} -j RETURN",
             "-m conntrack --ctstate INVALID -j DROP",
-            *(f"-o {link} -d {prefix} -j RETURN" for link, prefix in by_overlay),
+            *(f"-d {prefix} -o {link} -j RETURN" for link, prefix in by_overlay),
             *(f"-i {bridge} -j DROP" for bridge in internal),
             f"{DNAT} -j RETURN",
             *(f"-o {bridge} -j DROP" for (bridge,) in foreign),
         ],
         "IN": [
             f"-i {OVERLAY} -j RETURN",
-            *(f"-i {link} -s {prefix} -j RETURN" for link, prefix in by_overlay),
+            *(f"-s {prefix} -i {link} -j RETURN" for link, prefix in by_overlay),
             *(f"-o {bridge} -j DROP" for bridge in internal),
             *(f"-i {link} -g {CHAIN_PREFIX}PEERS" for link in direct),
             f"{DNAT} -j RETURN",
             "-j DROP",
         ],
         "PEERS": [
-            *(f"-s {ip} -j RETURN" for (ip,) in sets["peers4"]),
+            *(f"-s {ip}/32 -j RETURN" for (ip,) in sets["peers4"]),
             f"{DNAT} -j RETURN",
             "-j DROP",
         ],
@@ -210,20 +224,11 @@ def _nat(sets: Sets) -> Chains:
     }
 
 
-def _published(ports: Iterable[Published]) -> Chains:
+def _published(ports: Iterable[PortRule]) -> Chains:
     """Give a chain per protocol with a rule per port, those of one host address first."""
     chains: Chains = {proto.upper(): [] for proto in PROTOS}
-    for ip, number, port in sorted(
-        ((p.mapping.host_ip, p.mapping.host_port, p) for p in ports),
-        key=lambda entry: (entry[0] == ANY, *entry[:2]),
-    ):
-        proto = port.mapping.proto
-        only = "" if ip == ANY else f"-d {ip} "
-        chains[proto.upper()].append(
-            f"{only}-p {proto} -m {proto} --dport {number} "
-            f"-m comment --comment {short(port.owner) or MARK} "
-            f"-j DNAT --to-destination {port.target}:{port.mapping.port}"
-        )
+    for port in sorted(ports):
+        chains[port.proto.upper()].append(port.text)
     return chains
 
 
@@ -238,6 +243,8 @@ def difference(old: Tables, new: Tables) -> Commands:
 
 
 def _steps(chain: str, old: list[str], new: list[str]) -> Iterator[str]:
+    if old == new:
+        return
     before, after = set(old), set(new)
     yield from (f"-D {chain} {rule}" for rule in old if rule not in after)
     length = sum(rule in after for rule in old)

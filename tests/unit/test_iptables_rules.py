@@ -97,7 +97,7 @@ def test_a_port_is_a_rule_and_one_of_an_address_goes_first() -> None:
         "-j DNAT --to-destination 10.2.3.2:80"
     ]
     assert chain("UDP", things()) == [
-        "-d 192.168.1.5 -p udp -m udp --dport 53 -m comment --comment dddddddddddd "
+        "-d 192.168.1.5/32 -p udp -m udp --dport 53 -m comment --comment dddddddddddd "
         "-j DNAT --to-destination 10.2.3.2:5353"
     ]
     everywhere = replace(DNS, host_ip=IPv4Address(0), host_port=1)
@@ -123,20 +123,20 @@ def test_what_may_be_forwarded() -> None:
     assert chain("OUT", things()) == [
         "-o flannel+ -j RETURN",
         "-m conntrack --ctstate INVALID -j DROP",
-        "-o eth0 -d 10.2.0.0/16 -j RETURN",
+        "-d 10.2.0.0/16 -o eth0 -j RETURN",
         f"-i {INNER} -j DROP",
         "-m conntrack --ctstate DNAT -j RETURN",
         "-o docker0 -j DROP",
     ]
     assert chain("IN", things()) == [
         "-i flannel+ -j RETURN",
-        "-i eth0 -s 10.2.0.0/16 -j RETURN",
+        "-s 10.2.0.0/16 -i eth0 -j RETURN",
         f"-o {INNER} -j DROP",
         f"-i eth0 -g {CHAIN_PREFIX}PEERS",
         "-m conntrack --ctstate DNAT -j RETURN",
         "-j DROP",
     ]
-    assert chain("PEERS", things())[0] == "-s 192.0.2.12 -j RETURN"
+    assert chain("PEERS", things())[0] == "-s 192.0.2.12/32 -j RETURN"
 
 
 def test_a_bridge_that_leads_out_may_be_left_by() -> None:

@@ -18,7 +18,7 @@ PURE = {
 }  # fmt: skip
 ADAPTERS = {"kernel", "events", "news", "vtep", "underlay", "firewall", "iptables", "sockets"}
 ADAPTERS |= {"sandbox", "store", "conntrack", "xtables", "generation", "listing"}
-ADAPTERS |= {"iptables_backend", "legacy"}
+ADAPTERS |= {"iptables_backend", "legacy_tables", "legacy"}
 NETLINK = {
     "kernel": {"events", "listing", "news"},
     "listing": {"events"},
@@ -30,7 +30,8 @@ NETLINK = {
 }
 FIREWALL = {
     "firewall": {"generation", "rules"},
-    "xtables": {"generation", "iptables_rules"},
+    "legacy_tables": {"iptables_rules"},
+    "xtables": {"generation", "iptables_rules", "legacy_tables"},
     "iptables": {"xtables", "iptables_rules"},
     "iptables_backend": {"xtables", "generation", "iptables_rules"},
 }
@@ -93,7 +94,7 @@ ALLOWED["handlers"] |= HANDLERS - {"handlers"}
 THIRD_PARTY = {
     "pyroute2": {"kernel"},
     "nftables": {"firewall"},
-    "iptc": {"xtables"},
+    "iptc": {"legacy_tables"},
     "subprocess": {"xtables", "setup_daemon"},
     "sqlite3": {"store"},
     "flask": {"handlers"},
@@ -177,7 +178,7 @@ def test_only_the_command_reads_the_environment() -> None:
     users = {name: len(re.findall(r"os\.environ|getenv", source(name))) for name in MODULES}
     assert {name: n for name, n in users.items() if n} == {
         "__main__": 1,
-        "xtables": 1,
+        "legacy_tables": 1,
         "etcd_members": 1,
     }
 
