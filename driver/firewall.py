@@ -212,8 +212,9 @@ def _elements(body: dict[str, Any]) -> Iterator[Element]:
     """Read the elements of a set or map.
 
     Shape: {"name": …, "type": TYPE, "map": TYPE, "elem": [key | [key, data]]}; TYPE is "ifname",
-    ["ipv4_addr", "inet_service"], or before 1.1 for maps "ipv4_addr . inet_service"; a key with a
-    comment is {"elem": {"val": key, "comment": …}}.
+    ["ipv4_addr", "inet_service"], or before 1.1 for maps "ipv4_addr . inet_service", and since then
+    for a typeof {"typeof": {"meta": …}} or {"typeof": {"payload": …}}; a key with a comment is
+    {"elem": {"val": key, "comment": …}}.
     """
     types = _types(body.get("type", ""))
     for entry in body.get("elem", ()):
@@ -225,7 +226,9 @@ def _elements(body: dict[str, Any]) -> Iterator[Element]:
         yield Element(body["name"], _spell(key, types), value, comment)
 
 
-def _types(kind: str | list[str]) -> list[str]:
+def _types(kind: str | list[str] | dict[str, Any]) -> list[str]:
+    if isinstance(kind, dict):  # those of `rules`: a link's name or an address
+        return ["ifname" if "meta" in kind["typeof"] else "ipv4_addr"]
     return kind if isinstance(kind, list) else kind.split(" . ")
 
 
