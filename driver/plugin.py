@@ -117,7 +117,8 @@ def _chosen(setting: str) -> str:
 def _clear_others(used: str) -> None:
     """Remove what the other backends left behind if the setting was another."""
     found = {f"iptables-{variant}" for variant in {"legacy"} | xtables.variants()}
-    for name in sorted(found | ({"nft"} if has_nf_tables() else set()) - {used}):
+    found |= {"nft"} if has_nf_tables() else set()
+    for name in sorted(found - {used}):
         try:
             with closing(_firewall(name)) as other:
                 other.clear()

@@ -3,13 +3,15 @@
 import dataclasses
 import threading
 import time
+from contextlib import closing
 
 import pytest
 
-from driver import rules
+from driver import plugin, rules
 from driver.errors import Conflict, HostError
+from driver.firewall import Nft
 from driver.things import Element, Plan, Table, diff
-from tests.kernel.conftest import flush, legacy_tables
+from tests.kernel.conftest import FIREWALLS, flush, legacy_tables
 from tests.kernel.sample import ONE, TABLE, WANTED
 from tests.unit.contract import check_host
 
@@ -187,3 +189,17 @@ def test_what_others_do_is_noticed_once_even_without_networks(firewall, host):
     assert firewall.disturbed()
     firewall.observe()
     assert not firewall.disturbed()
+
+
+@pytest.mark.usefixtures("host")
+def test_what_other_backends_left_goes_and_what_is_in_use_stays(loaded, caplog):
+    others = [make for name, make in FIREWALLS.items() if name != loaded.name]
+    for make in others:
+        if make is Nft:
+            continue  # libnftables bears one at a time; an end-to-end test shows it
+        with closing(make()) as other:
+            other.apply(diff((), WANTED))
+            plugin._clear_others(loaded.name)
+            assert other.observe() == frozenset()
+            assert loaded.observe() == WANTED
+    assert caplog.text == ""
