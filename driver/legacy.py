@@ -23,7 +23,7 @@ class LegacyFilter:
     """The table in the namespace of the thread that makes this. Any thread may ask."""
 
     def __init__(self) -> None:
-        self._socket = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)  # any does; it is not bound
         self._last = b""
 
     def disturbed(self) -> bool:
