@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from driver.errors import FlannelError
-from driver.model import CONTAINER_END_PREFIX, short
+from driver.model import CONTAINER_END_PREFIX, HOST_END_PREFIX, short
 from driver.wire import SPACE
 from tests.unit.bench import Bench
 from tests.unit.fakes import Crash
@@ -42,12 +42,16 @@ def portmap(*ports: dict) -> dict[str, Any]:
 
 @dataclass
 class Net:
+    """A network. `kind`: who gives its addresses: "flannel", Docker's own IPAM ("docker"), or
+    none ("off"), so that the driver does."""
+
     id: str
     pool: str = ""
     block: str = ""
     gateway: str = ""
     internal: bool = False
     containers: list[Container] = field(default_factory=list)
+    kind: str = "flannel"
 
 
 @dataclass
@@ -79,6 +83,7 @@ class Docker:
     def __init__(self, bench: Bench, send: Send | None = None, serial: int = 0) -> None:
         self._bench, self._send = bench, send or direct(bench)
         self._serial = serial
+        self._subnets: dict[int, str] = {}
 
     def new_id(self) -> str:
         self._serial += 1
@@ -101,8 +106,30 @@ class Docker:
             raise
         return net
 
+    def create_short(self, kind: str, *, internal: bool = False) -> Net:
+        """Make a network without asking the plugin's IPAM."""
+        net = Net(self.new_id(), internal=internal, kind=kind)
+        if kind == "docker":
+            free = (n for n in range(18, 32) if n not in self._subnets)
+            number = next(free)
+            self._subnets[number] = net.id
+            net.block, net.gateway = f"172.{number}.0.0/16", f"172.{number}.0.1/16"
+        try:
+            self.send_create(net, {})
+        except Refused:
+            self._give_subnet_back(net)
+            raise
+        return net
+
+    def _give_subnet_back(self, net: Net) -> None:
+        self._subnets = {n: owner for n, owner in self._subnets.items() if owner != net.id}
+
     def send_create(self, net: Net, options: dict) -> None:
         flags = {"com.docker.network.internal": True} if net.internal else {}
+        space = SPACE if net.kind == "flannel" else "LocalDefault"
+        blocks = [{"AddressSpace": space, "Gateway": net.gateway, "Pool": net.block}]
+        if net.kind == "off":
+            flags["com.docker.network.enable_ipv4"] = False
         self._send(
             "NetworkDriver.CreateNetwork",
             {
@@ -112,7 +139,7 @@ class Docker:
                     "com.docker.network.generic": options,
                     **flags,
                 },
-                "IPv4Data": [{"AddressSpace": SPACE, "Gateway": net.gateway, "Pool": net.block}],
+                "IPv4Data": blocks if net.kind != "off" else [],
                 "IPv6Data": [],
             },
         )
@@ -123,7 +150,10 @@ class Docker:
 
     def start(self, net: Net, *ports: dict, wanted: str = "", mac: str = "") -> Container:
         made = Container(self.new_id(), net, mac=mac)
-        made.address = self.address(net, wanted)
+        if net.kind == "flannel":
+            made.address = self.address(net, wanted)
+        elif net.kind == "docker":
+            made.address = self._lowest_free(net)
         done: list[str] = []
         try:
             self._set_up(made, list(ports), done)
@@ -143,13 +173,27 @@ class Docker:
             {**ids, "Interface": interface, "Options": portmap(*ports)},
         )
         made.mac = made.mac or reply["Interface"]["MacAddress"]
+        made.address = made.address or reply["Interface"]["Address"]
         done.append("NetworkDriver.DeleteEndpoint")
         key = f"/var/run/docker/netns/{short(made.id)}"
         joined = self._send("NetworkDriver.Join", {**ids, "SandboxKey": key, "Options": {}})
         self._bench.kernel.moved.add(joined["InterfaceName"]["SrcName"])
         done.insert(0, "NetworkDriver.Leave")
+        self.come_up(made)
         if "Gateway" in joined:
             self.publish(made, *ports)
+
+    def come_up(self, made: Container) -> None:
+        """The kernel tells that the interface is up in the sandbox."""
+        try:
+            self._bench.core.settle(frozenset({HOST_END_PREFIX + short(made.id)}))
+        except Crash:
+            self._bench.boot()
+
+    def _lowest_free(self, net: Net) -> str:
+        taken = {made.address for made in net.containers}
+        addresses = (net.gateway.replace(".0.1/", f".0.{n}/") for n in range(2, 99))
+        return next(ip for ip in addresses if ip not in taken)
 
     def publish(self, made: Container, *ports: dict) -> None:
         self._send(
@@ -171,13 +215,17 @@ class Docker:
             self._bench.kernel.moved.discard(CONTAINER_END_PREFIX + short(made.id))
 
     def _give_back(self, made: Container) -> None:
+        if made.net.kind != "flannel":
+            return  # Docker's own IPAM is told, or nobody
         address = made.address.partition("/")[0]
         self.quietly("IpamDriver.ReleaseAddress", PoolID=made.net.pool, Address=address)
 
     def remove_network(self, net: Net) -> None:
-        gateway = net.gateway.partition("/")[0]
-        self.quietly("IpamDriver.ReleaseAddress", PoolID=net.pool, Address=gateway)
-        self.quietly("IpamDriver.ReleasePool", PoolID=net.pool)
+        if net.kind == "flannel":
+            gateway = net.gateway.partition("/")[0]
+            self.quietly("IpamDriver.ReleaseAddress", PoolID=net.pool, Address=gateway)
+            self.quietly("IpamDriver.ReleasePool", PoolID=net.pool)
+        self._give_subnet_back(net)
         self.quietly("NetworkDriver.DeleteNetwork", NetworkID=net.id)
 
     def quietly(self, method: str, **body: Any) -> None:
