@@ -27,6 +27,7 @@ END, END2 = "c" * 64, "d" * 64
 LEASE = Lease(IPv4Network("10.2.0.0/16"), IPv4Network("10.2.3.0/24"), 1450, "standalone")
 POOL = Pool("10.2.3.0/27/beef", IPv4Network("10.2.3.0/27"), None, None, NOW)
 WEB = PortMapping("tcp", IPv4Address("0.0.0.0"), 8080, 80)
+BESIDE = IPv4Interface("172.18.0.2/16")
 DNS = PortMapping("udp", IPv4Address("192.168.1.5"), 53, 5353)
 
 
@@ -80,11 +81,12 @@ RECORDS: list[Record] = [
     hold("10.2.3.9", "aux"),
     hold("10.2.3.2", released=True),
     network(),
+    network("f" * 64, docker_gateway=IPv4Interface("172.18.0.1/16")),
     network(
         OTHER, internal=True, masquerade=False, interface_prefix="net", mtu=9000, publish="docker"
     ),
     endpoint(),
-    endpoint(END2, sandbox="/var/run/docker/netns/é\n'\"", ports=(WEB, DNS)),
+    endpoint(END2, sandbox="/var/run/docker/netns/é\n'\"", ports=(WEB, DNS), docker_ip=BESIDE),
 ]
 
 
