@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 from contextlib import closing
 from ipaddress import IPv4Address, IPv4Network
 from types import SimpleNamespace
@@ -115,10 +116,14 @@ def shown(host, *command):
 
 
 def everything(host):
-    """Give what the kernel tells of links, routes and entries. IPv6 takes seconds to settle."""
+    """Give what the kernel tells of links, routes and entries.
+
+    Left out is what takes its time to settle: IPv6, and a carrier that comes after `link set up`.
+    """
     commands = ("ip -d link", "ip -4 addr", "ip -4 route show table all", "ip -4 neigh")
     fdb = [line for line in host.run("bridge", "fdb").splitlines() if "dst" in line]
-    return [host.run(*command.split()) for command in commands] + fdb
+    shown = [host.run(*command.split()) for command in commands]
+    return [re.sub(r",LOWER_UP|NO-CARRIER,| state \w+", "", text) for text in shown] + fdb
 
 
 @pytest.mark.parametrize(
