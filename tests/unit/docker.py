@@ -54,7 +54,7 @@ class Net:
     kind: str = "flannel"
 
 
-@dataclass
+@dataclass(eq=False)  # one is found in a list by itself, undisturbed by other threads
 class Container:
     id: str
     net: Net
