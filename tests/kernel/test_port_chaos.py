@@ -30,7 +30,7 @@ from tests.unit.bench import NETWORK
 from tests.unit.docker import port, portmap
 
 pytestmark = pytest.mark.kernel
-SEQUENCES, ACTS = 10, 20
+SEQUENCES, ACTS = 200, 20
 NUMBERS = range(8000, 8004)
 KINDS = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}
 NET, ENDS = "a" * 64, [letter * 64 for letter in "bcd"]
