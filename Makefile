@@ -12,7 +12,7 @@ PLUGIN_DEPS := debootstrap docker-registry # of its tests
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 20
 
-demo: deps venv ## see it work on this machine: one host, compose, a published port
+demo: deps venv ## see it work on this machine: three hosts, one etcd, compose, a published port
 	$(BIN)/python -m demo
 
 test: deps check test-kernel test-e2e ## everything: lint, types, unit, kernel and end-to-end tests

@@ -23,7 +23,6 @@ from driver.registry import Entry
 KEY = re.compile(r"(\d+\.\d+\.\d+\.\d+)-(\d+)(?:&([a-f0-9:]+)-(\d+))?\Z", re.ASCII)
 LONGEST_V4 = 31
 LONGEST_V6 = 127
-MAC_BYTES = 6
 MAC_FORMS = re.compile(
     r"(?:[0-9a-f]{2}([:-]))(?:[0-9a-f]{2}\1){4}[0-9a-f]{2}|(?:[0-9a-f]{4}\.){2}[0-9a-f]{4}"
 )
