@@ -73,6 +73,7 @@ def build(config: Config) -> Reconciler:
     Errors: StoreError.
     """
     store = Store(config.state_dir / "state.db")
+    sockets = Sockets()  # makes room, which takes no time as long as there is one thread
     netlink, firewall = Netlink(), _firewall(_chosen(config.firewall))
     stop = threading.Event()
     core = Reconciler(
@@ -81,7 +82,7 @@ def build(config: Config) -> Reconciler:
             Overlays(),
             netlink,
             Sandboxes(),
-            Sockets(),
+            sockets,
             Forgetful(firewall, Conntrack()),
             Iptables(),
         ],

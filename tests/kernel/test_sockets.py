@@ -11,7 +11,7 @@ from ipaddress import IPv4Address
 import pytest
 
 from driver.errors import BadRequest, Conflict, HostError
-from driver.sockets import Sockets
+from driver.sockets import BPF, Sockets, _shared_filter
 from driver.things import Plan, PortHold, diff
 
 pytestmark = pytest.mark.kernel
@@ -136,7 +136,22 @@ def test_other_failures_are_told(sockets):
     assert errors == {HostError: "host port 0.0.0.0:8080/tcp cannot be held: Too many open files"}
 
 
-def test_a_held_port_is_silent(sockets, host):
+def test_more_ports_than_programs_open_files_before_they_ask(host):  # noqa: ARG001
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (64, limits[1]))
+    try:
+        with closing(Sockets()) as sockets:
+            holds = {PortHold("tcp", ANY, port, "e1") for port in range(8000, 8200)}
+            sockets.apply(diff((), holds))
+            assert sockets.observe() == holds
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+@pytest.mark.parametrize("call", [BPF, None])
+def test_a_held_port_is_silent(sockets, host, call, monkeypatch):
+    monkeypatch.setattr("driver.sockets.BPF", call)
+    _shared_filter.cache_clear()
     sockets.apply(Plan(add=(TCP, UDP)))
     with take("tcp", "127.0.0.1", True, 0) as unused:
         assert host.cannot_reach(unused, "127.0.0.1", 8080)
