@@ -7,11 +7,12 @@ text. Rows are written after the kernel has been changed and before Docker gets 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import sqlite3
 import types
 import typing
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,7 @@ class Store:
         Errors: StoreError when it cannot be read, or was written by a newer version.
         """
         self._path = path
+        self._durable: bool | None = None  # as the last commit was
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._db = sqlite3.connect(
@@ -98,7 +100,9 @@ class Store:
         Errors: StoreError, nothing having been written.
         """
         try:
-            self._db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+            if durable != self._durable:
+                self._db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+                self._durable = durable
             self._db.execute("BEGIN IMMEDIATE")
             self._db.executemany(
                 "DELETE FROM record WHERE kind = ? AND id = ?", [(r.kind, r.id) for r in drop]
@@ -140,20 +144,28 @@ def from_row(kind: str, body: str) -> Record:
 
 def _build(cls: type[Record | PortMapping], fields: dict[str, Any]) -> Record | PortMapping:
     hints = HINTS[cls]
-    return cls(**{name: _value(hints[name], value) for name, value in fields.items()})
+    return cls(**{name: _reader(hints[name])(value) for name, value in fields.items()})
 
 
-def _value(hint: Any, value: Any) -> Any:
-    """Turn a JSON value into what a field's type says."""
+@functools.cache
+def _reader(hint: Any) -> Callable[[Any], Any]:
+    """Give what turns a JSON value into what a field's type says."""
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin in (types.UnionType, typing.Union):
-        return None if value is None else _value(args[0], value)
+        some = _reader(args[0])
+        return lambda value: None if value is None else some(value)
     if origin is tuple:
-        return tuple(_value(args[0], item) for item in value)
+        item = _reader(args[0])
+        return lambda value: tuple(map(item, value))
     if origin is typing.Literal:
-        if value not in args:
-            raise ValueError(f"{value!r} is none of {', '.join(map(str, args))}")
-        return value
+        return functools.partial(_one_of, args)
     if hint is PortMapping:
-        return _build(PortMapping, value)
-    return value if isinstance(value, hint) else hint(value)
+        return functools.partial(_build, PortMapping)
+    made = functools.lru_cache(hint)  # thousands of ports have few addresses
+    return lambda value: value if isinstance(value, hint) else made(value)
+
+
+def _one_of(allowed: tuple[Any, ...], value: Any) -> Any:
+    if value not in allowed:
+        raise ValueError(f"{value!r} is none of {', '.join(map(str, allowed))}")
+    return value
