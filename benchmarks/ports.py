@@ -27,6 +27,7 @@ from driver.handlers import CALLS
 from driver.kernel import Netlink
 from driver.plugin import build
 from driver.reconcile import Reconciler
+from driver.service import loading
 from driver.wire import Body
 from tests.bed import Bed, Host
 
@@ -127,7 +128,8 @@ def start(state: Path) -> None:
     """Start the plugin on what `fill` left: read the state, take the ports, write the firewall."""
     Netlink.prepare()  # what Python loads is not the ports'
     began = time.perf_counter()
-    core = plugin(state)
+    with loading():
+        core = plugin(state)
     show("start with these ports, ms", [(time.perf_counter() - began) * 1000])
     times = []
     for _ in range(RUNS):

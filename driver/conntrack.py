@@ -16,12 +16,11 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from driver.events import DUMP, Channel, Request, attribute, attributes
+from driver.events import DUMP, NETFILTER, Channel, Request, attribute, attributes
 from driver.flows import Flows
 
 log = logging.getLogger(__name__)
 
-NETFILTER = 12  # NETLINK_NETFILTER
 GET, DELETE = 1 << 8 | 1, 1 << 8 | 2  # NFNL_SUBSYS_CTNETLINK, IPCTNL_MSG_CT_*
 _BODY = struct.pack("=16xBxH", socket.AF_INET, 0)  # header, family, version, no resource
 _ORIGINAL, _REPLY, _STATUS, _ID, _ZONE, _FILTER, _STATUS_MASK = 1, 2, 3, 12, 18, 25, 26

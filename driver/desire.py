@@ -60,7 +60,7 @@ def _things(
 def in_sandboxes(state: State) -> Iterator[SandboxAddress]:
     """Give what belongs into sandboxes; passes make it, and whoever knows that it is time."""
     if state.lease is not None:
-        for endpoint in state.endpoints.values():
+        for endpoint in [e for e in state.endpoints.values() if e.docker_ip]:
             yield from bridge.plan_sandbox(endpoint, state.networks[endpoint.network], state.lease)
 
 

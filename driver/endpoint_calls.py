@@ -163,11 +163,15 @@ def program(core: Reconciler, req: Body) -> Reply:
     Request: NetworkID, EndpointID, Options.  Reply: empty.
     """
     endpoint_id = req.object_id("EndpointID")
-    low, high = map(int, EPHEMERAL.read_text().split())
-    wanted = wire.bindings(req.part("Options"), (low, high))
+    wanted = wire.bindings(req.part("Options"), _ephemeral)
     unburied(core, lambda: _publish(core, endpoint_id, wanted))
     _settle(core, endpoint_id)
     return {}
+
+
+def _ephemeral() -> tuple[int, int]:
+    low, high = map(int, EPHEMERAL.read_text().split())
+    return low, high
 
 
 def populated(core: Reconciler, req: Body) -> None:

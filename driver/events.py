@@ -23,6 +23,7 @@ GROUP = 26220  # of our links; the kernel takes it when it makes a link, an alia
 DOOMED = GROUP + 1  # of those that are being removed: together, in one grace period
 MAIN_TABLE = 254
 DUMP = 0x300
+NETFILTER = 12  # another netlink protocol than rtnetlink
 UNICAST, ON_LINK = 1, 253  # a type of routes, and a scope
 
 NEWLINK, DELLINK, GETLINK, NEWADDR, DELADDR, GETADDR = 16, 17, 18, 20, 21, 22
@@ -135,6 +136,16 @@ def read_link(body: bytes) -> Link:
     )
 
 
+def bridge_port(name: str, owner: str, hairpin: bool) -> bytes:
+    """Encode a link's owner, and its hairpin mode as a bridge's port.
+
+    It comes with a container's first port and goes with the last; pyroute2 takes 0.2 ms for it.
+    """
+    port = attribute(4, b"bridge\0") + attribute(5, attribute(4, bytes([hairpin])))
+    told = attribute(20, (ALIAS_PREFIX + owner).encode()) + attribute(18, port)
+    return bytes(LINK.size) + attribute(3, name.encode() + b"\0") + told
+
+
 def messages(data: bytes) -> Iterator[tuple[int, int, int, bytes]]:
     """Give kind, flags, number and all of each message."""
     offset = 0
@@ -190,21 +201,24 @@ class Channel:
                 return answer
         raise OSError(errno.EAGAIN, "the list changed each time it was read")
 
-    def tell(self, requests: Sequence[Request]) -> dict[int, OSError]:
+    def tell(self, requests: Sequence[Request], end: bytes = b"") -> dict[int, OSError]:
         """Send messages, of which it writes the headers, many in one call.
 
+        `end`: a whole message that is never answered, and ends what those of one call begin.
         Gives the kernel's refusals by the place of what it refused.
         """
         refused: dict[int, OSError] = {}
         for start in range(0, len(requests), AT_ONCE):
             with self._lock:
-                first = self._send(requests[start : start + AT_ONCE])
+                first = self._send(requests[start : start + AT_ONCE], end)
                 for kind, flags, number, body in self._replies(first):
                     if code := -_CODE.unpack_from(body)[0]:
                         refused[start + number - first] = _refusal(code, kind, flags, body)
+                    if end and number == first:  # all were refused, maybe with no other answer
+                        break
         return refused
 
-    def _send(self, requests: Sequence[Request]) -> int:
+    def _send(self, requests: Sequence[Request], end: bytes = b"") -> int:
         """Send messages in one call and give the first one's number. The last has to be answered.
 
         The others are not: the kernel tells of a refusal without being asked.
@@ -217,6 +231,7 @@ class Channel:
                 + body[_HEADER.size :]
                 for i, (kind, flags, body) in enumerate(requests)
             )
+            + end
         )
         return first
 

@@ -1,8 +1,9 @@
-"""The nft table in the kernel, by libnftables in this process. Imports `generation` and `rules`.
+"""The nft table in the kernel, by libnftables in this process.
 
-One context for the process' life: an element costs some 0.1 ms, while each run of the nft program
-would cost 2 ms, and 16 ms after a removal, which the kernel makes a closing socket wait for. And
-one context in the process at a time: the library has static buffers that all contexts share.
+One context for the process' life: each run of the nft program would cost 2 ms, and 16 ms after a
+removal, which the kernel makes a closing socket wait for. And one context in the process at a
+time: the library has static buffers that all contexts share. Imports `generation`, `port_maps`
+and `rules`.
 
 Whether the table's constant part is still ours is told by a fingerprint: its listing, without
 what changes by itself, right after we installed it. A table that some other process made is
@@ -21,7 +22,8 @@ import nftables
 
 from driver.errors import Conflict, FlannelError, HostError
 from driver.generation import Generation
-from driver.rules import TABLE
+from driver.port_maps import PortMaps
+from driver.rules import TABLE, read_port
 from driver.things import Element, Key, Plan, Table, Thing
 
 PATH = f"inet {TABLE}"
@@ -43,6 +45,7 @@ class Nft:
         self._nft.set_stateless_output(True)
         self._nft.set_numeric_proto_output(True)
         self._installed: tuple[Table, Skeleton] | None = None
+        self._maps = PortMaps()
         self._ruleset = Generation()
         self._seen = 0
 
@@ -81,6 +84,7 @@ class Nft:
     def close(self) -> None:
         """Let go of libnftables and the socket; the table stays."""
         del self._nft
+        self._maps.close()
         self._ruleset.close()
 
     def _apply(self, plan: Plan) -> None:
@@ -97,9 +101,20 @@ class Nft:
             self._remove()
             return
         try:
-            self._run(_script(elements))
-        except HostError:
+            self._change(elements)
+        except (HostError, OSError):
             self._run(_script(self._missing(elements)))
+
+    def _change(self, plan: Plan) -> None:
+        """Change elements, those of ports in the quick way: they come and go with containers."""
+        gone, come = _old(plan), _new(plan)
+        ports = [read_port(thing) for thing in (*gone, *come)]
+        known = [port for port in ports if port is not None]
+        if len(known) < len(ports):
+            self._run(_script(plan))
+            return
+        self._maps.change(known[: len(gone)], known[len(gone) :])
+        self._seen = self._ruleset.number()
 
     def _remove(self) -> None:
         # "add" first makes "delete" succeed where there is none
@@ -115,8 +130,8 @@ class Nft:
                 *_adding(elements),
             ]
         )
-        listed = self._list()
-        self._installed = (table, listed[0]) if listed else None
+        bodies = self._bodies(terse=True)
+        self._installed = None if bodies is None else (table, _skeleton(bodies))
 
     def _missing(self, plan: Plan) -> Plan:
         """Give what of a refused plan is not so already."""
@@ -150,27 +165,32 @@ class Nft:
 
     def _list(self) -> tuple[Skeleton, list[Element]] | None:
         """Read the table's constant part and its elements; None if there is no table."""
+        bodies = self._bodies(terse=False)
+        if bodies is None:
+            return None
+        return _skeleton(bodies), [element for body in bodies for element in _elements(body)]
+
+    def _bodies(self, *, terse: bool) -> list[dict[str, Any]] | None:
+        """Read what is in the table, if `terse` without elements; None if there is no table."""
         self._seen = self._ruleset.number()  # before the list: a change during it is news
         self._nft.set_json_output(True)
+        self._nft.set_terse_output(terse)
         try:
             code, answer, message = self._nft.cmd(f"list table {PATH}")
             objects = json.loads(answer)["nftables"] if not code else []
         except ValueError:
-            return [], []  # libnftables 1.0.6 prints stray memory for a table's flags: not ours
+            return []  # libnftables 1.0.6 prints stray memory for a table's flags: not ours
         finally:
             self._nft.set_json_output(False)
         if code and "No such file" in message:
             return None
         if code:
             raise _refused(message)
-        skeleton: Skeleton = []
-        elements: list[Element] = []
-        for entry in objects:
-            [(kind, body)] = entry.items()
-            if kind != "metainfo":
-                elements += _elements(body)
-                skeleton.append({k: v for k, v in body.items() if k not in ("handle", "elem")})
-        return skeleton, elements
+        return [body for entry in objects for kind, body in entry.items() if kind != "metainfo"]
+
+
+def _skeleton(bodies: Iterable[dict[str, Any]]) -> Skeleton:
+    return [{k: v for k, v in body.items() if k not in ("handle", "elem")} for body in bodies]
 
 
 def _refused(message: str) -> HostError:
@@ -182,10 +202,14 @@ def _new(plan: Plan) -> list[Thing]:
     return [*plan.add, *(new for _, new in plan.change)]
 
 
+def _old(plan: Plan) -> list[Thing]:
+    return [*plan.remove, *(old for old, _ in plan.change)]
+
+
 def _script(plan: Plan) -> list[str]:
-    gone = [*plan.remove, *(old for old, _ in plan.change)]
+    gone = (thing for thing in _old(plan) if isinstance(thing, Element))
     return [
-        *(f"delete element {PATH} {e.set} {{ {e.at} }}" for e in gone if isinstance(e, Element)),
+        *(f"delete element {PATH} {e.set} {{ {e.at} }}" for e in gone),
         *_adding(_new(plan)),
     ]
 

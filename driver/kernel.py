@@ -186,10 +186,7 @@ class Netlink:
                 self._channel.ask(events.NEWLINK, _link(*place, kind, up=True), NEW)
             except FileExistsError:
                 raise _foreign(veth.container_end) from None
-        alias = ("IFLA_IFALIAS", ALIAS_PREFIX + veth.owner)
-        hairpin = _nest("IFLA_INFO_SLAVE_DATA", ("IFLA_BRPORT_MODE", int(veth.hairpin)))
-        port = _nest("IFLA_LINKINFO", ("IFLA_INFO_SLAVE_KIND", "bridge"), hairpin)
-        self._channel.ask(events.NEWLINK, _link(name, alias, port))
+        self._channel.ask(events.NEWLINK, events.bridge_port(veth.name, veth.owner, veth.hairpin))
 
     def _remove(self, thing: Thing) -> None:
         match thing:

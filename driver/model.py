@@ -229,6 +229,11 @@ class Endpoint:
     docker_ip: IPv4Interface | None = None
     kind: ClassVar[str] = "endpoint"
 
+    def __post_init__(self) -> None:
+        """Keep the ports in the order of the host's, for whoever looks for one."""
+        ordered = sorted(self.ports, key=lambda port: port.host_port)
+        object.__setattr__(self, "ports", tuple(ordered))
+
     @property
     def shown_ip(self) -> IPv4Interface:
         """The address that Docker shows."""

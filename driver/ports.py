@@ -78,8 +78,9 @@ def _in_the_way(
     lowest = min((b.first for b in wanted), default=0)
     highest = max((b.last for b in wanted), default=0)
     for other in state.endpoints.values():
-        if other.id != endpoint:
-            for port in other.ports:
+        ports = other.ports if other.id != endpoint else ()
+        if ports and ports[0].host_port <= highest and lowest <= ports[-1].host_port:
+            for port in ports:
                 if lowest <= port.host_port <= highest:
                     yield port, other.id
 

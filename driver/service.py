@@ -61,7 +61,7 @@ class Server(BaseApplication):
         as gunicorn listens: what is loaded only to answer is loaded when the host is as it should
         be. The main process needs none of it.
         """
-        with _loading():
+        with loading():
             from driver.plugin import build  # noqa: PLC0415
 
             try:
@@ -74,7 +74,7 @@ class Server(BaseApplication):
 
 
 @contextmanager
-def _loading() -> Iterator[None]:
+def loading() -> Iterator[None]:
     """Look for no garbage in what is made to stay: that would take a sixth of a start."""
     gc.disable()
     try:

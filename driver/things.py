@@ -27,7 +27,7 @@ class _Identified:
     @property
     def key(self) -> Key:
         """Give the identity."""
-        return self.key_of(*(getattr(self, name) for name in self.identity))
+        return self.key_of(*[getattr(self, name) for name in self.identity])
 
     @classmethod
     def key_of(cls, *identity: object) -> Key:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from ipaddress import AddressValueError, IPv4Address, IPv4Interface, IPv4Network
 from typing import Any
 
@@ -162,8 +162,11 @@ class Body:
         return BadRequest(f"{field} {shown[:SHOWN]}{'…' * (len(shown) > SHOWN)} is not {allowed}")
 
 
-def bindings(options: Body, ephemeral: tuple[int, int]) -> list[Binding]:
-    """Read what `-p` asked for; no host port at all becomes a wish for one of `ephemeral`.
+Range = Callable[[], tuple[int, int]]
+
+
+def bindings(options: Body, ephemeral: Range) -> list[Binding]:
+    """Read what `-p` asked for; no host port at all becomes a wish for one of `ephemeral`'s.
 
     Shape: "com.docker.network.portmap": [{Proto, IP, Port, HostIP, HostPort, HostPortEnd}], or
            nothing, when dockerd cleans up after a crash.
@@ -172,7 +175,7 @@ def bindings(options: Body, ephemeral: tuple[int, int]) -> list[Binding]:
     return [_binding(item, ephemeral) for item in options.parts(PORTMAP)]
 
 
-def _binding(item: Body, ephemeral: tuple[int, int]) -> Binding:
+def _binding(item: Body, ephemeral: Range) -> Binding:
     number = item.number("Proto")
     if number not in PROTOCOLS:
         allowed = ", ".join(PROTOCOLS.values())
@@ -188,5 +191,5 @@ def _binding(item: Body, ephemeral: tuple[int, int]) -> Binding:
     if not 1 <= port <= LAST_PORT or not 0 <= first <= last <= LAST_PORT:
         raise BadRequest(f"port {first}-{last}:{port} is not within 1 to {LAST_PORT}")
     if not first:
-        first, last = ephemeral
+        first, last = ephemeral()
     return Binding(PROTOCOLS[number], item.address("HostIP") or ANY, first, last, port)

@@ -135,7 +135,7 @@ def test_what_is_partly_so_is_completed(loaded):
 
 def test_nonsense_is_refused_in_one_line(loaded):
     with pytest.raises(ExceptionGroup) as caught:
-        loaded.apply(Plan(add=(Element("pub4_any", "tcp . http . 3", "10.2.0.3 . 1"),)))
+        loaded.apply(Plan(add=(Element("over4", "10.2.0.0/33"),)))
     only(caught, HostError)
     assert loaded.observe() == WANTED
 

@@ -18,7 +18,7 @@ PURE = {
 }  # fmt: skip
 ADAPTERS = {"kernel", "events", "news", "vtep", "underlay", "firewall", "iptables", "sockets"}
 ADAPTERS |= {"sandbox", "store", "conntrack", "xtables", "generation", "listing"}
-ADAPTERS |= {"iptables_backend", "legacy_tables", "legacy"}
+ADAPTERS |= {"iptables_backend", "legacy_tables", "legacy", "port_maps"}
 NETLINK = {
     "kernel": {"events", "listing", "news"},
     "listing": {"events"},
@@ -27,9 +27,10 @@ NETLINK = {
     "underlay": {"events", "listing"},
     "sandbox": {"events"},
     "conntrack": {"events"},
+    "port_maps": {"events", "rules"},
 }
 FIREWALL = {
-    "firewall": {"generation", "rules"},
+    "firewall": {"generation", "port_maps", "rules"},
     "legacy_tables": {"iptables_rules"},
     "xtables": {"generation", "iptables_rules", "legacy_tables"},
     "iptables": {"xtables", "iptables_rules"},

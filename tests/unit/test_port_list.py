@@ -93,7 +93,7 @@ def test_over_http_and_on_the_command_line(
     path = str(serve(http(reply)))
     assert main(["flannel", "ports", made.id[:12], "--json", "--socket", path]) == 0
     shown = json.loads(capsys.readouterr().out)
-    assert [(p["host_port"], p["name"]) for p in shown] == [(8080, None), (53, None)]
+    assert [(p["host_port"], p["name"]) for p in shown] == [(53, None), (8080, None)]
 
 
 def test_no_such_container(serve: Serve, capsys: pytest.CaptureFixture[str]) -> None:

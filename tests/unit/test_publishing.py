@@ -18,7 +18,7 @@ def test_program_replaces_what_was_published(on: Setting) -> None:
     assert on.veth().hairpin
     for _ in range(2):
         on.docker.publish(made, port(81, 8080), port(53, 53, proto=17))
-        assert on.ports_of(made.id) == ["0.0.0.0:8080->81/tcp", "0.0.0.0:53->53/udp"]
+        assert on.ports_of(made.id) == ["0.0.0.0:53->53/udp", "0.0.0.0:8080->81/tcp"]
         held = {(t.proto, t.port) for t in on.bench.observed() if isinstance(t, PortHold)}
         assert held == {("tcp", 8080), ("udp", 53)}
         on.bench.assert_agrees()

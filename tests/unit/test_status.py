@@ -84,11 +84,11 @@ def test_networks_and_endpoints_are_listed() -> None:
     first = doc["endpoints"][0]
     assert first["network"] == one["id"]
     assert (first["address"], first["mac"]) == ("10.2.0.2/27", "02:42:0a:02:00:02")
-    assert first["ports"] == ["0.0.0.0:8080->80/tcp", "10.0.0.1:53->53/udp"]
+    assert first["ports"] == ["10.0.0.1:53->53/udp", "0.0.0.0:8080->80/tcp"]
     assert first["sandbox"].startswith("/var/run/docker/netns/")
     lines = text(bench)
     assert "  10.2.0.128/25 belongs to a network of another driver" in lines
-    assert any(line.endswith("0.0.0.0:8080->80/tcp, 10.0.0.1:53->53/udp") for line in lines)
+    assert any(line.endswith("10.0.0.1:53->53/udp, 0.0.0.0:8080->80/tcp") for line in lines)
     assert any("2 of 30 addresses used" in line and "internal" not in line for line in lines)
     assert any(line.endswith(", internal") for line in lines)
     assert lines[-1] == "problems   none"

@@ -183,17 +183,22 @@ def binding(**fields: Any) -> Body:
 )  # fmt: skip
 def test_a_binding_is_read(fields: dict[str, Any], want: tuple[Any, ...]) -> None:
     proto, host, *numbers = want
-    assert bindings(binding(**fields), EPHEMERAL) == [Binding(proto, IPv4Address(host), *numbers)]
+    assert bindings(binding(**fields), lambda: EPHEMERAL) == [
+        Binding(proto, IPv4Address(host), *numbers)
+    ]
 
 
 @pytest.mark.parametrize("options", [{}, {PORTMAP: None}, {PORTMAP: []}, {"another": [1]}])
 def test_no_portmap_is_no_binding(options: dict[str, Any]) -> None:
-    assert bindings(Body(options), EPHEMERAL) == []
+    assert bindings(Body(options), lambda: EPHEMERAL) == []
 
 
 def test_every_binding_of_a_list_is_read_in_order() -> None:
     body = Body(portmap(port(80, 8080), port(53, 53, proto=17)))
-    assert [(b.proto, b.first) for b in bindings(body, EPHEMERAL)] == [("tcp", 8080), ("udp", 53)]
+    assert [(b.proto, b.first) for b in bindings(body, lambda: EPHEMERAL)] == [
+        ("tcp", 8080),
+        ("udp", 53),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -217,11 +222,11 @@ def test_every_binding_of_a_list_is_read_in_order() -> None:
     ],
 )
 def test_a_binding_is_refused(fields: dict[str, Any], words: str) -> None:
-    assert words in refusal(bindings, binding(**fields), EPHEMERAL)
+    assert words in refusal(bindings, binding(**fields), lambda: EPHEMERAL)
 
 
 @pytest.mark.parametrize("value", ["x", 1, {}, ["x"], [None]])
 def test_a_portmap_of_a_wrong_type_is_refused(value: Any) -> None:
-    message = refusal(bindings, Body({PORTMAP: value}), EPHEMERAL)
+    message = refusal(bindings, Body({PORTMAP: value}), lambda: EPHEMERAL)
     assert message.startswith(f"{PORTMAP} ")
     assert message.endswith("is not a list of objects")
