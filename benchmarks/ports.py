@@ -3,7 +3,8 @@
 `python -m benchmarks.ports [ROUNDS]`. First in process, on a host of its own for each number of
 ports: one port more and less, the start of a plugin that has to take them all, a pass that finds
 nothing to do, and the first packet of a flow. Then ROUNDS (default 20) lives of a container
-with 0, 1, 10 and 50 ports on each driver, alternating. Only ratios within one run count.
+with 0, 1, 10 and 50 ports on each driver, and without a network or ports, alternating. Only ratios
+within one run count.
 """
 
 from __future__ import annotations
@@ -190,12 +191,13 @@ def lives(rounds: int) -> None:
 
 
 def life(host: Host, number: int, rounds: int) -> dict[str, list[float]]:
-    """Run both drivers in turn, one unmeasured round first."""
+    """Run all in turn, one unmeasured round first."""
     ports = ("-p", f"8000-{7999 + number}:8000-{7999 + number}") if number else ()
-    walls: dict[str, list[float]] = {"bridge": [], "flannel": []}
+    asked = {"none": ("none",), "bridge": ("plain", *ports), "flannel": ("app", *ports)}
+    walls: dict[str, list[float]] = {kind: [] for kind in asked}
     for turn in range(rounds + 1):
-        for kind, network in (("bridge", "plain"), ("flannel", "app")):
-            words = ("run", "--rm", "--network", network, *ports, "box", "true")
+        for kind, options in asked.items():
+            words = ("run", "--rm", "--network", *options, "box", "true")
             took = timed(partial(host.docker, *words))
             if turn:
                 walls[kind].append(took)

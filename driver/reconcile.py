@@ -237,7 +237,7 @@ class Reconciler:
             plan = diff(self.observe(), desire(self.state, facts))
         except (FlannelError, OSError) as error:
             return Report(now, (), (), (str(error),))
-        fights = self._fights(plan)
+        fights = self._fights(plan) if self.last else frozenset[Key]()  # the first makes all
         self._awaited = awaited(self.state, links)
         plan = plan.without(gone(self.state, links) | self._awaited | fights)
         errors = [str(error) for error in self._apply(plan)]
