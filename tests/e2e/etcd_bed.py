@@ -26,6 +26,12 @@ from driver.registry import Span
 from tests.bed import wait_for
 
 START_S = 60
+UNDECIDED = ("timed out", "Unavailable", "DeadlineExceeded", "no leader", "leader changed")
+
+
+def undecided(stderr: str) -> bool:
+    """Tell whether etcdctl failed only because the members are busy choosing a leader."""
+    return any(words in stderr for words in UNDECIDED)
 
 
 def free_ports(count: int) -> list[int]:
@@ -110,8 +116,7 @@ class Cluster:
             timeout=60,
             check=False,
         )
-        busy = b"timed out" in done.stderr or b"Unavailable" in done.stderr
-        return None if done.returncode and busy else done
+        return None if done.returncode and undecided(done.stderr.decode()) else done
 
     def values(self, prefix: str = "/") -> dict[str, str]:
         entries, _ = self.client().read(Span(prefix, prefix=True))

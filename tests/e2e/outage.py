@@ -13,7 +13,7 @@ from typing import Any
 from tests.bed import Bed, Host, Node, Process, Result, wait_for
 from tests.bed.host import PLUGIN_SOCKET
 from tests.bed.unixhttp import request
-from tests.e2e.etcd_bed import START_S
+from tests.e2e.etcd_bed import START_S, undecided
 from tests.e2e.helpers import FLANNEL, enter, network, web
 
 PREFIX = "/coreos.com/network"
@@ -73,8 +73,14 @@ class Store:
         )  # fmt: skip
 
     def ctl(self, *argv: str) -> str:
-        """Run etcdctl on the members that run."""
-        result = self.ask(*argv)
+        """Run etcdctl on the members that run, once they agree."""
+
+        def settled() -> Result | None:
+            asked = self.ask(*argv)
+            return None if not asked.ok and undecided(asked.stderr) else asked
+
+        result = wait_for(settled, f"etcdctl {' '.join(argv)}", START_S)
+        assert result
         assert result.ok, f"{result}\n{result.stdout}{result.stderr}"
         return result.stdout
 

@@ -62,7 +62,7 @@ class World:
         return f"flannel.{CONFIGS[self.config]['Backend'].get('VNI', 1)}"
 
     def etcdctl(self, *argv: str, check: bool = True) -> Result:
-        command = ("etcdctl", "--endpoints", self.url, *argv)
+        command = ("etcdctl", "--endpoints", self.url, "--command-timeout=60s", *argv)
         return self.etcd.run(*command, env={"ETCDCTL_API": "3"}, check=check)
 
     def keys(self) -> list[str]:
