@@ -1,0 +1,49 @@
+"""Leases in etcd as flannel has written them, and broken ones."""
+
+from __future__ import annotations
+
+import json
+from ipaddress import IPv4Address, IPv4Network
+from typing import Any
+
+from driver.model import Overlay
+from driver.peers import Own
+
+N = IPv4Network
+IP = IPv4Address
+OVERLAY = Overlay(N("10.5.0.0/16"), 24, IP("10.5.1.0"), IP("10.5.255.0"), "vxlan")
+OWN = Own(IP("192.168.77.10"), "02:00:00:00:00:01", N("10.5.9.0/24"))
+MAC = "fe:2d:0c:76:f0:81"
+FOLDER = "/coreos.com/network/subnets/"
+GOLDEN = (
+    b'{"PublicIP":"192.168.77.11","PublicIPv6":null,"BackendType":"vxlan",'
+    b'"BackendData":{"VNI":1,"VtepMAC":"fe:2d:0c:76:f0:81"}}'
+)
+GOLDEN_DUAL = (
+    b'{"PublicIP":"192.168.77.11","PublicIPv6":"fd77::11","BackendType":"vxlan",'
+    b'"BackendData":{"VNI":1,"VtepMAC":"aa:27:46:00:38:c1"},'
+    b'"BackendV6Data":{"VNI":1,"VtepMAC":"d6:b7:db:a1:ba:09"}}'
+)
+GOLDEN_GW = b'{"PublicIP":"192.168.77.12","PublicIPv6":"fd77::12","BackendType":"host-gw"}'
+
+
+def value(**fields: Any) -> bytes:
+    return json.dumps({**json.loads(GOLDEN), **fields}).encode()
+
+
+BROKEN: list[tuple[dict[str, Any], str]] = [
+    ({"PublicIP": None}, "PublicIP null is no address"),
+    ({"PublicIP": ""}, 'PublicIP "" is no address'),
+    ({"PublicIP": "1.2.3"}, "is no address"),
+    ({"PublicIP": 16909060}, "is no address"),
+    ({"PublicIP": "fd77::1"}, "is no address"),
+    ({"PublicIPv6": ""}, 'PublicIPv6 "" is no address'),
+    ({"PublicIPv6": 5}, "PublicIPv6 5 is no address"),
+    ({"BackendType": 5}, "BackendType 5 is no text"),
+    ({"BackendData": "x"}, "is no JSON object"),
+    ({"BackendData": {"VtepMAC": "xx:2d:0c:76:f0:81"}}, "is no MAC"),
+    ({"BackendData": {"VtepMAC": "fe:2d:0c:76:f0"}}, "is no MAC"),
+    ({"BackendData": {"VtepMAC": "fe:2d-0c:76:f0:81"}}, "is no MAC"),
+    ({"BackendData": {"VtepMAC": 5}}, "VtepMAC 5 is no MAC"),
+    ({"BackendData": {"VtepMAC": ""}}, 'VtepMAC "" is no MAC'),
+]
