@@ -1,0 +1,28 @@
+"""What a host with an overlay, two networks and two ports wants of the firewall."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address
+
+from driver import rules
+from driver.model import External, Facts, replace
+from driver.things import Thing
+from tests.unit.sample import DNS, END2, LEASE, OTHER, OVERLAY, PEER, WEB, endpoint, network
+
+DIRECT = replace(OVERLAY, backend="host-gw")
+FACTS = Facts(
+    uplinks=frozenset({"br-lan"}),
+    foreign=frozenset({"docker0"}),
+    firewall="iptables-nft",
+    external=External("eth0", IPv4Address("192.0.2.1"), 1500),
+)
+
+
+def things() -> list[Thing]:
+    return [
+        *rules.plan_base(LEASE, DIRECT, FACTS),
+        *rules.plan_peer_rules(DIRECT, [PEER]),
+        *rules.plan_network_rules(network()),
+        *rules.plan_network_rules(network(OTHER, internal=True)),
+        *rules.plan_ports(endpoint(END2, ports=(WEB, DNS))),
+    ]
