@@ -1,0 +1,58 @@
+"""What a host knows of its lease, and what it sees in etcd, as tables need it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from ipaddress import IPv4Address, IPv4Network
+
+from driver.flannel import lease_value
+from driver.lease_steps import Held, Host, Memory, Sight, Step, Terms, step
+from driver.model import Overlay
+from driver.peers import Own
+from driver.registry import Entry
+
+N = IPv4Network
+IP = IPv4Address
+OVERLAY = Overlay(N("10.5.0.0/16"), 24, IP("10.5.1.0"), IP("10.5.255.0"), "vxlan")
+OTHER = Overlay(N("10.6.0.0/16"), 24, IP("10.6.1.0"), IP("10.6.255.0"), "vxlan")
+MAC = "02:00:00:00:00:01"
+FOREIGN = "02:00:00:00:00:99"
+HOST = Host(Own(IP("192.0.2.11"), MAC))
+BUSY = replace(HOST, in_use=True)
+SUBNET = N("10.5.9.0/24")
+NOW = 1000.0
+TERMS = Terms(100, 10.0)
+
+
+def key(subnet: str | N) -> str:
+    return f"/f/subnets/{str(subnet).replace('/', '-')}"
+
+
+def value(ip: str = "192.0.2.11", mac: str = MAC) -> str:
+    return lease_value(IP(ip), "vxlan", 1, mac)
+
+
+OURS = value()
+THEIRS = value("192.0.2.30", FOREIGN)
+TWIN = value(mac=FOREIGN)
+
+
+def sight(config: Overlay | None = OVERLAY, **keys: tuple[str, int]) -> Sight:
+    """Show keys named by the third number of their subnets: `_9=(value, revision)`."""
+    named = {key(f"10.5.{name[1:]}.0/24"): found for name, found in keys.items()}
+    entries = {k: Entry(k, text.encode(), revision) for k, (text, revision) in named.items()}
+    return Sight("/f", config, "" if config else "no config", entries)
+
+
+def first(choices: Sequence[N]) -> N:
+    return choices[0]
+
+
+def decide(memory: Memory, seen: Sight, host: Host = HOST, now: float = NOW) -> Step:
+    return step(memory, seen, host, now, first)
+
+
+HELD = Memory(OVERLAY, SUBNET, Held(SUBNET, 5, NOW + 50, OURS))
+KNOWN = Memory(OVERLAY, SUBNET)
+FRESH = Memory()

@@ -1,0 +1,133 @@
+"""What is decided about a lease this host has: renewed, mended, lost, or yielded to a twin."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+
+from driver.flannel import lease_value
+from driver.lease_steps import SOON_S, Delete, Held, Host, Step, Write
+from driver.peers import Own
+from tests.unit.lease_sample import (
+    BUSY,
+    FOREIGN,
+    HELD,
+    IP,
+    KNOWN,
+    MAC,
+    NOW,
+    OURS,
+    OVERLAY,
+    SUBNET,
+    THEIRS,
+    TWIN,
+    N,
+    decide,
+    key,
+    sight,
+    value,
+)
+
+# --- holding ---
+
+
+def test_a_lease_is_held_until_it_is_due() -> None:
+    found = decide(HELD, sight(_9=(OURS, 5)))
+    assert found == Step(HELD, "held", SUBNET)
+    found = decide(HELD, sight(_9=(OURS, 5)), now=NOW + 50)
+    assert (found.state, found.subnet) == ("renewing", SUBNET)
+    assert found.action == Write(key(SUBNET), SUBNET, 5, OURS)
+
+
+@pytest.mark.parametrize(
+    "own",
+    [Own(IP("192.0.2.12"), MAC), Own(IP("192.0.2.11"), "02:00:00:00:00:02")],
+)
+def test_another_address_or_mac_of_our_own_is_written_at_once(own: Own) -> None:
+    found = decide(HELD, sight(_9=(OURS, 5)), Host(own))
+    text = value(str(own.public_ip), own.mac or "")
+    assert found.action == Write(key(SUBNET), SUBNET, 5, text)
+
+
+def test_another_backend_is_written_at_once() -> None:
+    found = decide(HELD, sight(replace(OVERLAY, backend="host-gw"), _9=(OURS, 5)))
+    text = lease_value(IP("192.0.2.11"), "host-gw", 1, None)
+    assert found.action == Write(key(SUBNET), SUBNET, 5, text)
+
+
+def test_a_deleted_lease_is_taken_again() -> None:
+    found = decide(HELD, sight())
+    assert found.action == Write(key(SUBNET), SUBNET, 0, OURS)
+    assert (found.state, found.subnet) == ("acquiring", SUBNET)
+
+
+def test_our_own_write_of_which_the_answer_was_lost_is_recognised() -> None:
+    found = decide(HELD, sight(_9=(OURS, 6)))
+    assert (found.state, found.action) == ("held", None)
+    assert found.memory.held == Held(SUBNET, 6, NOW + 50, OURS)
+    # also of one before our address changed
+    found = decide(HELD, sight(_9=(OURS, 6)), Host(Own(IP("192.0.2.12"), MAC)))
+    assert found.action == Write(key(SUBNET), SUBNET, 6, value("192.0.2.12"))
+    late = replace(HELD, held=Held(SUBNET, 5, NOW + 5000, OURS))
+    assert decide(late, sight(_9=(OURS, 6))).memory.held == Held(SUBNET, 6, NOW + SOON_S, OURS)
+
+
+def test_a_second_lease_of_ours_goes() -> None:
+    found = decide(HELD, sight(_7=(OURS, 9), _9=(OURS, 5)), BUSY)
+    assert (found.state, found.subnet) == ("held", SUBNET)
+    assert found.action == Delete(key("10.5.7.0/24"), 9)
+    # but not one that may be another host's
+    assert decide(HELD, sight(_7=(TWIN, 9), _9=(OURS, 5))).action is None
+
+
+def test_a_value_that_somebody_spoilt_is_mended() -> None:
+    for bad in ("{", "null", '{"PublicIP":null}'):
+        found = decide(HELD, sight(_9=(bad, 6)))
+        assert found.action == Write(key(SUBNET), SUBNET, 6, OURS)
+    found = decide(HELD, sight(_9=('{"PublicIP":"192.0.2.11"}', 6)))
+    assert found.action == Write(key(SUBNET), SUBNET, 6, OURS)
+
+
+def test_a_lease_that_another_host_has_is_never_written() -> None:
+    found = decide(HELD, sight(_9=(THEIRS, 6)))
+    assert found.action == Write(key("10.5.1.0/24"), N("10.5.1.0/24"), 0, OURS)
+    found = decide(HELD, sight(_9=(THEIRS, 6)), BUSY)
+    assert (found.state, found.action, found.subnet) == ("lost", None, None)
+    assert "our subnet 10.5.9.0/24 belongs to 192.0.2.30, but networks use it" in found.problems[0]
+    # and comes back when the other is gone
+    again = decide(found.memory, sight(), BUSY)
+    assert again.action == Write(key(SUBNET), SUBNET, 0, OURS)
+
+
+def test_a_subnet_in_use_is_not_given_up_for_another_lease_of_ours() -> None:
+    found = decide(KNOWN, sight(_7=(OURS, 3), _9=(THEIRS, 4)), BUSY)
+    assert (found.state, found.action) == ("lost", None)
+
+
+# --- two hosts with one public IP ---
+
+
+def test_a_host_that_takes_our_lease_with_our_public_ip_is_put_right() -> None:
+    found = decide(HELD, sight(_9=(TWIN, 6)))
+    assert found.action == Write(key(SUBNET), SUBNET, 6, OURS)
+    assert found.subnet == SUBNET
+
+
+def test_another_host_with_our_public_ip_that_had_the_lease_first_is_yielded_to() -> None:
+    found = decide(replace(HELD, elder=(FOREIGN, math.inf)), sight(_9=(TWIN, 6)))
+    assert (found.state, found.action, found.subnet) == ("refused", None, None)
+    assert FOREIGN in found.problems[0]
+    assert "192.0.2.11" in found.problems[0]
+    assert decide(found.memory, sight(_9=(TWIN, 7))).state == "refused"
+    # it goes
+    again = decide(found.memory, sight())
+    assert again.action == Write(key(SUBNET), SUBNET, 0, OURS)
+    # or gets another public IP, as it was told, and leaves
+    moved = decide(found.memory, sight(_9=(THEIRS, 8)))
+    assert moved.action == Write(key("10.5.1.0/24"), N("10.5.1.0/24"), 0, OURS)
+    # or we get one
+    other = decide(found.memory, sight(_9=(TWIN, 7)), Host(Own(IP("192.0.2.12"), MAC)))
+    assert isinstance(other.action, Write)
+    assert other.action.revision == 0
