@@ -8,7 +8,7 @@ from driver.ps import render, rows
 from driver.status import document
 from driver.status import render as render_status
 from tests.unit.plugin import Setting
-from tests.unit.test_short_form import FOREIGN, NET, create, start
+from tests.unit.short import FOREIGN, NET, create, start
 
 
 def doc(on: Setting) -> dict[str, Any]:

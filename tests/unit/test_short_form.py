@@ -3,158 +3,32 @@
 from __future__ import annotations
 
 from ipaddress import IPv4Network
-from typing import Any
 
 import pytest
 
 from driver.errors import HostError
 from driver.model import short
 from driver.things import Address, Element, SandboxAddress, Thing, Veth
-from driver.wire import ENABLE_IPV4, GENERIC, INTERNAL
-from tests.unit.docker import Refused, port, portmap
-from tests.unit.plugin import Plugin, Setting
-
-NET, NET2 = "e" * 64, "d" * 64
-IPV4_OFF: dict[str, Any] = {"Options": {ENABLE_IPV4: False}, "IPv4Data": []}
-NULL: dict[str, Any] = {
-    "Options": {},
-    "IPv4Data": [{"AddressSpace": "null", "Pool": "0.0.0.0/0"}],
-}
-
-
-def foreign(subnet: str = "172.18.0.0/16", gateway: str = "") -> dict[str, Any]:
-    """Give what Docker's own IPAM chooses."""
-    first = subnet.replace(".0.0/", ".0.1/")
-    block = {"AddressSpace": "LocalDefault", "Pool": subnet, "Gateway": gateway or first}
-    return {"Options": {}, "IPv4Data": [block]}
-
-
-FOREIGN = foreign()
-
-
-def create(on: Setting, body: dict[str, Any], net: str = NET, **options: Any) -> None:
-    both = {GENERIC: {}, **body["Options"], **options}
-    full = {"NetworkID": net, "IPv6Data": [], **body, "Options": both}
-    assert on.plugin.call("NetworkDriver.CreateNetwork", full) == {}
-
-
-def attach(on: Setting, end: str, address: str = "", net: str = NET, mac: str = "") -> Any:
-    interface = {"Address": address, "AddressIPv6": "", "MacAddress": mac}
-    body = {"NetworkID": net, "EndpointID": end, "Interface": interface, "Options": {}}
-    return on.plugin.call("NetworkDriver.CreateEndpoint", body)["Interface"]
-
-
-def join(on: Setting, end: str, net: str = NET) -> Any:
-    ids = {"NetworkID": net, "EndpointID": end}
-    key = f"/var/run/docker/netns/{short(end)}"
-    reply = on.plugin.call("NetworkDriver.Join", {**ids, "SandboxKey": key, "Options": {}})
-    on.bench.kernel.moved.add(reply["InterfaceName"]["SrcName"])
-    return reply
-
-
-def detach(on: Setting, end: str, net: str = NET) -> None:
-    ids = {"NetworkID": net, "EndpointID": end}
-    on.plugin.call("NetworkDriver.Leave", ids)
-    on.plugin.call("NetworkDriver.DeleteEndpoint", ids)
-
-
-def restart(on: Setting) -> None:
-    on.bench.boot()
-    on.plugin = Plugin(on.bench.core)
-
-
-def end_id(number: int) -> str:
-    return f"{number:012x}".ljust(64, "c")
-
-
-@pytest.mark.parametrize("body", [IPV4_OFF, NULL])
-def test_the_driver_gives_the_addresses_where_no_ipam_does(
-    on: Setting, body: dict[str, Any]
-) -> None:
-    for _ in range(2):
-        create(on, body)
-        on.bench.assert_agrees()
-    one, two = end_id(1), end_id(2)
-    for _ in range(2):
-        assert attach(on, one) == {"Address": "10.2.0.2/27", "MacAddress": "02:42:0a:02:00:02"}
-    assert attach(on, two, mac="02:00:00:00:00:99") == {"Address": "10.2.0.3/27"}
-    for end in (one, two):
-        assert join(on, end)["Gateway"] == "10.2.0.1"
-        on.bench.assert_agrees()
-    ids = {"NetworkID": NET, "EndpointID": one, "Options": portmap(port(80, 8080))}
-    on.plugin.call("NetworkDriver.ProgramExternalConnectivity", ids)
-    assert on.ports_of(one) == ["0.0.0.0:8080->80/tcp"]
-    restart(on)
-    detach(on, one)
-    on.plugin.call("IpamDriver.ReleaseAddress", {"PoolID": "", "Address": "10.2.0.2"})
-    assert attach(on, end_id(3))["Address"] == "10.2.0.4/27", "a freed address comes last"
-    assert {str(h.ip) for h in on.bench.state.holds.values()} == {
-        "10.2.0.1", "10.2.0.3", "10.2.0.4",
-    }  # fmt: skip
-    on.plugin.call("NetworkDriver.DeleteNetwork", {"NetworkID": NET})
-    on.bench.assert_clean()
-
-
-def test_the_size_of_such_a_network_is_a_driver_option(on: Setting) -> None:
-    create(on, IPV4_OFF, **{GENERIC: {"flannel.size": "/29", ENABLE_IPV4: "false"}})
-    create(on, NULL, NET2)
-    blocks = {n.id: str(n.gateway.network) for n in on.bench.state.networks.values()}
-    assert blocks == {NET: "10.2.0.0/29", NET2: "10.2.0.32/27"}
-    full = {"NetworkID": "f" * 64, "IPv4Data": [], "Options": {ENABLE_IPV4: False}}
-    full["Options"][GENERIC] = {"flannel.size": "/31"}
-    status, said = on.plugin.refusal("NetworkDriver.CreateNetwork", full)
-    assert (status, said) == (400, "flannel.size /31 is not between /24 and /30")
-
-
-def test_an_internal_network_of_that_kind_gives_no_gateway(on: Setting) -> None:
-    create(on, IPV4_OFF, **{INTERNAL: True})
-    assert attach(on, end_id(1))["Address"] == "10.2.0.2/27"
-    assert "Gateway" not in join(on, end_id(1))
-
-
-def test_such_a_network_is_refused_when_it_is_full_and_takes_again_what_is_freed(
-    on: Setting,
-) -> None:
-    create(on, IPV4_OFF, **{GENERIC: {"flannel.size": "/30"}})
-    attach(on, end_id(1))
-    join(on, end_id(1))
-    body = {"NetworkID": NET, "EndpointID": end_id(2), "Interface": {}}
-    status, said = on.plugin.refusal("NetworkDriver.CreateEndpoint", body)
-    assert (status, said.split(":")[0]) == (409, "no free address in 10.2.0.0/30")
-    on.bench.kernel.lose(Veth)  # the container died unheard
-    assert attach(on, end_id(2))["Address"] == "10.2.0.2/30"
-
-
-def test_an_endpoint_that_was_never_joined_gives_its_address_back(on: Setting) -> None:
-    create(on, IPV4_OFF)
-    attach(on, end_id(1))
-    on.bench.passes(4)
-    assert not on.bench.state.endpoints
-    assert [h.why for h in on.bench.state.holds.values()] == ["gateway"]
-    on.bench.assert_agrees()
-
-
-def operational(on: Setting, end: str) -> None:
-    body = {"NetworkID": NET, "EndpointID": end}
-    assert on.plugin.call("NetworkDriver.EndpointOperInfo", body) == {"Value": {}}
-
-
-def publish(on: Setting, end: str, *ports: Any, net: str = NET) -> None:
-    body = {"NetworkID": net, "EndpointID": end, "Options": portmap(*ports)}
-    on.plugin.call("NetworkDriver.ProgramExternalConnectivity", body)
-
-
-def set_in_sandboxes(on: Setting) -> list[str]:
-    return sorted(
-        f"{t.ip} via {t.via}" for t in on.bench.observed() if isinstance(t, SandboxAddress)
-    )
-
-
-def start(on: Setting, number: int, address: str, net: str = NET) -> str:
-    end = end_id(number)
-    attach(on, end, address, net)
-    join(on, end, net)
-    return end
+from driver.wire import INTERNAL
+from tests.unit.docker import Refused, port
+from tests.unit.plugin import Setting
+from tests.unit.short import (
+    FOREIGN,
+    IPV4_OFF,
+    NET,
+    NET2,
+    attach,
+    create,
+    detach,
+    end_id,
+    foreign,
+    join,
+    operational,
+    publish,
+    restart,
+    set_in_sandboxes,
+    start,
+)
 
 
 def test_a_subnet_of_dockers_own_choice_gets_a_block_beside_it(
