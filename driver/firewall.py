@@ -78,8 +78,7 @@ class Nft:
     def clear(self) -> None:
         """Remove the table, whoever made it. Errors: HostError."""
         with self._lock:
-            if self._list() is not None:
-                self._remove()
+            self._remove()
 
     def close(self) -> None:
         """Let go of libnftables and the socket; the table stays."""
@@ -117,14 +116,17 @@ class Nft:
         self._seen = self._ruleset.number()
 
     def _remove(self) -> None:
-        # "add" first makes "delete" succeed where there is none
-        self._run([f"add table {PATH}", f"delete table {PATH}"])
+        try:
+            self._maps.remove_table()
+        except OSError as error:
+            raise _refused(str(error)) from error
+        self._seen = self._ruleset.number()
         self._installed = None
 
     def _replace(self, table: Table, elements: Iterable[Thing]) -> None:
         self._run(
             [
-                f"add table {PATH}",
+                f"add table {PATH}",  # makes "delete" succeed where there is none
                 f"delete table {PATH}",
                 f"table {PATH} {{\n{table.text}\n}}",
                 *_adding(elements),

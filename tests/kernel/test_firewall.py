@@ -121,3 +121,17 @@ def test_names_of_protocols_need_no_file():
     here = Path(__file__).parent
     paths = [str(here.parents[1]), str(here)]
     subprocess.run(["unshare", "-m", sys.executable, "-c", script, *paths], check=True)
+
+
+def test_a_table_is_cleared_by_a_process_with_thousands_of_sockets(full):
+    """libnftables ends a process whose netlink socket has a number above 1023."""
+    assert full.observe() == WANTED
+    script = (
+        "import os, sys; sys.path.insert(0, sys.argv[1])\n"
+        "from driver.sockets import Sockets; sockets = Sockets()\n"
+        "taken = [os.dup(0) for _ in range(1024)]\n"
+        "from driver.firewall import Nft; nft = Nft()\n"
+        "nft.clear(); nft.clear()"
+    )
+    subprocess.run([sys.executable, "-c", script, Path(__file__).parents[2]], check=True)
+    assert full.observe() == frozenset()
