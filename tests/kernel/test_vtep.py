@@ -18,7 +18,7 @@ from driver.things import Address, Fdb, Neighbour, PeerRoute, Plan, Sysctl, Vxla
 from driver.underlay import Underlay
 from driver.vtep import Overlays
 from driver.vxlan import plan_peers, plan_vtep
-from tests.kernel.test_kernel import Listener, drops
+from tests.kernel.adapters import Listener, drops
 from tests.unit.contract import check_failure, check_host
 
 pytestmark = pytest.mark.kernel

@@ -1,0 +1,30 @@
+"""The netlink adapter, empty and with a sample, and what it reports."""
+
+from contextlib import closing
+
+import pytest
+
+from driver.kernel import Netlink
+from driver.things import diff
+from tests.kernel.adapters import Listener
+from tests.kernel.netlink.sample import ALL
+
+
+@pytest.fixture
+def netlink(host):  # noqa: ARG001  it works inside
+    with closing(Netlink()) as made:
+        yield made
+
+
+@pytest.fixture
+def full(netlink):
+    """The adapter of a host that carries two networks and three endpoints."""
+    netlink.apply(diff((), ALL))
+    return netlink
+
+
+@pytest.fixture
+def news(netlink):
+    """Gives a function that waits for names to be reported, and all names so far."""
+    with Listener(netlink) as listener:
+        yield listener

@@ -1,0 +1,64 @@
+"""What the netlink adapter tells of the host's own links and routes."""
+
+import pytest
+
+from tests.kernel.netlink.sample import N1
+
+pytestmark = pytest.mark.kernel
+
+
+def test_facts_of_an_empty_host(netlink, host):
+    found = netlink.facts()
+    assert (found.uplinks, found.onlink, found.gates) == (frozenset(), (), frozenset())
+    assert found.uplink_mtu is None
+    host.sysctl("ipv4/ip_forward", "0")
+    assert not netlink.facts().forwarding
+    host.sysctl("ipv4/ip_forward", "1")
+    assert netlink.facts().forwarding
+
+
+def test_facts_leave_out_ours(full):
+    found = full.facts()
+    assert (found.uplinks, found.onlink, found.uplink_mtu) == (frozenset(), (), None)
+
+
+def test_uplinks_are_bridges_that_lead_out(full, host):
+    host.ip(
+        *(f"link add {name} up type bridge" for name in ("br0", "br1", "br2", "br3", "docker0")),
+        "link add veth0 up master docker0 type veth peer name veth1",
+        "link add vxlan0 master br1 type vxlan id 5 dstport 4789",
+        "addr add 192.168.7.1/24 dev br0",
+        "addr add 192.168.8.1/24 dev br2",
+        "addr add 192.168.9.1/24 dev br3",
+        "addr add 172.17.0.1/16 dev docker0",
+        "route add default via 192.168.7.254",
+        "route add 10.99.0.0/16 nexthop via 192.168.8.254 nexthop via 192.168.9.254",
+    )
+    assert full.facts().uplinks == {"br0", "br1", "br2", "br3"}
+    host.ip("route del default", "route del 10.99.0.0/16", "link set vxlan0 nomaster")
+    assert full.facts().uplinks == frozenset()
+
+
+def test_onlink_is_what_the_host_reaches_or_owns(full, host):
+    host.ip(
+        "link add veth0 mtu 1400 up type veth peer name veth1",
+        "addr add 192.168.7.1/24 dev veth0",
+        "addr add 10.0.0.1 peer 10.0.0.2/32 dev veth0",
+        "addr add 172.31.255.1/32 dev lo",
+        "route add 10.50.0.0/16 dev veth0 scope link",
+        "route add 10.60.0.0/16 via 192.168.7.254",
+        "route add 10.70.0.0/16 dev veth0 scope link table 100",
+        "route add default via 192.168.7.254 metric 10",
+        f"route add default dev {N1.bridge} scope link metric 20",
+    )
+    found = full.facts()
+    assert found.uplink_mtu == 1400
+    assert [str(net) for net in found.onlink] == [
+        "10.0.0.1/32",
+        "10.0.0.2/32",
+        "10.50.0.0/16",
+        "172.31.255.1/32",
+        "192.168.7.0/24",
+    ]
+    host.ip(f"route add default dev {N1.bridge} scope link metric 5")
+    assert full.facts().uplink_mtu == N1.mtu
