@@ -15,7 +15,7 @@ from pathlib import Path
 from driver import wire
 from driver.bridge import mac_for
 from driver.edit import OWN_POOL, Edit
-from driver.errors import BadRequest, Conflict
+from driver.errors import BadRequest, Conflict, Place
 from driver.ipam import take_address
 from driver.model import (
     HOST_END_PREFIX,
@@ -184,7 +184,8 @@ def _settle(core: Reconciler, endpoint_id: str) -> None:
 
 
 def _publish(core: Reconciler, endpoint_id: str, wanted: Sequence[Binding]) -> None:
-    tried: set[int] = set()
+    tried: set[Place] = set()
+    ports: tuple[PortMapping, ...] = ()
     for left in reversed(range(TRIES)):
         try:
             with core.edit() as edit:
@@ -192,13 +193,15 @@ def _publish(core: Reconciler, endpoint_id: str, wanted: Sequence[Binding]) -> N
                 network = edit.network(endpoint.network)
                 if network.internal or network.publish == "docker":
                     return
+                if ports:  # of those that were free, none is given up
+                    edit.put(replace(endpoint, ports=ports))
                 ports = choose_ports(edit.state, endpoint_id, wanted, secrets.choice, tried)
                 edit.put(replace(endpoint, ports=ports))
             _tell_chosen(endpoint_id, wanted, ports)
             break
         except Conflict as error:
-            tried.add(error.port)
-            if not left or not error.port or any(b.fixed and b.first == error.port for b in wanted):
+            tried.update(error.taken)
+            if not left or not error.taken:
                 raise
 
 

@@ -1,8 +1,14 @@
 """Failures the plugin can name. `str(error)` is the sentence a Docker user reads.
 
-Imports nothing. Each class carries the HTTP status its answer gets; none is 404, which dockerd
-takes for "method not implemented".
+Imports nothing of ours. Each class carries the HTTP status its answer gets; none is 404, which
+dockerd takes for "method not implemented".
 """
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address
+
+Place = tuple[str, IPv4Address, int]  # a host port: protocol, address, number
 
 
 class FlannelError(Exception):
@@ -24,13 +30,13 @@ class UnknownObject(FlannelError):
 
 
 class Conflict(FlannelError):
-    """Somebody else has it: a host port (`port`), an address, a block."""
+    """Somebody else has it: an address, a block, host ports (`taken`)."""
 
     status = 409
 
-    def __init__(self, message: str, port: int = 0) -> None:
+    def __init__(self, message: str, *taken: Place) -> None:
         super().__init__(message)
-        self.port = port
+        self.taken = taken
 
 
 class Exhausted(FlannelError):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from driver.errors import FlannelError, HostError
+from driver.errors import Conflict, FlannelError, HostError
 from driver.seams import Host
 from driver.things import Plan
 
@@ -22,6 +22,14 @@ def make(hosts: Sequence[Host], plan: Plan) -> list[FlannelError]:
     """Make and change what a plan says, from the first host to the last; give what failed."""
     part = Plan(add=plan.add, change=plan.change)
     return [error for host in hosts for error in _apply(host, part)]
+
+
+def first(errors: Sequence[FlannelError]) -> FlannelError:
+    """Give the first failure; if it is a conflict, it names what was taken of all there were."""
+    error = errors[0]
+    if isinstance(error, Conflict):
+        error.taken = tuple(t for e in errors if isinstance(e, Conflict) for t in e.taken)
+    return error
 
 
 def _apply(host: Host, plan: Plan) -> list[FlannelError]:

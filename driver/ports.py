@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence, Set
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 
-from driver.errors import Conflict, Exhausted
+from driver.errors import Conflict, Exhausted, Place
 from driver.model import ANY, PortMapping, Proto, State, short
 
 Pick = Callable[[Sequence[int]], int]
@@ -42,7 +43,7 @@ def choose_ports(
     endpoint: str,
     wanted: Iterable[Binding],
     pick: Pick,
-    tried: Set[int] = frozenset(),
+    tried: Iterable[Place] = (),
 ) -> tuple[PortMapping, ...]:
     """Give each binding a host port that no other endpoint has, those without a choice first.
 
@@ -52,23 +53,28 @@ def choose_ports(
     """
     own = state.endpoints[endpoint].ports if endpoint in state.endpoints else ()
     wanted = sorted(wanted, key=lambda b: b.last - b.first)
-    others = list(_in_the_way(state, endpoint, wanted))
-    chosen: list[tuple[PortMapping, str]] = []
+    users: dict[tuple[str, int], list[tuple[IPv4Address, str]]] = defaultdict(list)
+    for port, owner in _in_the_way(state, endpoint, wanted):
+        users[port.proto, port.host_port].append((port.host_ip, owner))
+    for proto, ip, number in tried:
+        users[proto, number].append((ip, ""))
+    chosen = []
     for binding in wanted:
         taken = {
-            p.host_port: owner
-            for p, owner in (*others, *chosen)
-            if p.proto == binding.proto and _overlap(p.host_ip, binding.host_ip)
+            number: owner
+            for proto, number in ([(binding.proto, binding.first)] if binding.fixed else users)
+            if proto == binding.proto
+            for ip, owner in users.get((proto, number), ())
+            if _overlap(ip, binding.host_ip)
         }
-        numbers = range(binding.first, binding.last + 1)
-        out = taken.keys() if binding.fixed else taken.keys() | tried
-        free = [n for n in numbers if n not in out]
+        free = [n for n in range(binding.first, binding.last + 1) if n not in taken]
         if not free:
             raise _none_free(binding, taken.get(binding.first, ""))
-        had = (p.host_port for p in own if binding.allows(p) and p.host_port in free)
+        had = (p.host_port for p in own if binding.allows(p) and p.host_port not in taken)
         number = free[0] if binding.fixed else next(had, 0) or pick(free)
-        chosen.append((PortMapping(binding.proto, binding.host_ip, number, binding.port), endpoint))
-    return tuple(port for port, _ in chosen)
+        users[binding.proto, number].append((binding.host_ip, endpoint))
+        chosen.append(PortMapping(binding.proto, binding.host_ip, number, binding.port))
+    return tuple(chosen)
 
 
 def _in_the_way(
@@ -91,10 +97,9 @@ def _overlap(one: IPv4Address, other: IPv4Address) -> bool:
 
 def _none_free(binding: Binding, owner: str) -> Conflict | Exhausted:
     if binding.fixed:
-        return Conflict(
-            f"Bind for {binding.host_ip}:{binding.first} failed: port is already allocated "
-            f"({binding.proto}, by endpoint {short(owner)})"
-        )
+        by = f" ({binding.proto}, by endpoint {short(owner)})" if owner else ""
+        words = f"Bind for {binding.host_ip}:{binding.first} failed: port is already allocated"
+        return Conflict(words + by)
     return Exhausted(
         f"no free host port for container port {binding.port}/{binding.proto}: all of "
         f"{binding.first}-{binding.last} are taken"

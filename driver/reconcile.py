@@ -82,7 +82,7 @@ class Reconciler:
             errors = self._apply(plan)
         if errors:
             self._undo(plan)
-            raise errors[0]
+            raise hosts.first(errors)
         if bool(edit.state.networks) != bool(self.state.networks):
             self._wake.set()  # what all networks share with the peers is a pass's to make
         try:

@@ -186,4 +186,4 @@ def _told(hold: PortHold, error: OSError) -> FlannelError:
 
 def _taken(hold: PortHold) -> Conflict:
     words = f"Bind for {hold.ip}:{hold.port} failed: port is already allocated"
-    return Conflict(words, hold.port)
+    return Conflict(words, (hold.proto, hold.ip, hold.port))

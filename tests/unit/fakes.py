@@ -202,7 +202,7 @@ class FakePorts(FakeHost):
     def _taken(self, thing: Thing) -> FlannelError | None:
         if isinstance(thing, PortHold) and thing.port in self.taken:
             words = f"Bind for {thing.ip}:{thing.port} failed: port is already allocated"
-            return Conflict(words, thing.port)
+            return Conflict(words, (thing.proto, thing.ip, thing.port))
         return None
 
 

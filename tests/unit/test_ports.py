@@ -93,11 +93,16 @@ def test_those_without_a_choice_come_first() -> None:
     assert {p.port: p.host_port for p in got} == {3: 8000, 2: 8001, 1: 8002}
 
 
-def test_ports_that_were_tried_are_passed_over_in_ranges_only() -> None:
-    assert choose(State(), wish(8000, 8002), tried={8000, 8001}) == [mapped(8002)]
-    assert choose(State(), wish(8000), tried={8000}) == [mapped(8000)]
+def test_ports_that_were_tried_are_passed_over() -> None:
+    tried = {("tcp", IPv4Address(0), 8000), ("tcp", IPv4Address("10.0.0.1"), 8001)}
+    assert choose(State(), wish(8000, 8002), tried=tried) == [mapped(8002)]
+    on_two = [wish(8000, 8001, f"10.0.0.{i}") for i in (1, 2)]
     with pytest.raises(Exhausted):
-        choose(State(), wish(8000, 8001), tried={8000, 8001})
+        choose(State(), on_two[0], tried=tried)
+    assert choose(State(), on_two[1], tried=tried) == [mapped(8001, "10.0.0.2")]
+    assert choose(State(), wish(8000, proto="udp"), tried=tried) == [mapped(8000, proto="udp")]
+    with pytest.raises(Conflict, match=r"^Bind for 0.0.0.0:8000 failed: .* already allocated$"):
+        choose(State(), wish(8000), tried=tried)
 
 
 def test_the_choice_is_the_callers_and_among_free_ports_only() -> None:

@@ -6,7 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from driver.things import PortHold
+from driver.errors import Conflict, FlannelError
+from driver.things import PortHold, Thing
 from tests.unit.docker import Net, Refused, port, portmap
 from tests.unit.plugin import Setting
 
@@ -37,6 +38,26 @@ def test_a_port_out_of_a_range_passes_over_what_others_have(on: Setting) -> None
     with pytest.raises(Refused, match=r"no free host port for container port 80/tcp: all of 8000-"):
         on.docker.start(net, port(80, 8000, 8003))
     on.bench.assert_agrees()
+
+
+def test_every_range_passes_over_what_others_have(on: Setting) -> None:
+    """Twenty ranges, half of what each may have being taken: none of them starts anew for it."""
+    on.bench.ports.taken = set(range(8000, 8040, 2))
+    net = on.docker.create_network()
+    made = on.docker.start(net, *(port(80 + i, 8000, 8039) for i in range(20)))
+    assert len(on.ports_of(made.id)) == 20
+    on.bench.assert_agrees()
+
+
+def test_a_range_passes_over_a_number_that_is_fixed_for_another_protocol(on: Setting) -> None:
+    def taken(thing: Thing) -> FlannelError | None:
+        udp = isinstance(thing, PortHold) and thing.proto == "udp" and thing.port < 8005
+        return Conflict("taken", ("udp", thing.ip, thing.port)) if udp else None
+
+    on.bench.ports.refuse = taken
+    fixed = (port(80 + i, 8000 + i) for i in range(10))
+    made = on.docker.start(on.docker.create_network(), *fixed, port(53, 8000, 8005, proto=17))
+    assert "0.0.0.0:8005->53/udp" in on.ports_of(made.id)
 
 
 def test_a_port_without_a_number_is_ephemeral(on: Setting) -> None:
