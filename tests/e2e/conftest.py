@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.bed import Bed, Host, Node, assert_no_leaks
-from tests.e2e.helpers import baseline
+from tests.e2e.helpers import baseline, tidy
 
 # The order in which blocks were given back; threads and connections that come and go with load;
 # Docker's own jump, which dockerd doubles when two networks are made at once.
@@ -75,8 +75,5 @@ def host(running: Host) -> Iterator[Host]:
     """Give the running host; the test has to leave it as it was."""
     before = baseline(running)
     yield running
-    left = running.docker("ps", "-aq").stdout.split()
-    if left:
-        running.docker("rm", "-f", *left)
-    running.docker("network", "prune", "-f")
+    tidy(running)
     assert_no_leaks(running, before, ignore=MAY_DIFFER)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.bed import Host, Node, Process, Result, Snapshot, snapshot, wait_for
+from tests.bed.rootfs import PROJECT
 
 ECHO = str(Path(__file__).with_name("echo.py"))
 
@@ -62,6 +63,12 @@ def pings(host: Host, container: str, target: str) -> bool:
     return inside(host, container, "ping", "-c", "1", "-w", "5", target, check=False).ok
 
 
+def answers(host: Host, container: str, target: str) -> bool:
+    """Whether a target answers a ping within 1 s: where no answer is what is hoped for."""
+    ping = ("ping", "-c", "1", "-W", "1", "-w", "1", target)
+    return inside(host, container, *ping, check=False).ok
+
+
 def gets(host: Host, container: str, url: str) -> str:
     """Fetch an URL from inside a container; "" when nothing comes within some seconds."""
     ask = ("timeout", "5", "wget", "-q", "-O", "-", url)
@@ -91,10 +98,25 @@ def enter(host: Host, container: str) -> tuple[str, ...]:
     return ("nsenter", "-n", "-t", str(inspect(host, "container", container)["State"]["Pid"]))
 
 
+def status(host: Host) -> dict[str, Any]:
+    """Give what `docker-flannel status` says."""
+    command = (sys.executable, "-m", "driver", "status", "--format", "json")
+    found: dict[str, Any] = json.loads(host.run(*command, cwd=PROJECT).stdout)
+    return found
+
+
 def docker_major(host: Host) -> int:
     """Give the first number of the host's Docker: 20, 26, 28."""
     told = host.docker("version", "--format", "{{.Server.Version}}").stdout
     return int(told.partition(".")[0])
+
+
+def tidy(host: Host) -> None:
+    """Remove all containers, and the networks that are then unused."""
+    left = host.docker("ps", "-aq").stdout.split()
+    if left:
+        host.docker("rm", "-f", *left)
+    host.docker("network", "prune", "-f")
 
 
 def baseline(host: Host) -> Snapshot:

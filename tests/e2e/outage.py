@@ -14,7 +14,7 @@ from tests.bed import Bed, Host, Node, Process, Result, wait_for
 from tests.bed.host import PLUGIN_SOCKET
 from tests.bed.unixhttp import request
 from tests.e2e.etcd_bed import START_S, undecided
-from tests.e2e.helpers import FLANNEL, enter, network, web
+from tests.e2e.helpers import FLANNEL, enter, network, tidy, web
 
 PREFIX = "/coreos.com/network"
 CONFIG = '{"Network": "10.2.0.0/16", "Backend": {"Type": "vxlan"}}'
@@ -280,10 +280,7 @@ class World:
 
     def clean(self) -> None:
         for host in self.hosts:
-            left = host.docker("ps", "-aq").stdout.split()
-            if left:
-                host.docker("rm", "-f", *left)
-            host.docker("network", "prune", "-f")
+            tidy(host)
             assert not status(host)["networks"]
             quick(host)
 

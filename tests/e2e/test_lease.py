@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
-import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.bed import Bed, Host, wait_for
-from tests.e2e.helpers import FLANNEL, container, inside, network, pings
+from tests.e2e.helpers import FLANNEL, container, inside, network, pings, status
 
 FILE = "/run/flannel/subnet.env"
 GOOD = """\
@@ -37,15 +34,6 @@ def fresh(bed: Bed) -> Iterator[Host]:
 def write(host: Host, text: str) -> None:
     """Put the lease file in place as flanneld does, by a rename."""
     host.run("sh", "-c", f"cat > {FILE}.new && mv {FILE}.new {FILE}", input=text)
-
-
-def status(host: Host) -> dict[str, Any]:
-    """Ask the plugin."""
-    text = host.run(
-        sys.executable, "-m", "driver", "status", "--format", "json", cwd=Path.cwd()
-    ).stdout
-    found: dict[str, Any] = json.loads(text)
-    return found
 
 
 def test_a_lease_file_that_comes_changes_and_breaks(fresh: Host) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from pathlib import Path
 
 from tests.bed import Host, wait_for
@@ -17,6 +15,7 @@ from tests.e2e.helpers import (
     inspect,
     network,
     pings,
+    status,
     web,
 )
 
@@ -53,13 +52,10 @@ def test_names_addresses_and_status(host: Host) -> None:
     assert one != two
     assert pings(host, "one", "two")
     assert pings(host, "two", "one")
-    text = host.run(
-        sys.executable, "-m", "driver", "status", "--format", "json", cwd=Path.cwd()
-    ).stdout
-    status = json.loads(text)
-    assert [n["block"] for n in status["networks"]] == [str(block)]
-    assert {e["address"] for e in status["endpoints"]} == {f"{one}/26", f"{two}/26"}
-    assert status["problems"] == []
+    found = status(host)
+    assert [n["block"] for n in found["networks"]] == [str(block)]
+    assert {e["address"] for e in found["endpoints"]} == {f"{one}/26", f"{two}/26"}
+    assert found["problems"] == []
 
 
 def test_the_mac_comes_from_the_address_unless_given(host: Host) -> None:

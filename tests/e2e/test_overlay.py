@@ -8,19 +8,29 @@ from ipaddress import IPv4Network
 import pytest
 
 from tests.bed import wait_for
-from tests.e2e.helpers import asked, container, echoes, enter, gets, inside, network, pings, web
+from tests.e2e.helpers import (
+    answers,
+    asked,
+    container,
+    echoes,
+    enter,
+    gets,
+    inside,
+    network,
+    pings,
+    status,
+    web,
+)
 from tests.e2e.overlay import (
     CONFIGS,
     DIGEST,
     TCP,
     UDP,
     World,
-    answers,
     lease,
     mac,
     own,
     started,
-    status,
     tool,
     world,
 )

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -17,7 +15,7 @@ from tests.bed import Bed, Host, Node, assert_no_leaks, unixhttp, wait_for
 from tests.bed.host import PLUGIN_SOCKET
 from tests.bed.rootfs import PROJECT
 from tests.e2e.conftest import MAY_DIFFER
-from tests.e2e.helpers import address, baseline, container, inspect, pings, web
+from tests.e2e.helpers import address, baseline, container, inspect, pings, status, tidy, web
 
 SERVE = (sys.executable, "-m", "driver", "serve")
 BIND = "import socket; s = socket.socket(); s.bind(('', {port}))"
@@ -32,10 +30,7 @@ def as_it_was(host: Host) -> Iterator[Host]:
     """Tidy up and check for leaks as conftest does; dockerd may be another one afterwards."""
     before, networks = baseline(host), network_names(host)
     yield host
-    left = host.docker("ps", "-aq").stdout.split()
-    if left:
-        host.docker("rm", "-f", *left)
-    host.docker("network", "prune", "-f")
+    tidy(host)
     assert network_names(host) == networks
     assert_no_leaks(host, before, ignore=(*MAY_DIFFER, BRIDGE))
 
@@ -49,11 +44,6 @@ def host(running: Host) -> Iterator[Host]:
 
 def network_names(host: Host) -> list[str]:
     return sorted(host.docker("network", "ls", "--format", "{{.Name}}").stdout.split())
-
-
-def status(host: Host) -> Any:
-    found = host.run(sys.executable, "-m", "driver", "status", "--format", "json", cwd=PROJECT)
-    return json.loads(found.stdout)
 
 
 def port_is_held(host: Host, port: int) -> bool:

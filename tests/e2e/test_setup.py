@@ -27,6 +27,7 @@ from tests.e2e.helpers import (
     inside,
     inspect,
     pings,
+    tidy,
     web,
 )
 from tests.e2e.overlay import World, empty_world, lease
@@ -69,11 +70,7 @@ def pair() -> Iterator[World]:
     """Give two hosts with one etcd, the plugin and a Docker that knows nothing of flannel."""
     with empty_world("vxlan") as made:
         for name in ("h1", "h2"):
-            host = made.host(name)
-            made.start_plugin(host)
-            host.start_dockerd()
-            host.load_image()
-            wait_for(lambda host=host: lease(host), f"the lease of {name}")
+            made.add(name)
         yield made
 
 
@@ -97,10 +94,7 @@ def two(ready: World) -> Iterator[tuple[Host, Host]]:
     before = [baseline(host) for host in (one, other)]
     yield one, other
     for host, was in zip((one, other), before, strict=True):
-        left = host.docker("ps", "-aq").stdout.split()
-        if left:
-            host.docker("rm", "-f", *left)
-        host.docker("network", "prune", "-f")
+        tidy(host)
         assert_no_leaks(host, was, ignore=(*MAY_DIFFER, BRIDGE))
 
 

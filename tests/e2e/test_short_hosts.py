@@ -37,11 +37,7 @@ def pair() -> Iterator[World]:
     """Give two hosts with a network `app` of the same subnet, and on each a server and a client."""
     with empty_world("vxlan") as made:
         for name in ("h1", "h2"):
-            host = made.host(name)
-            made.start_plugin(host)
-            host.start_dockerd()
-            host.load_image()
-            wait_for(lambda host=host: lease(host), f"the lease of {name}")
+            host = made.add(name)
             create(host, "app", "--subnet", SUBNET)
             web(host, "web", "app", "-p", "8080:80")
             container(host, "client", "app")
