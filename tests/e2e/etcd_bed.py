@@ -19,13 +19,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from driver.errors import FlannelError
 from driver.etcd import Etcd
 from driver.etcd_settings import EtcdSettings
 from driver.registry import Span
 from tests.bed import wait_for
+from tests.unit.etcd_member import PREFIX
 
 START_S = 60
+ALL = Span(f"{PREFIX}/", prefix=True)
 UNDECIDED = ("timed out", "Unavailable", "DeadlineExceeded", "no leader", "leader changed")
 
 
@@ -182,6 +186,14 @@ def answers(client: Etcd) -> bool:
     except FlannelError:
         return False
     return True
+
+
+def took(call: Callable[[], object]) -> tuple[float, FlannelError]:
+    """Give how long a call took to fail, and how."""
+    begun = time.monotonic()
+    with pytest.raises(FlannelError) as caught:
+        call()
+    return time.monotonic() - begun, caught.value
 
 
 def supports(option: str) -> bool:

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from ipaddress import IPv4Address, IPv4Network
 from types import TracebackType
 from typing import Any, Self
 
+from driver.flannel import lease_value
 from driver.lease_steps import Terms
 from driver.membership import Membership, Options, Snapshot
-from driver.model import Vtep
+from driver.model import Peer, Vtep
 from driver.registry import Registry
 
 PREFIX = "/coreos.com/network"
+FOLDER = f"{PREFIX}/subnets/"
+CONFIG_KEY = f"{PREFIX}/config"
 CONFIG = '{"Network": "10.5.0.0/16", "Backend": {"Type": "vxlan"}}'
 LIMIT_S = 60.0
 
@@ -22,6 +26,18 @@ LIMIT_S = 60.0
 def vtep(number: int) -> Vtep:
     """Give the address and the MAC of a host."""
     return Vtep(IPv4Address(f"192.0.2.{number}"), f"02:00:00:00:00:{number:02x}")
+
+
+def value(number: int) -> str:
+    """Word the lease of a host."""
+    own = vtep(number)
+    return lease_value(own.public_ip, "vxlan", 1, own.mac)
+
+
+def peer(number: int, subnet: str) -> Peer:
+    """Give a host as it should be seen by others."""
+    own = vtep(number)
+    return Peer(IPv4Network(subnet), own.public_ip, "vxlan", own.mac)
 
 
 QUICK = {"tick_s": 0.02, "pause_s": 0.01, "burst_s": 0.02}
@@ -48,9 +64,7 @@ class Member:
             known,
             in_use=lambda: self.in_use,
             changed=lambda: self.seen.append(self.now),
-            options=Options(
-                terms=terms, **{"tick_s": 0.02, "pause_s": 0.01, "burst_s": 0.02, **options}
-            ),
+            options=Options(terms=terms, **{**QUICK, **options}),
         )
         self._thread = threading.Thread(target=self.membership.run, args=(self._stop,), daemon=True)
 
@@ -100,3 +114,12 @@ class Member:
         self._stop.set()
         self._thread.join(LIMIT_S)
         assert not self._thread.is_alive()
+
+
+@contextmanager
+def together(hosts: Sequence[Member]) -> Iterator[None]:
+    """Have several hosts at the same time."""
+    with ExitStack() as stack:
+        for host in hosts:
+            stack.enter_context(host)
+        yield
