@@ -36,6 +36,7 @@ TYPES = {
 }
 LINGER_S, RETRY_S = 0.5, 0.005
 ROOM = 1 << 14  # sockets; 128 KB of the kernel's memory
+SPARE = 64  # files for all else: without any, not even the end of a container can be heard
 NO_PROTOCOL = (errno.EPROTONOSUPPORT, errno.ESOCKTNOSUPPORT)
 
 
@@ -133,6 +134,8 @@ def _hold(hold: PortHold) -> socket.socket | None:
             return None
         raise _told(hold, error) from error
     try:
+        if sock.fileno() >= resource.getrlimit(resource.RLIMIT_NOFILE)[0] - SPARE:
+            raise OSError(errno.EMFILE, "")
         _silence(sock)
         _bind(sock, hold)
     except OSError as error:

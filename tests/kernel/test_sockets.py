@@ -1,6 +1,7 @@
 """Port holds against real sockets of other programs."""
 
 import errno
+import os
 import resource
 import socket
 import subprocess
@@ -146,6 +147,19 @@ def test_more_ports_than_programs_open_files_before_they_ask(host):  # noqa: ARG
             assert sockets.observe() == holds
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+def test_ports_leave_files_for_all_else(sockets):
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, limits[1]))
+    try:
+        errors = refused(sockets, *(PortHold("udp", ANY, port, "e1") for port in range(8000, 8256)))
+        for file in [os.dup(0) for _ in range(32)]:
+            os.close(file)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert errors == {HostError: "host port 0.0.0.0:8255/udp cannot be held: Too many open files"}
+    assert len(sockets.observe()) > 100
 
 
 @pytest.mark.parametrize("call", [BPF, None])
