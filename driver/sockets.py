@@ -15,6 +15,7 @@ import resource
 import socket
 import struct
 import time
+from contextlib import suppress
 from typing import ClassVar
 
 from driver.errors import BadRequest, Conflict, FlannelError, HostError
@@ -104,8 +105,9 @@ def _make_room() -> None:
     full, and then waits for a grace period, some 10 ms, in a process with threads.
     """
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    with socket.socket() as sock:
+    # fs.nr_open may have become lower than that: then there is as much room as there is
+    with suppress(OSError, ValueError), socket.socket() as sock:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
         os.close(fcntl.fcntl(sock, fcntl.F_DUPFD_CLOEXEC, min(ROOM, most) - 1))
 
 

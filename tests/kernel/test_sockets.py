@@ -149,6 +149,19 @@ def test_more_ports_than_programs_open_files_before_they_ask(host):  # noqa: ARG
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
 
+@pytest.mark.parametrize("refusing", ["resource.setrlimit", "fcntl.fcntl"])
+def test_a_system_that_gives_no_more_room(host, monkeypatch, refusing):  # noqa: ARG001
+    """As where fs.nr_open has become lower than the limits that programs were started with."""
+
+    def refuse(*_):
+        raise OSError(errno.EMFILE, "") if refusing == "fcntl.fcntl" else ValueError
+
+    monkeypatch.setattr(refusing, refuse)
+    with closing(Sockets()) as sockets:
+        sockets.apply(Plan(add=(TCP,)))
+        assert sockets.observe() == {TCP}
+
+
 def test_ports_leave_files_for_all_else(sockets):
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (256, limits[1]))
