@@ -23,7 +23,7 @@ from driver.leases import Source, Standing
 from driver.model import Endpoint, Facts, Network, Peer
 from driver.report import Report, fought, summary
 from driver.seams import Host, Journal, Survey
-from driver.things import Key, Plan, Thing, diff
+from driver.things import Key, Plan, PortHold, Thing, diff
 
 log = logging.getLogger(__name__)
 
@@ -76,13 +76,9 @@ class Reconciler:
 
     def _carry_out(self, edit: Edit) -> None:
         plan = self._difference(edit)
-        errors = self._apply(plan)
-        if errors and not any(isinstance(e, BadRequest | Conflict) for e in errors):
-            self._pass(adopt=False)  # drift may have taken away what the plan builds on
-            errors = self._apply(plan)
-        if errors:
-            self._undo(plan)
-            raise hosts.first(errors)
+        if (holds := plan.only((PortHold,))).add:
+            self._make(holds)  # first: a port that another program has must not lead elsewhere
+        self._make(plan)
         if bool(edit.state.networks) != bool(self.state.networks):
             self._wake.set()  # what all networks share with the peers is a pass's to make
         try:
@@ -90,6 +86,15 @@ class Reconciler:
         except StoreError:
             self._undo(plan)
             raise
+
+    def _make(self, plan: Plan) -> None:
+        errors = self._apply(plan)
+        if errors and not any(isinstance(e, BadRequest | Conflict) for e in errors):
+            self._pass(adopt=False)  # drift may have taken away what the plan builds on
+            errors = self._apply(plan)
+        if errors:
+            self._undo(plan)
+            raise hosts.first(errors)
 
     def follow(self) -> None:
         """Take over at once what the lease's source says of peers, by the difference as well.

@@ -84,6 +84,19 @@ def test_a_port_that_is_taken_is_refused_in_dockers_words(by: str, on: Setting) 
     on.bench.assert_agrees()
 
 
+def test_the_connections_of_the_program_that_has_a_port_are_led_nowhere(on: Setting) -> None:
+    net = on.docker.create_network()
+    made = on.docker.start(net, port(80, 8081))
+    on.bench.ports.taken = {8080}
+    on.bench.world.events.clear()
+    with pytest.raises(Refused, match="port is already allocated"):
+        on.docker.publish(made, port(80, 8080), port(80, 8082, 8083))
+    plans = [what for who, what in on.bench.world.events if who == "host"]
+    assert plans
+    assert not any(key[0] == "Element" for plan in plans for key in plan.touched())
+    on.bench.assert_agrees()
+
+
 # --- many at once ---
 
 

@@ -79,7 +79,7 @@ def test_things_are_made_from_the_first_host_to_the_last_and_removed_the_other_w
     docker.publish(made)
     assert kinds() == ["Element", "PortHold", "Veth"]
     docker.publish(made, port(80, 8080))
-    assert kinds() == ["Veth", "PortHold", "Element"]
+    assert kinds() == ["PortHold", "Veth", "PortHold", "Element"], "a host port before all else"
     docker.quietly("NetworkDriver.DeleteNetwork", NetworkID=net.id)
     assert kinds()[0] == "Gate"
 
