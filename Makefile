@@ -2,7 +2,7 @@ PYTHON ?= python3
 PREFIX ?= /opt/docker-flannel
 ROOTS ?= /var/tmp/docker-flannel-roots
 BIN := .venv/bin
-DOCKER_TESTS := life short_form short_hosts short_crash setup bad_input isolation ports port_list parallel restart repair crash managed backends
+DOCKER_TESTS := life short_form short_restart short_ipam short_hosts short_crash setup bad_input isolation ports port_list parallel restart repair crash managed backends
 # the managed plugin: amd64 or arm64, as this machine is
 PLUGIN ?= flannel-driver
 FOLDER ?= build/plugin
@@ -44,7 +44,7 @@ test-docker-%: deps venv
 	DOCKER_ROOT=$(ROOTS)/$* $(BIN)/python -m pytest -q $(DOCKER_TESTS:%=tests/e2e/test_%.py)
 
 test-dockers-quick: ## the least of that
-	$(MAKE) test-docker-sid DOCKER_TESTS="short_form setup"
+	$(MAKE) test-docker-sid DOCKER_TESTS="short_form short_restart short_ipam setup"
 
 bench: deps venv ## how long a container takes, beside Docker's bridge and none (root)
 	$(BIN)/python -m benchmarks

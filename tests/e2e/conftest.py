@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.bed import Bed, Host, Node, assert_no_leaks
-from tests.e2e.helpers import baseline, tidy
+from tests.e2e.helpers import baseline, docker_major, tidy
 
 # The order in which blocks were given back; threads and connections that come and go with load;
 # Docker's own jump, which dockerd doubles when two networks are made at once.
@@ -77,3 +77,9 @@ def host(running: Host) -> Iterator[Host]:
     yield running
     tidy(running)
     assert_no_leaks(running, before, ignore=MAY_DIFFER)
+
+
+@pytest.fixture
+def since_28(running: Host) -> bool:
+    """Tell whether Docker is one that can leave IPv4 to the driver."""
+    return docker_major(running) >= 28

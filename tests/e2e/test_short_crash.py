@@ -16,16 +16,8 @@ import pytest
 from tests.bed import Bed, assert_no_leaks, wait_for
 from tests.e2e.conftest import MAY_DIFFER
 from tests.e2e.helpers import baseline
-from tests.e2e.test_crash import (
-    CRASHER,
-    DELETE,
-    SERVE,
-    STALE_LIMIT_S,
-    WATCH,
-    Stage,
-    crash,
-)
-from tests.e2e.test_short_form import settled
+from tests.e2e.short_form import settled
+from tests.e2e.test_crash import CRASHER, DELETE, SERVE, STALE_LIMIT_S, WATCH, Stage, crash
 
 SUBNET = ("--subnet", "172.28.0.0/16")
 

@@ -12,7 +12,7 @@ import pytest
 from tests.bed import Host, wait_for
 from tests.e2e.helpers import address, asked, container, echoes, enter, gets, inside, web
 from tests.e2e.overlay import TCP, UDP, World, empty_world, lease, started
-from tests.e2e.test_short_form import STACK, create, lease_ip, sources
+from tests.e2e.short_form import STACK, create, lease_ip, sources
 
 SUBNET = "172.28.0.0/16"
 BOUND = """
