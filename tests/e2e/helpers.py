@@ -14,6 +14,14 @@ from tests.bed.rootfs import PROJECT
 ECHO = str(Path(__file__).with_name("echo.py"))
 
 LEASE = IPv4Network("10.2.0.0/20")
+SERVICES = """\
+version: "3.5"
+services:
+  web:
+    image: box
+    command: httpd -f -p 80 -h /www
+    ports: ["8080:80"]
+"""  # a compose file goes on with more of them, and with networks
 FLANNEL = ("-d", "flannel", "--ipam-driver", "flannel")
 
 

@@ -10,16 +10,12 @@ from typing import Any
 
 from tests.bed import Host, wait_for
 from tests.bed.rootfs import PROJECT
-from tests.e2e.helpers import address, enter, in_lease, inspect
+from tests.e2e.helpers import SERVICES, address, enter, in_lease, inspect
 
-STACK = """\
-version: "3.5"
-services:
-  web:
-    image: box
+STACK = (
+    SERVICES
+    + """\
     container_name: stack_web
-    command: httpd -f -p 80 -h /www
-    ports: ["8080:80"]
   client:
     image: box
     container_name: stack_client
@@ -28,6 +24,7 @@ networks:
   default:
     driver: flannel
 """
+)
 
 
 def create(host: Host, name: str, *options: str) -> IPv4Network:

@@ -7,6 +7,7 @@ from pathlib import Path
 from tests.bed import Host, wait_for
 from tests.e2e.helpers import (
     FLANNEL,
+    SERVICES,
     address,
     container,
     gets,
@@ -19,13 +20,9 @@ from tests.e2e.helpers import (
     web,
 )
 
-STACK = """\
-version: "3.5"
-services:
-  web:
-    image: box
-    command: httpd -f -p 80 -h /www
-    ports: ["8080:80"]
+STACK = (
+    SERVICES
+    + """\
   db:
     image: box
     container_name: stack_db_1
@@ -42,6 +39,7 @@ networks:
       driver: flannel
       options: {flannel.size: /28}
 """
+)
 
 
 def test_names_addresses_and_status(host: Host) -> None:
