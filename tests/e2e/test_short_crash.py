@@ -6,36 +6,29 @@ which the plugin begins.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property, partial
 
 import pytest
 
-from tests.bed import Bed, assert_no_leaks, wait_for
-from tests.e2e.conftest import MAY_DIFFER
-from tests.e2e.helpers import baseline
+from tests.bed import Bed, wait_for
 from tests.e2e.short_form import settled
-from tests.e2e.test_crash import CRASHER, DELETE, SERVE, STALE_LIMIT_S, WATCH, Stage, crash
-
-SUBNET = ("--subnet", "172.28.0.0/16")
+from tests.e2e.stage import DELETE, Stage, crash
 
 
 @dataclass
 class Short(Stage):
     """The same with networks that only name the driver."""
 
+    driver = ("-d", "flannel")
+    subnet = ("--subnet", "172.28.0.0/16")
+    may_move = ()
+
     @cached_property
     def create_calls(self) -> list[str]:
         """What this Docker calls for a create: IPAM is its own."""
         return [call for call in super().create_calls if call.startswith("NetworkDriver")]
-
-    def create(self, name: str, *, check: bool = True) -> None:
-        made = self.host.docker("network", "create", "-d", "flannel", *SUBNET, name, check=check)
-        if made.ok:
-            options = ("-d", "--name", name, "--network", name, "-p", "8080:80")
-            self.host.docker("run", *options, "box", *SERVE, check=check)
 
     def runs(self, name: str) -> bool:
         """Whether a container came up in spite of all."""
@@ -44,30 +37,9 @@ class Short(Stage):
 
 @pytest.fixture(scope="module")
 def stage(bed: Bed) -> Iterator[Short]:
-    host, visitor = bed.host("h1"), bed.client("visitor")
-    host.start_plugin(argv=[sys.executable, CRASHER])
-    host.start_dockerd()
-    host.load_image()
-    made = Short(host, visitor)
-    made.create("first")  # what the first network makes and no later one
-    made.delete("first")
-    empty = baseline(host)
-    host.docker("network", "create", "-d", "flannel", "steady")
-    options = ("-d", "--name", "steady", "--network", "steady", "-p", "8081:80")
-    script = "echo steady > /www/index.html; exec httpd -f -p 80 -h /www"
-    host.docker("run", *options, "box", "sh", "-c", script)
-    wait_for(lambda: visitor.reaches(made.url(8081)), "the other container's port")
-    made.watch = visitor.popen("sh", "-c", WATCH.format(url=made.url(8081)), log_name="watch")
-    before = baseline(host)
-    yield made
-    assert_no_leaks(host, before, ignore=MAY_DIFFER, limit_s=STALE_LIMIT_S)
-    made.check_untouched("all steps")
-    settled(host, "steady", "steady")
-    made.watch.kill()
-    made.delete("steady")
-    assert_no_leaks(host, empty, ignore=MAY_DIFFER)
-    assert "internal error" not in host.plugin_log()
-    assert "Traceback" not in host.plugin_log()
+    with Short.opened(bed) as made:
+        yield made
+        settled(made.host, "steady", "steady")
 
 
 @pytest.mark.parametrize("mode", ["before", "after"])
