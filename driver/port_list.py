@@ -25,6 +25,7 @@ def document(core: Reconciler) -> Document:
     Errors: HostError.
     """
     have = core.observe()
+    core.wake()  # a look hides from the passes that the firewall was disturbed
     return {
         "ports": [
             _port(endpoint, mapping, have)

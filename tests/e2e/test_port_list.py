@@ -57,6 +57,18 @@ def test_the_ports_of_containers_by_name_and_id(host: Host) -> None:
     assert "no published port belongs to 'three'" in unknown.stderr
 
 
+@pytest.mark.usefixtures("docker_flannel")
+def test_what_is_listed_as_lost_is_repaired(host: Host) -> None:
+    network(host, "app")
+    web(host, "one", "app", "-p", "8080:80")
+    wait_for(lambda: host.reaches("http://127.0.0.1:8080/"), "the port")
+    for _ in range(3):
+        host.run("nft", "flush", "map", "inet", "docker_flannel", "pub4_any")
+        for _ in range(3):
+            listed(host)
+        wait_for(lambda: host.reaches("http://127.0.0.1:8080/", 1), "the port again", 10)
+
+
 def test_without_docker_ids_alone_work(host: Host) -> None:
     network(host, "app")
     web(host, "one", "app", "-p", "8080:80")

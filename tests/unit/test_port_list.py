@@ -54,7 +54,9 @@ def test_what_is_lost_is_not_claimed(
 ) -> None:
     on.bench.nft.lose(kind)
     on.bench.ports.lose(kind)
+    on.bench.woken()
     found = document(on.bench.core)
+    assert on.bench.woken(), "who looks at a disturbed firewall must not keep a pass from it"
     assert [p[flag] for p in found["ports"] if p["endpoint"] == made.id] == [False, False]
     name(found, [])
     assert f"not {flag}: " in render(found["ports"])
