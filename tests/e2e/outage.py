@@ -5,18 +5,19 @@ from __future__ import annotations
 import json
 import re
 import signal
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
-from typing import Any
+from typing import Any, Self
 
 from tests.bed import Bed, Host, Node, Process, Result, wait_for
 from tests.bed.host import PLUGIN_SOCKET
 from tests.bed.unixhttp import request
 from tests.e2e.etcd_bed import START_S, undecided
 from tests.e2e.helpers import FLANNEL, enter, network, tidy, web
+from tests.unit.etcd_member import CONFIG_KEY, FOLDER
 
-PREFIX = "/coreos.com/network"
 CONFIG = '{"Network": "10.2.0.0/16", "Backend": {"Type": "vxlan"}}'
 SLOWEST_MS = 2000
 PING_COUNTS = re.compile(r"(\d+) packets transmitted, (\d+) (?:packets )?received")
@@ -89,7 +90,7 @@ class Store:
 
     def values(self) -> dict[str, str]:
         """Give all below where leases lie, by the key's last part."""
-        lines = self.ctl("get", "--prefix", f"{PREFIX}/subnets/").splitlines()
+        lines = self.ctl("get", "--prefix", FOLDER).splitlines()
         return {k.rpartition("/")[2]: v for k, v in zip(lines[::2], lines[1::2], strict=True)}
 
     def peers_of(self, host: Host) -> dict[str, str]:
@@ -135,7 +136,7 @@ def subnet(host: Host) -> str:
 
 
 def key(host: Host) -> str:
-    return f"{PREFIX}/subnets/{subnet(host).replace('/', '-')}"
+    return FOLDER + subnet(host).replace("/", "-")
 
 
 def problems(host: Host) -> str:
@@ -262,14 +263,21 @@ class World:
         folder = str(host.folder / f"fresh-{next(FRESH)}")
         self.start_plugin(host, DOCKER_FLANNEL_STATE_DIR=folder, **env)
 
-    def reset(self) -> None:
-        """Begin with a network config, and two hosts that know each other and have no network."""
+    @contextmanager
+    def fresh(self) -> Iterator[Self]:
+        """Begin with a network config and two hosts that know each other; end without networks."""
         self.store.start()
         self.store.ctl("del", "--prefix", "/")
-        self.store.put(f"{PREFIX}/config", CONFIG)
+        self.store.put(CONFIG_KEY, CONFIG)
         for host in self.hosts:
             self.start_plugin(host)
         self.meet(*self.hosts)
+        yield self
+        self.store.start()
+        for host in self.hosts:
+            tidy(host)
+            assert not status(host)["networks"]
+            quick(host)
 
     def meet(self, *hosts: Host) -> None:
         """Wait until hosts have leases, and each the others as peers and nobody else."""
@@ -277,12 +285,6 @@ class World:
             wait_for(lambda h=host: subnet(h) and not problems(h), f"a lease of {host.name}", 30)
         for host in hosts:
             has_peers(host, {subnet(h): h.address for h in hosts if h is not host})
-
-    def clean(self) -> None:
-        for host in self.hosts:
-            tidy(host)
-            assert not status(host)["networks"]
-            quick(host)
 
     def talk(self) -> Traffic:
         """Make a network and a container `web1`, `web2` on each host; have one ping the other."""

@@ -13,7 +13,6 @@ from tests.e2e.etcd_bed import Authority
 from tests.e2e.helpers import container, gets, network, pings, web
 from tests.e2e.outage import (
     CONFIG,
-    PREFIX,
     Store,
     World,
     everyday,
@@ -28,8 +27,8 @@ from tests.e2e.outage import (
     subnet,
     told,
 )
+from tests.unit.etcd_member import CONFIG_KEY, FOLDER, PREFIX
 
-FOLDER = f"{PREFIX}/subnets/"
 SECRET = "S3cretPassword"  # noqa: S105
 
 
@@ -41,9 +40,8 @@ def world(bed: Bed) -> World:
 @pytest.fixture
 def two(world: World) -> Iterator[World]:
     """Give two hosts with leases and nothing else."""
-    world.reset()
-    yield world
-    world.clean()
+    with world.fresh():
+        yield world
 
 
 # --- keys ---
@@ -55,9 +53,9 @@ def test_all_keys_wiped_and_the_lease_deleted(two: World) -> None:
     traffic = two.talk()
     two.store.ctl("del", "--prefix", "/coreos.com")
     for host in two.hosts:
-        told(host, f"there is no network config in etcd at {PREFIX}/config")
+        told(host, f"there is no network config in etcd at {CONFIG_KEY}")
     everyday(h1, two.visitor)
-    two.store.put(f"{PREFIX}/config", CONFIG)
+    two.store.put(CONFIG_KEY, CONFIG)
     two.meet(h1, h2)
     assert [subnet(h) for h in two.hosts] == before
     leases = two.store.values()
@@ -210,7 +208,7 @@ def test_tls_with_client_certificates(two: World, tmp_path: Path) -> None:
     bad_cert, bad_key = map(str, wrong.issue("stranger"))
     store.login = ("--cacert", str(right.cert), "--cert", good_cert, "--key", good_key)
     store.start()
-    store.put(f"{PREFIX}/config", CONFIG)
+    store.put(CONFIG_KEY, CONFIG)
     good = {
         "FLANNELD_ETCD_ENDPOINTS": store.urls,
         "FLANNELD_ETCD_CAFILE": str(right.cert),

@@ -12,7 +12,6 @@ from tests.bed import Bed, Host, Node, wait_for
 from tests.e2e.helpers import address, gets, web
 from tests.e2e.outage import (
     CONFIG,
-    PREFIX,
     World,
     everyday,
     has_peers,
@@ -25,8 +24,7 @@ from tests.e2e.outage import (
     told,
     well,
 )
-
-FOLDER = f"{PREFIX}/subnets/"
+from tests.unit.etcd_member import CONFIG_KEY, FOLDER
 
 # Run by a node: PORT HOST PORT FILE. Each answer comes as many seconds later as the file says.
 SLOW = """
@@ -75,10 +73,8 @@ def world(bed: Bed) -> World:
 @pytest.fixture
 def two(world: World) -> Iterator[World]:
     """Give two hosts with leases and nothing else."""
-    world.reset()
-    yield world
-    world.store.start()
-    world.clean()
+    with world.fresh():
+        yield world
 
 
 def newcomer(world: World, name: str) -> Host:
@@ -200,22 +196,22 @@ def test_config_missing_and_invalid(two: World) -> None:
     two.store.ctl("del", "--prefix", "/")
     two.start_fresh(h1)
     pid = h1.plugin_pids()
-    told(h1, f"there is no network config in etcd at {PREFIX}/config")
+    told(h1, f"there is no network config in etcd at {CONFIG_KEY}")
     assert phase(h1) == "waiting"
     no_lease_yet(h1)
     for text in ("{", '{"Network": "nonsense"}', '{"Network": "10.2.0.0/16", "SubnetLen": 8}'):
-        two.store.put(f"{PREFIX}/config", text)
-        told(h1, f"the network config in etcd at {PREFIX}/config is bad")
+        two.store.put(CONFIG_KEY, text)
+        told(h1, f"the network config in etcd at {CONFIG_KEY} is bad")
         no_lease_yet(h1)
-    two.store.put(f"{PREFIX}/config", CONFIG)
+    two.store.put(CONFIG_KEY, CONFIG)
     well(h1)
     assert subnet(h1)
     everyday(h1, two.visitor)
     before = subnet(h1)
-    two.store.put(f"{PREFIX}/config", "nonsense")
+    two.store.put(CONFIG_KEY, "nonsense")
     told(h1, "is bad", "the config stays as it was")
     everyday(h1, two.visitor)
-    two.store.put(f"{PREFIX}/config", CONFIG)
+    two.store.put(CONFIG_KEY, CONFIG)
     well(h1)
     assert subnet(h1) == before
     assert h1.plugin_pids() == pid
