@@ -75,10 +75,12 @@ def _read(variant: str) -> Chains:
 
 
 def _is_open(chains: Chains) -> bool:
-    """Tell whether forwarded packets come to our two rules."""
-    return chains.get(CHAIN) == RULES and (
-        leads(chains, "FORWARD", CHAIN) or leads(chains, _parent(chains), CHAIN)
-    )
+    """Tell whether forwarded packets come to our two rules, from where they should.
+
+    Docker takes its jump to DOCKER-USER away and makes it again whenever it has made a network; a
+    gate made in that moment moves back.
+    """
+    return chains.get(CHAIN) == RULES and leads(chains, _parent(chains), CHAIN)
 
 
 def _parent(chains: Chains) -> str:

@@ -132,10 +132,14 @@ def test_other_rules_do_not_matter(tables, gates, command):
     assert gates.observe() == {tables.gate}
 
 
-def test_docker_that_comes_later_does_not_matter(tables, gates):
+def test_the_gate_follows_docker_that_comes_later(tables, gates):
     gates.apply(tables.add)
     tables.docker()
+    assert gates.observe() == frozenset()
+    gates.apply(tables.add)
     assert gates.observe() == {tables.gate}
+    assert position(tables, f"-A DOCKER-USER {JUMP}") == 0
+    assert not any(r.startswith("-A FORWARD") and "DKFLANNEL" in r for r in tables.rules())
 
 
 def test_a_chain_of_dockers_that_nothing_leads_to_is_no_place(tables, gates):
