@@ -46,8 +46,9 @@ services:
 """
 
 VICTIM = """
-import time
+import signal, time
 from tests.bed import Bed
+signal.signal(signal.SIGINT, signal.default_int_handler)  # what runs in the background ignores it
 bed = Bed()
 host = bed.host("h1")
 host.start_dockerd()
