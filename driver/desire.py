@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TypeVar
 
 from driver import bridge, ipam, rules, vxlan
-from driver.model import Endpoint, Facts, Network, Peer, Record, State, short
+from driver.facts import Facts
+from driver.model import Endpoint, Network, Peer, Record, State, short
 from driver.things import Key, SandboxAddress, Thing, Veth
 
 STALE_S = 60.0

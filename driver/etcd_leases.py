@@ -9,9 +9,10 @@ from pathlib import Path
 
 from driver import vxlan
 from driver.errors import StoreError
+from driver.facts import External, Facts
 from driver.leases import Standing, kept
 from driver.membership import Membership, Snapshot
-from driver.model import External, Facts, Lease, Overlay, State, Vtep, replace
+from driver.model import Lease, Overlay, State, Vtep, replace
 from driver.subnet_env import write_docker_options, write_subnet_env
 
 FIRST_S = 1.0  # a host without a lease can do nothing for Docker anyway

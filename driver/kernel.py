@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from driver import events, listing
 from driver.errors import HostError
 from driver.events import DOOMED, GROUP, MAIN_TABLE, METRIC, PROTOCOL, UNICAST, Channel, Link
-from driver.model import ALIAS_PREFIX, CONTAINER_END_PREFIX, HOST_END_PREFIX, Facts, replace
+from driver.facts import Facts
+from driver.model import ALIAS_PREFIX, CONTAINER_END_PREFIX, HOST_END_PREFIX, replace
 from driver.news import Heard, News, unheard
 from driver.things import RANK, Address, Bridge, Plan, Route, Sysctl, Thing, Veth
 

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Protocol
 
 from driver.errors import Exhausted, FlannelError, Unavailable
-from driver.model import Facts, Lease, Overlay, Peer, State, Vtep
+from driver.facts import Facts
+from driver.model import Lease, Overlay, Peer, State, Vtep
 
 DEFAULT_MTU = 1500  # bytes, when no default route tells the uplink's
 LOWEST_MTU = 576

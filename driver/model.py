@@ -1,6 +1,7 @@
-"""The nouns that are stored, and what the plugin knows of the host. Immutable, no I/O.
+"""The nouns that are stored. Immutable, no I/O.
 
-Imports nothing of ours. What the kernel and the firewall carry for them is in `things`.
+Imports nothing of ours. What the kernel and the firewall carry for them is in `things`, what the
+plugin knows of the host in `facts`.
 """
 
 from __future__ import annotations
@@ -105,16 +106,6 @@ class Peer:
     def id(self) -> str:
         """The subnet."""
         return str(self.subnet)
-
-
-@dataclass(frozen=True, slots=True)
-class External:
-    """The interface to the underlay. `mtu` in bytes; `onlink`: prefixes reached without gateway."""
-
-    name: str
-    ip: IPv4Address
-    mtu: int
-    onlink: tuple[IPv4Network, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,26 +266,6 @@ class State:
     def endpoints_of(self, network: str) -> list[Endpoint]:
         """List the endpoints of a network."""
         return [e for e in self.endpoints.values() if e.network == network]
-
-
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """What the plugin needs to know of the host beyond its own things.
-
-    `uplinks`: others' bridges that lead out of the host; `foreign`: those that do not, so that
-    somebody's containers are there. `onlink`: prefixes the host reaches directly or owns, but ours.
-    `firewall`: its backend. `gates`: iptables variants in use, "nft", "legacy". `uplink_mtu`: of
-    the default route's link, in bytes. `external`: to the underlay; None: there is none, or no use.
-    """
-
-    uplinks: frozenset[str] = frozenset()
-    onlink: tuple[IPv4Network, ...] = ()
-    foreign: frozenset[str] = frozenset()
-    firewall: str = "nft"
-    gates: frozenset[str] = frozenset()
-    forwarding: bool = True
-    uplink_mtu: int | None = None
-    external: External | None = None
 
 
 replace = dataclasses.replace

@@ -11,13 +11,14 @@ from driver import xtables
 from driver.config import Config
 from driver.conntrack import Conntrack
 from driver.errors import HostError, Unavailable
+from driver.facts import External, Facts
 from driver.flows import Forgetful
 from driver.generation import has_nf_tables
 from driver.iptables import Iptables
 from driver.kernel import Netlink
 from driver.leases import Leases, Source
 from driver.legacy import LegacyFilter
-from driver.model import External, Facts, Vtep, replace
+from driver.model import Vtep, replace
 from driver.reconcile import Reconciler
 from driver.sandbox import Sandboxes
 from driver.seams import Firewall

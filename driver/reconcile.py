@@ -19,8 +19,9 @@ from driver import hosts
 from driver.desire import awaited, desire, gone, in_sandboxes, lost, stale
 from driver.edit import Edit
 from driver.errors import BadRequest, Conflict, FlannelError, StoreError
+from driver.facts import Facts
 from driver.leases import Source, Standing
-from driver.model import Endpoint, Facts, Network, Peer
+from driver.model import Endpoint, Network, Peer
 from driver.report import Report, fought, summary
 from driver.seams import Host, Journal, Survey
 from driver.things import Key, Plan, PortHold, Thing, diff

@@ -14,11 +14,11 @@ from functools import lru_cache
 from ipaddress import IPv4Address
 from typing import get_args
 
+from driver.facts import Facts
 from driver.model import (
     ANY,
     BRIDGE_PREFIX,
     Endpoint,
-    Facts,
     Lease,
     Network,
     Overlay,

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Protocol
 
-from driver.model import Facts, Record, State
+from driver.facts import Facts
+from driver.model import Record, State
 from driver.things import Plan, Thing
 
 

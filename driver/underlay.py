@@ -11,8 +11,8 @@ from typing import NamedTuple
 from driver import listing
 from driver.errors import Unavailable
 from driver.events import MAIN_TABLE, ON_LINK, UNICAST, Channel, Link
+from driver.facts import External
 from driver.listing import Address, Route
-from driver.model import External
 
 GLOBAL, DEPRECATED, PERMANENT = 0, 0x20, 0x80  # a scope and two flags of addresses
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from ipaddress import IPv4Interface, IPv4Network
 
-from driver.model import External, Overlay, Peer, Vtep
+from driver.facts import External
+from driver.model import Overlay, Peer, Vtep
 from driver.things import Address, Fdb, Neighbour, PeerRoute, Sysctl, Thing, Vxlan
 
 ENCAPSULATION = 50  # bytes of outer Ethernet payload: IPv4 20, UDP 8, VXLAN 8, inner Ethernet 14

@@ -3,8 +3,9 @@
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
 from driver import rules
+from driver.facts import Facts
 from driver.firewall import Nft
-from driver.model import Endpoint, Facts, Lease, Network, PortMapping
+from driver.model import Endpoint, Lease, Network, PortMapping
 from driver.things import Element, Table
 
 TABLE = Table(rules.TABLE_TEXT)

@@ -5,7 +5,8 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 import pytest
 
 from driver import rules
-from driver.model import External, Facts, Overlay, replace
+from driver.facts import External, Facts
+from driver.model import Overlay, replace
 from driver.things import diff
 from tests.kernel.sample import HOST, LAN, LEASE, A, endpoint, network, port
 

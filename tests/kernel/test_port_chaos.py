@@ -14,12 +14,12 @@ import pytest
 
 from driver.conntrack import Conntrack
 from driver.errors import FlannelError
+from driver.facts import Facts
 from driver.firewall import PATH, Nft
 from driver.flows import Forgetful
 from driver.handlers import CALLS
 from driver.kernel import Netlink
 from driver.leases import Leases
-from driver.model import Facts
 from driver.reconcile import Reconciler
 from driver.rules import read_port
 from driver.sockets import Sockets

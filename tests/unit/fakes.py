@@ -12,7 +12,8 @@ from ipaddress import IPv4Network
 from typing import Any, ClassVar
 
 from driver.errors import Conflict, FlannelError, HostError
-from driver.model import Facts, Record, State, replace
+from driver.facts import Facts
+from driver.model import Record, State, replace
 from driver.things import (
     RANK,
     Address,

@@ -5,7 +5,8 @@ from __future__ import annotations
 from ipaddress import IPv4Address
 
 from driver import rules
-from driver.model import External, Facts, replace
+from driver.facts import External, Facts
+from driver.model import replace
 from driver.things import Thing
 from tests.unit.sample import DNS, END2, LEASE, OTHER, OVERLAY, PEER, WEB, endpoint, network
 

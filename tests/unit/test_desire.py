@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from driver.desire import STALE_S, desire, stale
-from driver.model import Facts, Record, replace
+from driver.facts import Facts
+from driver.model import Record, replace
 from driver.rules import TABLE_TEXT
 from driver.things import (
     Address,

@@ -9,10 +9,11 @@ import pytest
 
 from driver.errors import Unavailable
 from driver.etcd_leases import EtcdLeases
+from driver.facts import External, Facts
 from driver.ipam import PoolRequest, take_address, take_pool
 from driver.leases import Leases
 from driver.membership import Snapshot
-from driver.model import External, Facts, Lease, State, Vtep, replace
+from driver.model import Lease, State, Vtep, replace
 from tests.unit.sample import LEASE, OVERLAY, PEER, POOL, VTEP
 
 EXTERNAL = External("eth0", IPv4Address("192.0.2.11"), 1500, (IPv4Network("192.0.2.0/24"),))

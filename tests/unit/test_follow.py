@@ -10,10 +10,11 @@ import pytest
 
 from driver.desire import desire
 from driver.errors import HostError, StoreError
+from driver.facts import External, Facts
 from driver.flannel import lease_value
 from driver.leases import Standing
 from driver.membership import Membership
-from driver.model import External, Facts, Lease, Overlay, Peer, State, Vtep, replace
+from driver.model import Lease, Overlay, Peer, State, Vtep, replace
 from driver.reconcile import Reconciler
 from driver.things import Fdb, Neighbour, PeerRoute, Thing, Vxlan
 from tests.unit.etcd_fake import FakeRegistry

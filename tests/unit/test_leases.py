@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from driver.errors import Unavailable
+from driver.facts import Facts
 from driver.leases import DEFAULT_MTU, Leases, read_subnet_file
-from driver.model import Facts, Lease, State, replace
+from driver.model import Lease, State, replace
 from tests.unit.fakes import FACTS
 from tests.unit.sample import blocks, lease, pool
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from driver.model import External, Overlay, Peer, Vtep, replace
+from driver.facts import External
+from driver.model import Overlay, Peer, Vtep, replace
 from driver.things import Address, Fdb, Neighbour, PeerRoute, Plan, Sysctl, Thing, Vxlan, diff
 from driver.vxlan import (
     container_mtu,

@@ -5,7 +5,8 @@ import re
 from ipaddress import IPv4Address, IPv4Network
 
 from driver.events import METRIC, PROTOCOL
-from driver.model import External, Overlay, Peer, Vtep
+from driver.facts import External
+from driver.model import Overlay, Peer, Vtep
 from driver.things import diff
 from driver.vxlan import plan_peers, plan_vtep
 

@@ -6,7 +6,8 @@ from ipaddress import IPv4Address, IPv4Network
 import pytest
 
 from driver.errors import Unavailable
-from driver.model import External, replace
+from driver.facts import External
+from driver.model import replace
 from driver.underlay import Underlay
 from tests.kernel.overlays.sample import ETH0, OURS
 

@@ -1,0 +1,39 @@
+"""What the plugin knows of the host beyond its own things. Immutable, no I/O.
+
+Imports nothing of ours.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network
+
+
+@dataclass(frozen=True, slots=True)
+class External:
+    """The interface to the underlay. `mtu` in bytes; `onlink`: prefixes reached without gateway."""
+
+    name: str
+    ip: IPv4Address
+    mtu: int
+    onlink: tuple[IPv4Network, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What the plugin needs to know of the host beyond its own things.
+
+    `uplinks`: others' bridges that lead out of the host; `foreign`: those that do not, so that
+    somebody's containers are there. `onlink`: prefixes the host reaches directly or owns, but ours.
+    `firewall`: its backend. `gates`: iptables variants in use, "nft", "legacy". `uplink_mtu`: of
+    the default route's link, in bytes. `external`: to the underlay; None: there is none, or no use.
+    """
+
+    uplinks: frozenset[str] = frozenset()
+    onlink: tuple[IPv4Network, ...] = ()
+    foreign: frozenset[str] = frozenset()
+    firewall: str = "nft"
+    gates: frozenset[str] = frozenset()
+    forwarding: bool = True
+    uplink_mtu: int | None = None
+    external: External | None = None
