@@ -18,6 +18,7 @@ from driver.iptables import Iptables
 from driver.kernel import Netlink
 from driver.leases import Leases, Source
 from driver.legacy import LegacyFilter
+from driver.loop import Loop
 from driver.model import Vtep, replace
 from driver.reconcile import Reconciler
 from driver.sandbox import Sandboxes
@@ -77,6 +78,7 @@ def build(config: Config) -> Reconciler:
     sockets = Sockets()  # makes room, which takes no time as long as there is one thread
     netlink, firewall = Netlink(), _firewall(_chosen(config.firewall))
     stop = threading.Event()
+    survey, source = HostSurvey(config, netlink, firewall), _source(config, lambda: core, stop)
     core = Reconciler(
         store,
         [
@@ -87,14 +89,15 @@ def build(config: Config) -> Reconciler:
             Forgetful(firewall, Conntrack()),
             Iptables(),
         ],
-        HostSurvey(config, netlink, firewall),
-        _source(config, lambda: core, stop),
+        survey,
+        source,
     )
     core.require_ipam = config.require_ipam
-    core.boot()
+    loop = Loop(core, survey, source)
+    loop.boot()
     _thread("leftovers", lambda: _clear_others(firewall.name))
-    _thread("passes", lambda: core.run(stop))
-    _thread("events", lambda: netlink.watch(core.links_changed, stop, core.settle))
+    _thread("passes", lambda: loop.run(stop))
+    _thread("events", lambda: netlink.watch(loop.links_changed, stop, core.settle))
     netlink.prepare()
     return core
 

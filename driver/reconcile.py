@@ -13,7 +13,7 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
 from driver import hosts
 from driver.desire import awaited, desire, gone, in_sandboxes, lost, stale
@@ -28,10 +28,6 @@ from driver.things import Key, Plan, PortHold, Thing, diff
 
 log = logging.getLogger(__name__)
 
-PASS_S = 30.0
-SOON_S = 2.0
-TICK_S = 0.5
-DEBOUNCE_S = 0.2
 FIGHT = 5  # passes in a row that repair one thing, before
 TRUCE = 10  # only every tenth does
 
@@ -60,7 +56,7 @@ class Reconciler:
         self._suspects: frozenset[tuple[str, str]] = frozenset()
         self._awaited: frozenset[Key] = frozenset()
         self._streaks: Counter[Key] = Counter()
-        self._wake = threading.Event()
+        self.woken = threading.Event()  # a pass is asked for soon
 
     # --- fast path ---
 
@@ -81,7 +77,7 @@ class Reconciler:
             self._make(holds)  # first: a port that another program has must not lead elsewhere
         self._make(plan)
         if bool(edit.state.networks) != bool(self.state.networks):
-            self._wake.set()  # what all networks share with the peers is a pass's to make
+            self.woken.set()  # what all networks share with the peers is a pass's to make
         try:
             self._write(edit)
         except StoreError:
@@ -118,7 +114,7 @@ class Reconciler:
                     return
             except StoreError as error:
                 log.debug("left to the next pass: %s", error)
-            self._wake.set()
+            self.woken.set()
 
     def _difference(self, edit: Edit) -> Plan:
         scope = edit.touched(Network), edit.touched(Endpoint), edit.touched(Peer)
@@ -137,13 +133,13 @@ class Reconciler:
         """
         for error in hosts.take_away(self._hosts, plan):
             log.warning("left to the next pass: %s", error)
-            self._wake.set()
+            self.woken.set()
         return hosts.make(self._hosts, plan)
 
     def _undo(self, plan: Plan) -> None:
         for error in self._apply(plan.inverse()):
             log.warning("undo: %s", error)
-        self._wake.set()
+        self.woken.set()
 
     def bury(self) -> bool:
         """Drop what lost its veth now; tell whether there was any. It may be in a caller's way.
@@ -167,7 +163,7 @@ class Reconciler:
         errors = hosts.make(self._hosts, Plan(add=wanted))
         if errors:
             log.debug("left to the next pass: %s", errors)
-            self._wake.set()
+            self.woken.set()
 
     def survey(self) -> Facts:
         """Look at the host anew."""
@@ -178,14 +174,7 @@ class Reconciler:
 
     def wake(self) -> None:
         """Ask for a pass soon."""
-        self._wake.set()
-
-    def links_changed(self, names: frozenset[str]) -> None:
-        """Ask for a pass if a link that should exist is concerned; "" concerns all."""
-        ours = {n.bridge for n in self.state.networks.values()}
-        ours |= {e.host_end for e in self.state.endpoints.values()}
-        if "" in names or ours & names:
-            self._wake.set()
+        self.woken.set()
 
     def converge(self) -> Report:
         """Make one pass. It takes the writer's lock only if something is to be done."""
@@ -202,13 +191,6 @@ class Reconciler:
                 report = self._pass()
         self._note(report)
         return report
-
-    def boot(self) -> None:
-        """Make the first pass, and take over what the lease's source has said meanwhile."""
-        with suppress(FlannelError, OSError):  # the pass tells why
-            self._leases.begin(self.state, self.survey())
-        self.attempt()
-        self.follow()
 
     def attempt(self) -> None:
         """Make one pass, and outlive whatever happens in it."""
@@ -270,7 +252,7 @@ class Reconciler:
         self._streaks = Counter({key: self._streaks[key] + 1 for key in plan.touched()})
         return frozenset(k for k, n in self._streaks.items() if n > FIGHT and n % TRUCE)
 
-    def _unsettled(self) -> bool:
+    def unsettled(self) -> bool:
         """Tell whether the next pass has something to make sure of."""
         seldom = all(n > FIGHT for n in self._streaks.values())
         return bool(self._suspects or self._awaited) or not seldom
@@ -283,18 +265,3 @@ class Reconciler:
             log.warning("pass: %s", report)
         elif report.repaired or report.dropped:
             log.info("pass: %s", report)
-
-    def run(self, stop: threading.Event) -> None:
-        """Pass every 30 s, and soon after something woke us, until `stop`."""
-        stamp, due = self._leases.stamp(), self.clock() + PASS_S
-        while not stop.is_set():
-            woken = self._wake.wait(TICK_S)
-            seen = self._leases.stamp()
-            in_time = due - PASS_S <= self.clock() < due
-            if not woken and seen == stamp and in_time and not self._survey.disturbed():
-                continue
-            stop.wait(DEBOUNCE_S)
-            self._wake.clear()
-            stamp = seen
-            self.attempt()
-            due = self.clock() + (SOON_S if self._unsettled() else PASS_S)

@@ -10,6 +10,7 @@ from typing import Any
 from driver.desire import desire
 from driver.handlers import CALLS
 from driver.leases import Leases
+from driver.loop import Loop
 from driver.model import State
 from driver.reconcile import Reconciler
 from driver.report import Report
@@ -51,6 +52,7 @@ class Bench:
         self.ports.things.clear()  # sockets go with the process
         self.sandboxes.things.clear()  # it knows no more where it has to look
         self.core = Reconciler(self.journal, self.hosts, self.survey, self.leases, self.clock)
+        self.loop = Loop(self.core, self.survey, self.leases)
         self.core.converge()
 
     def call(self, method: str, **body: Any) -> dict[str, Any]:
@@ -67,8 +69,8 @@ class Bench:
 
     def woken(self) -> bool:
         """Tell whether a pass was asked for since the last time."""
-        woken = self.core._wake.is_set()
-        self.core._wake.clear()
+        woken = self.core.woken.is_set()
+        self.core.woken.clear()
         return woken
 
     @property

@@ -13,6 +13,7 @@ from driver.errors import HostError, StoreError
 from driver.facts import External, Facts
 from driver.flannel import lease_value
 from driver.leases import Standing
+from driver.loop import Loop
 from driver.membership import Membership
 from driver.model import Lease, Overlay, Peer, State, Vtep, replace
 from driver.reconcile import Reconciler
@@ -84,11 +85,11 @@ class Node:
         survey = FakeSurvey(FakeKernel(self.world))
         survey.now = HERE
         self.core = Reconciler(self.journal, [self.ways], survey, self.said)
-        self.core.boot()
-        self.core._wake.clear()
+        Loop(self.core, survey, self.said).boot()
+        self.core.woken.clear()
 
     def woken(self) -> bool:
-        return self.core._wake.is_set()
+        return self.core.woken.is_set()
 
     def agrees(self) -> bool:
         wanted = {t for t in desire(self.core.state, HERE) if isinstance(t, Ways.kinds)}

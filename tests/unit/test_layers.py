@@ -67,6 +67,7 @@ ALLOWED: dict[str, set[str]] = {
     "flows": NOUNS | {"rules", "seams"},
     "hosts": NOUNS | {"seams"},
     "reconcile": NOUNS | PURE | {"hosts", "seams"},
+    "loop": NOUNS | {"reconcile", "leases", "seams"},
     "unburied": {"errors", "reconcile"},
     **{name: NOUNS | PURE | {"reconcile", "unburied", "__init__"} for name in HANDLERS},
     "service": {"config", "errors", "handlers", "plugin", "reconcile"},
@@ -75,7 +76,7 @@ ALLOWED: dict[str, set[str]] = {
     | ADAPTERS
     | ETCD
     | FLANNEL
-    | {"config", "reconcile", "seams", "etcd_leases", "flows"},
+    | {"config", "loop", "reconcile", "seams", "etcd_leases", "flows"},
     "__init__": set(),
     "__main__": {
         "__init__",

@@ -129,7 +129,7 @@ def test_only_links_of_ours_wake(bench: Bench, made: Container) -> None:
         ({bridge}, True),
         ({""}, True),
     ):
-        bench.core.links_changed(frozenset(names))
+        bench.loop.links_changed(frozenset(names))
         assert bench.woken() is wakes, names
 
 
@@ -141,7 +141,7 @@ def test_a_loop_makes_a_pass_when_it_is_woken_and_ends_when_told(
     bench.gate.refuse = nothing
     bench.survey.facts = lambda: (seen.set(), FACTS)[1]  # type: ignore[method-assign]
     bench.core.wake()
-    thread = threading.Thread(target=bench.core.run, args=(stop,), daemon=True)
+    thread = threading.Thread(target=bench.loop.run, args=(stop,), daemon=True)
     thread.start()
     assert seen.wait(5)
     stop.set()
@@ -160,7 +160,7 @@ def test_a_loop_makes_a_pass_when_somebody_touched_the_firewall(
     apply = bench.nft.apply
     bench.nft.apply = lambda plan: (apply(plan), healed.set())[0]  # type: ignore[method-assign]
     bench.survey.changed = True
-    thread = threading.Thread(target=bench.core.run, args=(stop,), daemon=True)
+    thread = threading.Thread(target=bench.loop.run, args=(stop,), daemon=True)
     thread.start()
     assert healed.wait(10), made.id
     stop.set()
@@ -172,11 +172,11 @@ def test_a_loop_makes_a_pass_when_somebody_touched_the_firewall(
 def test_what_was_repaired_is_looked_at_again_soon(bench: Bench, made: Container) -> None:
     bench.passes(1)
     bench.gate.lose(Gate)
-    assert bench.core._unsettled() is False, made.id
+    assert bench.core.unsettled() is False, made.id
     bench.passes(1)
-    assert bench.core._unsettled() is True, "or a fight would count what lies far apart"
+    assert bench.core.unsettled() is True, "or a fight would count what lies far apart"
     bench.passes(1)
-    assert bench.core._unsettled() is False
+    assert bench.core.unsettled() is False
 
 
 # --- leases ---
