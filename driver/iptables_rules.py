@@ -5,7 +5,7 @@ in three tables, and none of it in `filter`, which comes after them: what is dro
 dropped before Docker's rules accept it, wherever those are. What may pass goes back, by RETURN
 and not ACCEPT, to the chain it came from, where others have rules, too; a chain that is entered by
 `-g` goes back to where its caller would. The chains are always the same; ports, networks and peers
-add rules to them. Imports `rules` and the nouns.
+add rules to them. Imports `rules`, `iptables_ports` and the nouns.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from ipaddress import IPv4Network
-from typing import NamedTuple
 
 from driver.errors import HostError
-from driver.model import ANY, BRIDGE_PREFIX, short
-from driver.rules import PROTOS, read_port
+from driver.iptables_ports import MARK, NAME, PortRule, port_rule, published
+from driver.model import BRIDGE_PREFIX
+from driver.rules import PROTOS
 from driver.things import Element, Thing
 
 Chains = dict[str, list[str]]  # chain → rules as iptables-save writes them, without "-A CHAIN "
@@ -26,7 +26,6 @@ Tables = dict[str, Chains]
 Commands = dict[str, list[str]]  # table → commands of iptables-restore
 
 CHAIN_PREFIX = "DKFLANNEL-"
-MARK = "docker-flannel"  # the comment on our jumps
 OURS, OVERLAY = f"{BRIDGE_PREFIX}+", "flannel+"
 SETS = {"uplinks", "foreign", "direct", "peers4", "internal", "pair"}
 SETS |= {"hair4", "lease4", "over4", "docker4"}
@@ -35,11 +34,9 @@ PARENTS = {
     "mangle": {"FORWARD": "FORWARD"},
     "nat": {"PREROUTING": "PRE", "OUTPUT": "OUTPUT", "POSTROUTING": "POST"},
 }
-PORTS = frozenset(range(1, 1 << 16))  # iptables takes 65537 for 1
 DNAT = "-m conntrack --ctstate DNAT"
 LOCAL = "-m addrtype --dst-type LOCAL"
 
-_NAME = re.compile(r"[\w.@:-]{1,15}", re.ASCII)
 _COMMENT = re.compile(r'-m comment --comment (?:"(?:[^"\\]|\\.)*"|\S+) ')
 _END = re.compile(r"-j (?:ACCEPT|DROP|REJECT|RETURN)\b")  # without a condition: nothing follows
 
@@ -68,16 +65,6 @@ def unjump(chains: Chains, target: str) -> Iterator[str]:
             yield from (f"-D {name} {rule}" for rule in rules if leading.search(rule))
 
 
-class PortRule(NamedTuple):
-    """The rule of a published port, and where in its protocol's chain it has to be."""
-
-    any_address: bool
-    host_ip: int
-    host_port: int
-    proto: str
-    text: str
-
-
 def render(things: Iterable[Thing], known: dict[Element, PortRule] | None = None) -> Tables:
     """Give the chains with their rules, for the elements among the things.
 
@@ -89,7 +76,7 @@ def render(things: Iterable[Thing], known: dict[Element, PortRule] | None = None
     before = known or {}
     for thing in things:
         if isinstance(thing, Element):
-            if port := before.get(thing) or _port(thing):
+            if port := before.get(thing) or port_rule(thing):
                 ports[thing] = port
             elif thing.set in SETS:
                 elements[thing.set].append(thing)
@@ -105,36 +92,16 @@ def render(things: Iterable[Thing], known: dict[Element, PortRule] | None = None
         for table, chains in (
             ("raw", _raw()),
             ("mangle", _mangle(sets)),
-            ("nat", _nat(sets) | _published(ports.values())),
+            ("nat", _nat(sets) | published(ports.values())),
         )
     }
-
-
-def _port(element: Element) -> PortRule | None:
-    try:
-        port = read_port(element)
-        if port and not {port.mapping.host_port, port.mapping.port} <= PORTS:
-            raise ValueError("a port out of range")
-    except (ValueError, KeyError):
-        raise HostError(f"iptables cannot publish {element.at!r} to {element.data!r}") from None
-    if port is None:
-        return None
-    if not _NAME.fullmatch(short(port.owner) or MARK):
-        raise HostError(f"iptables cannot note {port.owner!r} as the owner of {element.at!r}")
-    proto, ip, number = port.mapping.proto, port.mapping.host_ip, port.mapping.host_port
-    text = (
-        f"{'' if ip == ANY else f'-d {ip}/32 '}-p {proto} -m {proto} --dport {number} "
-        f"-m comment --comment {short(port.owner) or MARK} "
-        f"-j DNAT --to-destination {port.target}:{port.mapping.port}"
-    )
-    return PortRule(ip == ANY, int(ip), number, proto, text)
 
 
 def _fields(element: Element) -> tuple[str, ...]:
     fields = tuple(field.strip('"') for field in element.at.split(" . "))
     for quoted, field in zip(element.at.split(" . "), fields, strict=True):
         try:
-            good = _NAME.fullmatch(field) if quoted.startswith('"') else IPv4Network(field)
+            good = NAME.fullmatch(field) if quoted.startswith('"') else IPv4Network(field)
         except ValueError:
             good = None
         if not good:
@@ -222,14 +189,6 @@ def _nat(sets: Sets) -> Chains:
         ],
         "PUBLISH": [f"-p {proto} -j {CHAIN_PREFIX}{proto.upper()}" for proto in PROTOS],
     }
-
-
-def _published(ports: Iterable[PortRule]) -> Chains:
-    """Give a chain per protocol with a rule per port, those of one host address first."""
-    chains: Chains = {proto.upper(): [] for proto in PROTOS}
-    for port in sorted(ports):
-        chains[port.proto.upper()].append(port.text)
-    return chains
 
 
 def difference(old: Tables, new: Tables) -> Commands:

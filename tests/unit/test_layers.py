@@ -15,7 +15,7 @@ ROOT = Path(driver.__file__).parent
 FOLDERS = ("driver", "tests", "benchmarks", "demo")  # all that is Python
 PURE = {
     "bridge", "rules", "ipam", "ports", "edit", "desire", "wire", "network_options", "leases",
-    "vxlan", "iptables_rules", "daemon_json", "docker_opts", "report", "ps",
+    "vxlan", "iptables_rules", "iptables_ports", "daemon_json", "docker_opts", "report", "ps",
 }  # fmt: skip
 ADAPTERS = {"kernel", "events", "news", "vtep", "underlay", "firewall", "iptables", "sockets"}
 ADAPTERS |= {"sandbox", "store", "conntrack", "xtables", "generation", "listing"}
@@ -35,7 +35,7 @@ FIREWALL = {
     "legacy_tables": {"iptables_rules"},
     "xtables": {"generation", "iptables_rules", "legacy_tables"},
     "iptables": {"xtables", "iptables_rules"},
-    "iptables_backend": {"xtables", "generation", "iptables_rules"},
+    "iptables_backend": {"xtables", "generation", "iptables_rules", "iptables_ports"},
 }
 BELOW = NETLINK | FIREWALL
 FLANNEL = {"flannel", "flannel_config", "peers", "registry", "lease_steps", "membership"}
