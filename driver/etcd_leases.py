@@ -12,7 +12,7 @@ from driver.errors import StoreError
 from driver.facts import External, Facts
 from driver.leases import Standing, kept
 from driver.membership import Membership, Snapshot
-from driver.model import Lease, Overlay, State, Vtep, replace
+from driver.model import Lease, State, Vtep, replace
 from driver.subnet_env import write_docker_options, write_subnet_env
 
 FIRST_S = 1.0  # a host without a lease can do nothing for Docker anyway
@@ -62,7 +62,7 @@ class EtcdLeases:
             problems.append(kept(lease, "etcd"))
         elif overlay is not None:
             problems += vxlan.problems(overlay, snapshot.peers, vtep, external)
-            problems += self._tell_others(overlay, lease)
+            problems += self._tell_others(lease)
         return Standing(lease, snapshot.state, tuple(problems), overlay, vtep, snapshot.peers)
 
     def _follow(self, vtep: Vtep, state: State) -> Snapshot:
@@ -87,14 +87,13 @@ class EtcdLeases:
             return replace(state.lease, held=False)
         return None
 
-    def _tell_others(self, overlay: Overlay, lease: Lease | None) -> list[str]:
+    def _tell_others(self, lease: Lease | None) -> list[str]:
         """Write the files that flanneld and its scripts write, once for each lease."""
         if lease is None or not lease.held or lease == self._written:
             return []
         try:
-            write_subnet_env(self._file, overlay, lease.subnet, lease.mtu, ipmasq=False)
-            options = self._file.with_name(DOCKER_OPTIONS)
-            write_docker_options(options, lease.subnet, lease.mtu, ipmasq=False)
+            write_subnet_env(self._file, lease)
+            write_docker_options(self._file.with_name(DOCKER_OPTIONS), lease)
         except StoreError as error:
             return [str(error)]
         self._written = lease

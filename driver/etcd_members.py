@@ -13,6 +13,7 @@ from typing import TypeVar
 from driver.errors import BadRequest, FlannelError, Unavailable
 from driver.etcd_faults import Fault, explain
 from driver.etcd_settings import Endpoint, EtcdSettings
+from driver.files import read_file
 
 # Before gRPC and etcd3 are imported. etcd3's messages are of a kind that only this variant of
 # protobuf reads; and gRPC would write a line of its own for every connection that fails.
@@ -78,7 +79,7 @@ def _channel(endpoint: Endpoint, settings: EtcdSettings) -> grpc.Channel:
 
 def _content(name: str, path: Path | None) -> bytes | None:
     try:
-        return path.read_bytes() if path else None
+        return read_file(path) if path else None
     except OSError as error:
         raise BadRequest(f"{name} {path} cannot be read: {error.strerror}") from None
 

@@ -1,23 +1,22 @@
 """Where this host's lease comes from: a subnet of our own choice, or flanneld's file.
 
 A source is asked with what is stored and says what the lease is now, and what is wrong. It never
-guesses: what cannot be read leaves the stored lease as it was. Imports `model`, `errors`.
+guesses: what cannot be read leaves the stored lease as it was. Imports nouns, `subnet_env`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from ipaddress import IPv4Interface, IPv4Network
+from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Protocol
 
-from driver.errors import Exhausted, FlannelError, Unavailable
+from driver.errors import Exhausted, FlannelError
 from driver.facts import Facts
 from driver.model import Lease, Overlay, Peer, State, Vtep
+from driver.subnet_env import flannelds_lease, is_ours
 
 DEFAULT_MTU = 1500  # bytes, when no default route tells the uplink's
-LOWEST_MTU = 576
-HIGHEST_MTU = 65535
 Stamp = tuple[int, int, int] | None
 
 
@@ -73,14 +72,14 @@ class Leases:
     def _lease(
         self, stored: Lease | None, facts: Facts, *, in_use: bool
     ) -> tuple[Lease | None, str]:
-        source = self._source()
+        source = self._source(stored)
         if stored is not None and in_use and stored.source != source:
             if self.wanted != "auto" or stored.source == "etcd":
                 return stored, kept(stored, source)
             source = stored.source
         try:
             if source == "subnet-file":
-                return read_subnet_file(self.file), ""
+                return flannelds_lease(self.file), ""
             return self._standalone(stored, facts, in_use=in_use)
         except FlannelError as error:
             return (stored if stored and stored.source == source else None), str(error)
@@ -93,10 +92,11 @@ class Leases:
             return None
         return found.st_ino, found.st_mtime_ns, found.st_size
 
-    def _source(self) -> str:
+    def _source(self, stored: Lease | None) -> str:
         if self.wanted != "auto":
             return self.wanted
-        return "subnet-file" if self.file.exists() else "standalone"
+        there = self.file.exists() and not is_ours(self.file, stored, alone=True)
+        return "subnet-file" if there else "standalone"
 
     def _standalone(self, stored: Lease | None, facts: Facts, *, in_use: bool) -> tuple[Lease, str]:
         if stored is not None and stored.source == "standalone":
@@ -122,51 +122,3 @@ def kept(stored: Lease, source: str) -> str:
         f"the lease shall come from {source}, but networks use {stored.subnet} from "
         f"{stored.source}: it is kept until they are removed"
     )
-
-
-def read_subnet_file(path: Path) -> Lease:
-    """Read the file flanneld writes.
-
-    Shape:  lines NAME=VALUE; FLANNEL_NETWORK, FLANNEL_SUBNET (network address + 1) and
-            FLANNEL_MTU are needed, other names are ignored.
-    Errors: Unavailable naming the file and the line.
-    Source: flannel, pkg/subnet WriteSubnetFile.
-    """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:
-        raise Unavailable(f"lease file {path} is not there; start flanneld") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise Unavailable(f"lease file {path} cannot be read: {error}") from error
-    values = _values(path, lines)
-    try:
-        lease = Lease(
-            network=IPv4Network(values["FLANNEL_NETWORK"]),
-            subnet=IPv4Interface(values["FLANNEL_SUBNET"]).network,
-            mtu=int(values["FLANNEL_MTU"]),
-            source="subnet-file",
-        )
-    except KeyError as error:
-        raise Unavailable(f"lease file {path} has no line {error.args[0]}=") from None
-    except ValueError as error:
-        raise Unavailable(f"lease file {path} has a bad value: {error}") from None
-    if not lease.subnet.subnet_of(lease.network):
-        raise Unavailable(
-            f"lease file {path}: FLANNEL_SUBNET {lease.subnet} is not inside FLANNEL_NETWORK "
-            f"{lease.network}"
-        )
-    if not LOWEST_MTU <= lease.mtu <= HIGHEST_MTU:
-        raise Unavailable(
-            f"lease file {path}: FLANNEL_MTU {lease.mtu} is not from {LOWEST_MTU} to {HIGHEST_MTU}"
-        )
-    return lease
-
-
-def _values(path: Path, lines: list[str]) -> dict[str, str]:
-    values: dict[str, str] = {}
-    for number, line in enumerate(lines, 1):
-        name, equals, value = line.strip().partition("=")
-        if not equals and name and not name.startswith("#"):
-            raise Unavailable(f"lease file {path} line {number} is not NAME=VALUE: {line[:80]!r}")
-        values[name] = value
-    return values

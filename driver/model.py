@@ -20,6 +20,7 @@ HOST_END_PREFIX = "flh"
 CONTAINER_END_PREFIX = "flc"
 ALIAS_PREFIX = "docker-flannel "
 ANY = IPv4Address(0)
+LOWEST_MTU, HIGHEST_MTU = 576, 65535  # bytes, of what containers may get
 
 
 def short(object_id: str) -> str:

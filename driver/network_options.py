@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from typing import TypedDict, get_args
 
 from driver.errors import BadRequest
-from driver.leases import HIGHEST_MTU, LOWEST_MTU
-from driver.model import Publisher
+from driver.model import HIGHEST_MTU, LOWEST_MTU, Publisher
 from driver.wire import ENABLE_IPV4, Body
 
 MTU = "com.docker.network.driver.mtu"

@@ -50,6 +50,7 @@ def test_a_lease_that_is_held_is_given_and_told_to_others(tmp_path: Path) -> Non
     assert (found.lease, found.phase, found.problems) == (OURS, "held", ())
     assert (found.overlay, found.peers) == (OVERLAY, frozenset({PEER}))
     assert (tmp_path / "flannel/subnet.env").read_text() == (
+        "# written by docker-flannel\n"
         "FLANNEL_NETWORK=10.2.0.0/16\nFLANNEL_SUBNET=10.2.3.1/24\n"
         "FLANNEL_MTU=1450\nFLANNEL_IPMASQ=false\n"
     )

@@ -5,12 +5,11 @@ from __future__ import annotations
 import random
 from dataclasses import replace
 from ipaddress import IPv6Network
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from driver.errors import BadRecord, StoreError
+from driver.errors import BadRecord
 from driver.flannel import (
     LeaseRecord,
     Readings,
@@ -23,10 +22,8 @@ from driver.flannel import (
     read_leases,
     taken_subnets,
 )
-from driver.leases import read_subnet_file
 from driver.model import Overlay
 from driver.registry import Entry
-from driver.subnet_env import write_docker_options, write_subnet_env
 from tests.unit.flannel_sample import (
     BROKEN,
     FOLDER,
@@ -206,29 +203,3 @@ def test_a_key_alone_takes_a_subnet_unless_it_would_take_all() -> None:
 )  # fmt: skip
 def test_compatible(subnet: str, fits: bool) -> None:
     assert compatible(OVERLAY, N(subnet)) is fits
-
-
-# --- files ---
-
-
-def test_the_files_of_flannel(tmp_path: Path) -> None:
-    env, options = tmp_path / "run" / "subnet.env", tmp_path / "docker_opts.env"
-    write_subnet_env(env, OVERLAY, N("10.5.10.0/24"), 1450, ipmasq=False)
-    assert env.read_text() == (
-        "FLANNEL_NETWORK=10.5.0.0/16\nFLANNEL_SUBNET=10.5.10.1/24\n"
-        "FLANNEL_MTU=1450\nFLANNEL_IPMASQ=false\n"
-    )
-    assert env.stat().st_mode & 0o777 == 0o644
-    assert read_subnet_file(env).subnet == N("10.5.10.0/24")
-    before = env.stat().st_ino
-    write_subnet_env(env, OVERLAY, N("10.5.11.0/24"), 1450, ipmasq=True)
-    assert env.stat().st_ino != before
-    assert [p.name for p in env.parent.iterdir()] == ["subnet.env"]
-    write_docker_options(options, N("10.5.10.0/24"), 1450, ipmasq=True)
-    assert options.read_text() == (
-        'DOCKER_OPT_BIP="--bip=10.5.10.1/24"\nDOCKER_OPT_IPMASQ="--ip-masq=false"\n'
-        'DOCKER_OPT_MTU="--mtu=1450"\n'
-        'DOCKER_OPTS=" --bip=10.5.10.1/24 --ip-masq=false --mtu=1450"\n'
-    )
-    with pytest.raises(StoreError, match="cannot be written"):
-        write_subnet_env(env / "x", OVERLAY, N("10.5.11.0/24"), 1450, ipmasq=True)

@@ -10,9 +10,8 @@ from typing import Any
 
 import pytest
 
-from driver.errors import Unavailable
 from driver.facts import Facts
-from driver.leases import DEFAULT_MTU, Leases, read_subnet_file
+from driver.leases import DEFAULT_MTU, Leases
 from driver.model import Lease, State, replace
 from tests.unit.fakes import FACTS
 from tests.unit.sample import blocks, lease, pool
@@ -43,62 +42,6 @@ def ask(
 
 def leases(wanted: str, file: Path, network: str = "10.2.0.0/16", length: int = 24) -> Leases:
     return Leases(wanted, IPv4Network(network), length, file)
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        GOOD,
-        GOOD.replace("\n", "\r\n"),
-        "# by flanneld\n\n" + GOOD,
-        GOOD.replace("=", " = ").replace(" = ", "="),
-        "FLANNEL_IPV6_NETWORK=fd00::/64\n" + GOOD,
-        GOOD.replace("10.244.5.1", "10.244.5.0"),
-        GOOD.rstrip("\n"),
-    ],
-)
-def test_the_file_is_read(env: Path, text: str) -> None:
-    env.write_text(text)
-    assert read_subnet_file(env) == FROM_FILE
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "words"),
-    [
-        ("FLANNEL_NETWORK", "X", "has no line FLANNEL_NETWORK="),
-        ("FLANNEL_SUBNET", "X", "has no line FLANNEL_SUBNET="),
-        ("FLANNEL_MTU", "X", "has no line FLANNEL_MTU="),
-        ("FLANNEL_MTU=1450", "FLANNEL_MTU", "line 3 is not NAME=VALUE: 'FLANNEL_MTU'"),
-        ("FLANNEL_MTU=1450", "garbage " * 40, "line 3 is not NAME=VALUE: 'garbage garbage"),
-        ("10.244.0.0/16", "10.244.0.1/16", "has a bad value: 10.244.0.1/16 has host bits set"),
-        ("10.244.0.0/16", "", "has a bad value"),
-        ("10.244.5.1/24", "10.244.5.1/33", "has a bad value"),
-        ("10.244.5.1/24", "fd00::1/64", "has a bad value"),
-        ("10.244.5.1/24", "10.245.5.1/24",
-         "FLANNEL_SUBNET 10.245.5.0/24 is not inside FLANNEL_NETWORK 10.244.0.0/16"),
-        ("1450", "many", "has a bad value: invalid literal"),
-        ("1450", "", "has a bad value"),
-        ("1450", "575", "FLANNEL_MTU 575 is not from 576 to 65535"),
-        ("1450", "65536", "FLANNEL_MTU 65536 is not from 576 to 65535"),
-        ("1450", "-1450", "FLANNEL_MTU -1450 is not from"),
-    ],
-)  # fmt: skip
-def test_a_bad_file_is_named_with_what_is_wrong(env: Path, old: str, new: str, words: str) -> None:
-    env.write_text(GOOD.replace(old, new))
-    with pytest.raises(Unavailable, match=f"^lease file {env}") as caught:
-        read_subnet_file(env)
-    assert words in str(caught.value)
-    assert "\n" not in str(caught.value)
-
-
-def test_a_file_that_is_not_there_or_cannot_be_read(env: Path) -> None:
-    with pytest.raises(Unavailable, match=f"^lease file {env} is not there; start flanneld$"):
-        read_subnet_file(env)
-    env.write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(Unavailable, match=f"^lease file {env} cannot be read: .*utf-8"):
-        read_subnet_file(env)
-    with pytest.raises(Unavailable, match=r"cannot be read: .*Is a directory"):
-        read_subnet_file(env.parent)
 
 
 # --- standalone ---
@@ -192,6 +135,16 @@ def test_auto_is_the_file_when_it_is_there(env: Path) -> None:
     env.write_text(GOOD)
     assert ask(leases("auto", env), None, (), FACTS) == (FROM_FILE, "")
     assert ask(leases("auto", env), OWN, (), FACTS) == (FROM_FILE, "")
+
+
+def test_auto_never_takes_the_plugins_own_file_for_a_flannelds(env: Path) -> None:
+    before = replace(FROM_FILE, source="etcd")
+    env.write_text(GOOD.replace("true", "false"))  # of a version that set no mark
+    source = leases("auto", env)
+    assert ask(source, before, (), FACTS) == (OWN, "")
+    assert ask(source, OWN, (), FACTS) == (OWN, "")
+    told = ask(leases("subnet-file", env), None, (), FACTS)
+    assert told == (None, f"lease file {env} is this plugin's own, of before; start flanneld")
 
 
 def test_auto_never_switches_while_networks_exist(env: Path) -> None:
