@@ -27,6 +27,7 @@ class Facts:
     somebody's containers are there. `onlink`: prefixes the host reaches directly or owns, but ours.
     `firewall`: its backend. `gates`: iptables variants in use, "nft", "legacy". `uplink_mtu`: of
     the default route's link, in bytes. `external`: to the underlay; None: there is none, or no use.
+    `tunnels`: UDP ports of flannel's devices; `carriers`: others' bridges those devices send by.
     """
 
     uplinks: frozenset[str] = frozenset()
@@ -37,3 +38,5 @@ class Facts:
     forwarding: bool = True
     uplink_mtu: int | None = None
     external: External | None = None
+    tunnels: frozenset[int] = frozenset()
+    carriers: frozenset[str] = frozenset()

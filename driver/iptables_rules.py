@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from ipaddress import IPv4Network
 
 from driver.errors import HostError
-from driver.iptables_ports import MARK, NAME, PortRule, port_rule, published
+from driver.iptables_ports import MARK, NAME, PORTS, PortRule, port_rule, published
 from driver.model import BRIDGE_PREFIX
 from driver.rules import PROTOS
 from driver.things import Element, Thing
@@ -28,10 +28,10 @@ Commands = dict[str, list[str]]  # table → commands of iptables-restore
 CHAIN_PREFIX = "DKFLANNEL-"
 OURS, OVERLAY = f"{BRIDGE_PREFIX}+", "flannel+"
 SETS = {"uplinks", "foreign", "direct", "peers4", "internal", "pair"}
-SETS |= {"hair4", "lease4", "over4", "docker4"}
+SETS |= {"hair4", "lease4", "over4", "docker4", "carriers", "tunnels"}
 PARENTS = {
     "raw": {"PREROUTING": "GUARD"},
-    "mangle": {"FORWARD": "FORWARD"},
+    "mangle": {"INPUT": "INPUT", "FORWARD": "FORWARD"},
     "nat": {"PREROUTING": "PRE", "OUTPUT": "OUTPUT", "POSTROUTING": "POST"},
 }
 DNAT = "-m conntrack --ctstate DNAT"
@@ -91,7 +91,7 @@ def render(things: Iterable[Thing], known: dict[Element, PortRule] | None = None
         table: {CHAIN_PREFIX + name: rules for name, rules in chains.items()}
         for table, chains in (
             ("raw", _raw()),
-            ("mangle", _mangle(sets)),
+            ("mangle", _mangle(sets) | _tunnels(sets)),
             ("nat", _nat(sets) | published(ports.values())),
         )
     }
@@ -101,9 +101,14 @@ def _fields(element: Element) -> tuple[str, ...]:
     fields = tuple(field.strip('"') for field in element.at.split(" . "))
     for quoted, field in zip(element.at.split(" . "), fields, strict=True):
         try:
-            good = NAME.fullmatch(field) if quoted.startswith('"') else IPv4Network(field)
+            if quoted.startswith('"'):
+                good = bool(NAME.fullmatch(field))
+            elif field.isdecimal():
+                good = int(field) in PORTS
+            else:
+                good = bool(IPv4Network(field))
         except ValueError:
-            good = None
+            good = False
         if not good:
             raise HostError(f"iptables cannot have {element.at!r} in the set {element.set}")
     return fields
@@ -125,6 +130,7 @@ def _mangle(sets: Sets) -> Chains:
     return {
         "FORWARD": [
             "-m conntrack --ctstate RELATED,ESTABLISHED -j RETURN",
+            *(f"{_to_port('udp', port)} -j {CHAIN_PREFIX}FORGED" for (port,) in sets["tunnels"]),
             f"-i {OURS} -o {OURS} -g {CHAIN_PREFIX}BETWEEN",
             f"-i {OURS} -g {CHAIN_PREFIX}OUT",
             f"-o {OURS} -g {CHAIN_PREFIX}IN",
@@ -157,6 +163,27 @@ def _mangle(sets: Sets) -> Chains:
             "-j DROP",
         ],
     }
+
+
+def _tunnels(sets: Sets) -> Chains:
+    """Drop frames of an overlay that come from containers, as the nft chain `forged` does."""
+    ports = [_to_port("udp", port) for (port,) in sets["tunnels"]]
+    local = [OURS, *(bridge for (bridge,) in sets["foreign"] if (bridge,) not in sets["uplinks"])]
+    return {
+        "INPUT": [
+            rule
+            for port in ports
+            for rule in (f"-i {OVERLAY} {port} -j DROP", f"{port} -j {CHAIN_PREFIX}FORGED")
+        ],
+        "FORGED": [
+            *(f"-o {bridge} -j RETURN" for bridge in local),
+            *(f"-i {bridge} -j DROP" for bridge in local if (bridge,) not in sets["carriers"]),
+        ],
+    }
+
+
+def _to_port(proto: str, port: str) -> str:
+    return f"-p {proto} -m {proto} --dport {port}"
 
 
 def _nat(sets: Sets) -> Chains:

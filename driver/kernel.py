@@ -1,7 +1,7 @@
 """Makes links, addresses, settings and routes be what a plan says, and tells what is there.
 
-Imports `events`, `listing` and `news`, which read. What is written pyroute2 encodes, only here; it
-takes 0.1 s to load, so it is not before it is needed (`Netlink.prepare`).
+Imports `events`, `listing`, `news` and `tunnels`, which read. What is written pyroute2 encodes,
+only here; it takes 0.1 s to load, so it is not before it is needed (`Netlink.prepare`).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ipaddress import IPv4Interface, IPv4Network
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from driver import events, listing
+from driver import events, listing, tunnels
 from driver.errors import HostError
 from driver.events import DOOMED, GROUP, MAIN_TABLE, METRIC, PROTOCOL, UNICAST, Channel, Link
 from driver.facts import Facts
@@ -114,12 +114,15 @@ class Netlink:
                 reached |= address.prefixes
         defaults = [(r.metric, index) for r, index in main if not r.dst.prefixlen]
         bridges = [link for link in theirs.values() if link.kind == "bridge"]
+        carrying = tunnels.carriers(links.values())
         return Facts(
             uplinks=frozenset(link.name for link in bridges if link.number in outward),
             foreign=frozenset(link.name for link in bridges if link.number not in outward),
             onlink=tuple(sorted(net for net in reached if not net.is_loopback)),
             forwarding=Path("/proc/sys/net/ipv4/ip_forward").read_text().strip() == "1",
             uplink_mtu=next((links[i].mtu for _, i in sorted(defaults) if i in links), None),
+            tunnels=tunnels.ports(links.values()),
+            carriers=frozenset(link.name for link in bridges if link.number in carrying),
         )
 
     def apply(self, plan: Plan) -> None:

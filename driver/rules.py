@@ -34,12 +34,16 @@ OVERLAY_LINKS = "flannel*"  # flanneld's devices: flannel.1, flannel0, flannel-w
 # Priorities: numbers a step before iptables' and Docker's own (-100, 100, 0), so that ours run
 # first in whatever order the programs start. A map that misses lets the packet go on to the next
 # line: the specific address is tried before the wildcard.
+# `forged` gets what goes to a port that takes frames of an overlay, also by way of another port. It
+# leaves alone what stays on one bridge or goes to machines on another.
 # "typeof" in sets of one type: a libnftables of 1.1 writes a "type" there in a way that crashes one
 # of 1.0, be it that of the host's nft or of another form of this plugin.
 TABLE_TEXT = f"""\
 map pub4_ip {{ type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service; }}
 map pub4_any {{ type inet_proto . inet_service : ipv4_addr . inet_service; }}
 set uplinks {{ typeof oifname; }}
+set carriers {{ typeof iifname; }}
+set tunnels {{ typeof udp dport; }}
 set internal {{ typeof iifname; }}
 set pair {{ type ifname . ifname; }}
 set hair4 {{ type ipv4_addr . ifname; flags interval; }}
@@ -52,6 +56,18 @@ chain guard {{
     type filter hook prerouting priority -301; policy accept;
     iifname "{BRIDGE_PREFIX}*" ip daddr 127.0.0.0/8 counter drop
     iifname "{BRIDGE_PREFIX}*" ip saddr 127.0.0.0/8 counter drop
+}}
+chain input {{
+    type filter hook input priority -1; policy accept;
+    iifname "{OVERLAY_LINKS}" udp dport @tunnels counter drop
+    meta iifkind "bridge" udp dport @tunnels jump forged
+}}
+chain forged {{
+    iifname @uplinks return
+    iifname @carriers return
+    oifname @uplinks counter drop
+    meta oifkind "bridge" return
+    counter drop
 }}
 chain nat_pre {{
     type nat hook prerouting priority -101; policy accept;
@@ -78,6 +94,7 @@ chain nat_post {{
 chain forward {{
     type filter hook forward priority -1; policy accept;
     ct state established,related accept
+    meta iifkind "bridge" udp dport @tunnels jump forged
     iifname . oifname @pair accept
     iifname "{BRIDGE_PREFIX}*" oifname != "{OVERLAY_LINKS}" ct state invalid counter drop
     iifname @internal oifname @direct ip daddr @over4 accept
@@ -102,13 +119,20 @@ def plan_base(lease: Lease, overlay: Overlay | None, facts: Facts) -> Iterator[T
 
     A bridge that leads out of the host (`facts.uplinks`) may be left by; any other bridge that
     is not ours belongs to somebody's containers or machines, so one we do not know is closed.
+    From there, unless the overlay itself is carried by it, no frames of the overlay are taken.
     """
     yield Table(TABLE_TEXT)
     yield Element("over4", str(lease.network))
     if overlay and facts.external and _has_direct(overlay):
         yield Element("direct", f'"{facts.external.name}"')
+    carriers = facts.carriers | ({facts.external.name} if facts.external else set())
     for bridge in facts.uplinks:
         yield Element("uplinks", f'"{bridge}"')
+    for bridge in carriers & facts.foreign:
+        yield Element("carriers", f'"{bridge}"')
+    own = {overlay.port} if overlay and overlay.backend == "vxlan" else set()
+    for port in facts.tunnels | own:
+        yield Element("tunnels", str(port))
     if facts.firewall != "nft":  # which can tell by itself what is a bridge
         for bridge in facts.foreign:
             yield Element("foreign", f'"{bridge}"')

@@ -82,7 +82,8 @@ def test_damage_is_seen_and_mended(fallback, iptables, name):
     fallback.apply(diff(fallback.observe(), WANTED))
     assert fallback.observe() == WANTED
     if name == "an accept before":
-        before["mangle"].insert(1, "-A FORWARD -j ACCEPT")
+        jump = before["mangle"].index(f"-A FORWARD {JUMP}FORWARD")
+        before["mangle"].insert(jump + 1, "-A FORWARD -j ACCEPT")
     assert {table: iptables.saved(table) for table in before} == before
 
 

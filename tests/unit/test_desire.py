@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from driver.desire import STALE_S, desire, stale
-from driver.facts import Facts
+from driver.facts import External, Facts
 from driver.model import Record, replace
 from driver.rules import TABLE_TEXT
 from driver.things import (
@@ -33,6 +33,7 @@ from tests.unit.sample import (
     NET,
     NOW,
     OTHER,
+    OVERLAY,
     POOL,
     WEB,
     endpoint,
@@ -201,3 +202,18 @@ def test_several_are_dead_at_once() -> None:
     found = [record for record, _ in stale(state_of(LEASE, POOL, network(), *dead), ALIVE - {
         "flhcccccccccccc"}, NOW)]  # fmt: skip
     assert found == dead
+
+
+def test_the_overlays_ports_and_the_bridges_that_carry_it() -> None:
+    uses = Facts(
+        tunnels=frozenset({4789}),
+        foreign=frozenset({"docker0", "virbr0", "virbr1"}),
+        carriers=frozenset({"virbr0"}),
+        external=External("virbr1", IPv4Address("192.0.2.1"), 1500),
+    )
+    got = desire(state_of(LEASE, OVERLAY, network()), uses)
+    by_set = {
+        name: {t.at for t in got if isinstance(t, Element) and t.set == name}
+        for name in ("tunnels", "carriers")
+    }
+    assert by_set == {"tunnels": {"8472", "4789"}, "carriers": {'"virbr0"', '"virbr1"'}}

@@ -96,6 +96,21 @@ def test_what_may_be_forwarded() -> None:
     assert chain("PEERS", things())[0] == "-s 192.0.2.12/32 -j RETURN"
 
 
+def test_frames_of_the_overlay_are_taken_from_nobody_here() -> None:
+    given = [*things(), Element("tunnels", "8472"), Element("foreign", '"virbr0"')]
+    to_port = "-p udp -m udp --dport 8472"
+    assert chain("INPUT", given) == [
+        f"-i flannel+ {to_port} -j DROP",
+        f"{to_port} -j {CHAIN_PREFIX}FORGED",
+    ]
+    assert chain("FORWARD", given)[1] == f"{to_port} -j {CHAIN_PREFIX}FORGED"
+    local = "fl-+", "docker0", "virbr0"
+    stays = [f"-o {bridge} -j RETURN" for bridge in local]
+    assert chain("FORGED", given) == stays + [f"-i {bridge} -j DROP" for bridge in local]
+    given += [Element("carriers", '"virbr0"'), Element("uplinks", '"docker0"')]
+    assert chain("FORGED", given)[-2:] == ["-o virbr0 -j RETURN", "-i fl-+ -j DROP"]
+
+
 def test_a_bridge_that_leads_out_may_be_left_by() -> None:
     assert "-o docker0 -j DROP" not in chain("OUT", [*things(), Element("uplinks", '"docker0"')])
 
@@ -138,6 +153,7 @@ def test_nft_needs_no_names_of_bridges() -> None:
         Element("direct", '""'),
         Element("direct", '"sixteencharacter"'),
         Element("pair", '"fl-a" . fl-b'),
+        Element("tunnels", "70000"),
         Element("pub4_any", "tcp . http", "10.2.0.2 . 80"),
         Element("pub4_any", "tcp . 65536", "10.2.0.2 . 80"),
         Element("pub4_any", "tcp . 0", "10.2.0.2 . 80"),

@@ -19,11 +19,12 @@ PURE = {
 }  # fmt: skip
 ADAPTERS = {"kernel", "events", "news", "vtep", "underlay", "firewall", "iptables", "sockets"}
 ADAPTERS |= {"sandbox", "store", "conntrack", "xtables", "generation", "listing"}
-ADAPTERS |= {"iptables_backend", "legacy_tables", "legacy", "port_maps"}
+ADAPTERS |= {"iptables_backend", "legacy_tables", "legacy", "port_maps", "tunnels"}
 NETLINK = {
-    "kernel": {"events", "listing", "news"},
+    "kernel": {"events", "listing", "news", "tunnels"},
     "listing": {"events"},
     "news": {"events"},
+    "tunnels": {"events"},
     "vtep": {"events"},
     "underlay": {"events", "listing"},
     "sandbox": {"events"},

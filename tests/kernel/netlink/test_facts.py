@@ -39,6 +39,21 @@ def test_uplinks_are_bridges_that_lead_out(full, host):
     assert full.facts().uplinks == frozenset()
 
 
+def test_tunnels_are_flannels_ports_and_carriers_the_bridges_they_use(full, host):
+    host.ip(
+        *(f"link add {name} up type bridge" for name in ("br0", "br1")),
+        "link add flannel.1 type vxlan id 1 dstport 8472 dev br0",
+        "link add flannel.7 type vxlan id 7 dstport 4789 dev br0",
+        "link add other type vxlan id 8 dstport 7777 dev lo",
+        "tuntap add flannel0 mode tun",
+    )
+    found = full.facts()
+    assert (found.tunnels, found.carriers) == ({8472, 4789, 8285}, {"br0"})
+    host.ip("link del flannel.1", "link del flannel.7", "link del flannel0")
+    found = full.facts()
+    assert (found.tunnels, found.carriers) == (frozenset(), frozenset())
+
+
 def test_onlink_is_what_the_host_reaches_or_owns(full, host):
     host.ip(
         "link add veth0 mtu 1400 up type veth peer name veth1",
