@@ -11,7 +11,6 @@ from driver.reconcile import Reconciler
 from driver.seams import Survey
 
 PASS_S = 30.0
-SOON_S = 2.0
 TICK_S = 0.5
 DEBOUNCE_S = 0.2
 
@@ -51,4 +50,5 @@ class Loop:
             core.woken.clear()
             stamp = seen
             core.attempt()
-            due = core.clock() + (SOON_S if core.unsettled() else PASS_S)
+            again_s = core.again_s()
+            due = core.clock() + (PASS_S if again_s is None else min(again_s, PASS_S))

@@ -11,25 +11,25 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from driver import hosts
 from driver.desire import awaited, desire, gone, in_sandboxes, lost, stale
 from driver.edit import Edit
 from driver.errors import BadRequest, Conflict, FlannelError, StoreError
 from driver.facts import Facts
+from driver.fights import Fights
 from driver.leases import Source, Standing
 from driver.model import Endpoint, Network, Peer
-from driver.report import Report, fought, summary
+from driver.report import Report, summary
 from driver.seams import Host, Journal, Survey
 from driver.things import Key, Plan, PortHold, Thing, diff
 
 log = logging.getLogger(__name__)
 
-FIGHT = 5  # passes in a row that repair one thing, before
-TRUCE = 10  # only every tenth does
+SOON_S = 2.0
 
 
 class Reconciler:
@@ -55,7 +55,7 @@ class Reconciler:
         self._lock = threading.Lock()
         self._suspects: frozenset[tuple[str, str]] = frozenset()
         self._awaited: frozenset[Key] = frozenset()
-        self._streaks: Counter[Key] = Counter()
+        self.fights = Fights()
         self.woken = threading.Event()  # a pass is asked for soon
 
     # --- fast path ---
@@ -183,7 +183,7 @@ class Reconciler:
         except (FlannelError, OSError):
             right = False  # the pass tells why
         if right:
-            self._streaks.clear()
+            self.fights.found(frozenset(), self.clock())
             self._suspects, self._awaited = frozenset(), frozenset()
             report = Report(self.clock(), (), (), ())
         else:
@@ -225,13 +225,28 @@ class Reconciler:
             plan = diff(self.observe(), desire(self.state, facts))
         except (FlannelError, OSError) as error:
             return Report(now, (), (), (str(error),))
-        fights = self._fights(plan) if self.last else frozenset[Key]()  # the first makes all
         self._awaited = awaited(self.state, links)
-        plan = plan.without(gone(self.state, links) | self._awaited | fights)
-        errors = [str(error) for error in self._apply(plan)]
-        if fights:
-            errors += (self.last and self.last.errors) or [fought(fights)]
-        return Report(now, summary(plan), dropped, tuple(errors))
+        plan = plan.without(gone(self.state, links) | self._awaited)
+        self.fights.found(plan.touched(), now)
+        left = self.fights.left(plan, now) if adopt else frozenset[Key]()  # a call needs all
+        errors, failed, new = self._repair(plan.without(left), now)
+        if self.last and self.fights.failed(left):
+            errors += [told for told in self.last.errors if told not in errors]
+        done = plan.without(left | failed)
+        return Report(now, summary(done), dropped, tuple(errors), routine=not new)
+
+    def _repair(self, plan: Plan, now: float) -> tuple[list[str], frozenset[Key], bool]:
+        """Carry out what a pass repairs. Return failures, what failed, and whether it is news.
+
+        What failed is what still differs: an adapter tells why, but not always of which thing.
+        """
+        errors = [*hosts.take_away(self._hosts, plan), *hosts.make(self._hosts, plan)]
+        failed = frozenset[Key]()
+        if errors:
+            with suppress(FlannelError, OSError):
+                after = diff(self.observe(), desire(self.state, self.facts))
+                failed = plan.touched() & after.touched()
+        return [str(e) for e in errors], failed, self.fights.tried(plan.touched(), failed, now)
 
     def _adopt(self, facts: Facts, links: frozenset[str], now: float) -> tuple[str, ...]:
         """Take over a new lease, and drop what two passes found dead; say what was dropped."""
@@ -247,21 +262,19 @@ class Reconciler:
         self.standing = found
         return tuple(f"{why}: dropped" for _, why in dropped)
 
-    def _fights(self, plan: Plan) -> frozenset[Key]:
-        """Name the things that something else undoes after every pass: most passes leave them."""
-        self._streaks = Counter({key: self._streaks[key] + 1 for key in plan.touched()})
-        return frozenset(k for k, n in self._streaks.items() if n > FIGHT and n % TRUCE)
-
-    def unsettled(self) -> bool:
-        """Tell whether the next pass has something to make sure of."""
-        seldom = all(n > FIGHT for n in self._streaks.values())
-        return bool(self._suspects or self._awaited) or not seldom
+    def again_s(self) -> float | None:
+        """Return in how many seconds the next pass has something to make sure of, None: nothing."""
+        if self._suspects or self._awaited:
+            return SOON_S
+        return self.fights.again_s(self.clock())
 
     def _note(self, report: Report) -> None:
         before, self.last = self.last, report
-        if report.repaired or report.dropped:
+        failing = bool(report.errors) and (before is None or before.errors != report.errors)
+        done = bool(report.repaired or report.dropped) and not report.routine
+        if done:
             self.reports.append(report)
-        if report.errors and (before is None or before.errors != report.errors):
-            log.warning("pass: %s", report)
-        elif report.repaired or report.dropped:
-            log.info("pass: %s", report)
+        if failing or done:
+            fought = self.fights.told()
+            level = logging.WARNING if report.errors or fought else logging.INFO
+            log.log(level, "pass: %s", "; ".join((str(report), *fought)))

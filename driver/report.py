@@ -5,29 +5,26 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
-from driver.things import Key, Plan
+from driver.things import Plan
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What one pass did. `at`: Unix time, seconds; empty tuples when all was well."""
+    """What one pass did. `at`: Unix time, seconds; empty tuples when all was well.
+
+    `routine`: one more repair in a fight that was told before.
+    """
 
     at: float
     repaired: tuple[str, ...]
     dropped: tuple[str, ...]
     errors: tuple[str, ...]
+    routine: bool = False
 
     def __str__(self) -> str:
         parts = [f"repaired {', '.join(self.repaired)}"] if self.repaired else []
         parts += self.dropped + self.errors
         return "; ".join(parts) or "all as it should be"
-
-
-def fought(keys: frozenset[Key]) -> str:
-    """Say what something else undoes after every pass."""
-    kinds = Counter(key[0].lower() for key in keys)
-    what = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
-    return f"{what}: undone by something else again and again; repaired only now and then"
 
 
 def summary(plan: Plan) -> tuple[str, ...]:

@@ -110,6 +110,7 @@ def _problems(core: Reconciler) -> Iterator[str]:
         yield "net.ipv4.ip_forward is 0: containers reach only this host; set it to 1"
     if core.last is not None:
         yield from core.last.errors
+    yield from core.fights.told()
 
 
 def render(doc: Document) -> str:

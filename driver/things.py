@@ -19,10 +19,12 @@ class _Identified:
     """A thing's `key` is its identity: its class and the fields named in `identity`.
 
     Two things with one key and other fields that differ are one thing that has to change.
+    `isolates`: without it something closed is open.
     """
 
     __slots__ = ()
     identity: ClassVar[tuple[str, ...]]
+    isolates: ClassVar[bool] = False
 
     @property
     def key(self) -> Key:
@@ -100,6 +102,7 @@ class Sysctl(_Identified):
     name: str
     value: str
     identity: ClassVar[tuple[str, ...]] = ("link", "family", "name")
+    isolates: ClassVar[bool] = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +131,7 @@ class Route(_Identified):
 
     dst: IPv4Network
     identity: ClassVar[tuple[str, ...]] = ("dst",)
+    isolates: ClassVar[bool] = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +181,7 @@ class Table(_Identified):
 
     text: str
     identity: ClassVar[tuple[str, ...]] = ()
+    isolates: ClassVar[bool] = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +197,7 @@ class Element(_Identified):
     data: str = ""
     owner: str = ""
     identity: ClassVar[tuple[str, ...]] = ("set", "at")
+    isolates: ClassVar[bool] = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,6 +206,7 @@ class Gate(_Identified):
 
     variant: str
     identity: ClassVar[tuple[str, ...]] = ("variant",)
+    isolates: ClassVar[bool] = True
 
 
 Thing = (

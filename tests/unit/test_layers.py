@@ -17,6 +17,7 @@ PURE = {
     "bridge", "rules", "ipam", "ports", "edit", "desire", "wire", "network_options", "leases",
     "vxlan", "iptables_rules", "iptables_ports", "daemon_json", "docker_opts", "report", "ps",
 }  # fmt: skip
+PURE |= {"fights"}
 ADAPTERS = {"kernel", "events", "news", "vtep", "underlay", "firewall", "iptables", "sockets"}
 ADAPTERS |= {"sandbox", "store", "conntrack", "xtables", "generation", "listing"}
 ADAPTERS |= {"iptables_backend", "legacy_tables", "legacy", "port_maps", "tunnels"}

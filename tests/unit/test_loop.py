@@ -1,4 +1,4 @@
-"""The slow path: failures and fights, locks and waking, and leases that change."""
+"""The slow path: failures, locks and waking, and leases that change."""
 
 from __future__ import annotations
 
@@ -9,40 +9,14 @@ from pathlib import Path
 from driver.errors import HostError, StoreError
 from driver.leases import Leases
 from driver.model import short
-from driver.reconcile import FIGHT, TRUCE
+from driver.reconcile import SOON_S
 from driver.report import Report
 from driver.things import Gate, Route, Table, Veth
 from tests.unit.bench import NETWORK, WELL, Bench, make_core
 from tests.unit.docker import Container, Docker, Net
 from tests.unit.fakes import FACTS, nothing
 
-# --- fights and failures ---
-
-
-def test_what_something_else_undoes_again_and_again_is_mostly_left_alone(
-    bench: Bench, made: Container
-) -> None:
-    bench.passes(1)
-    repaired = []
-    for _ in range(3 * TRUCE):
-        bench.gate.lose(Gate)
-        repaired += [i for i in bench.passes(1) if i.repaired]
-    assert len(repaired) == FIGHT + 2 + 1
-    bench.passes(TRUCE)
-    bench.assert_agrees()
-    bench.gate.lose(Gate)
-    assert bench.passes(1)[0].repaired == ("1 gate",), "peace was not noticed"
-    assert made.id in bench.state.endpoints
-
-
-def test_a_fight_over_one_thing_keeps_no_other_from_repair(bench: Bench, made: Container) -> None:
-    for _ in range(FIGHT + 2):
-        bench.gate.lose(Gate)
-        bench.passes(1)
-    bench.nft.lose(Table)
-    bench.passes(1)
-    assert bench.nft.things
-    assert made.id in bench.state.endpoints
+# --- failures ---
 
 
 def test_a_host_that_cannot_be_read_is_told_and_left_alone(bench: Bench, made: Container) -> None:
@@ -172,11 +146,11 @@ def test_a_loop_makes_a_pass_when_somebody_touched_the_firewall(
 def test_what_was_repaired_is_looked_at_again_soon(bench: Bench, made: Container) -> None:
     bench.passes(1)
     bench.gate.lose(Gate)
-    assert bench.core.unsettled() is False, made.id
+    assert bench.core.again_s() is None, made.id
     bench.passes(1)
-    assert bench.core.unsettled() is True, "or a fight would count what lies far apart"
+    assert bench.core.again_s() == SOON_S, "or a fight would count what lies far apart"
     bench.passes(1)
-    assert bench.core.unsettled() is False
+    assert bench.core.again_s() is None
 
 
 # --- leases ---

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 
 from driver.errors import HostError
-from driver.reconcile import FIGHT
+from driver.fights import FIGHT
 from driver.things import Table
 from tests.unit.bench import Bench
 from tests.unit.docker import Container, Docker, Net, Refused, port
