@@ -172,5 +172,5 @@ def _matters(was: Link | None, link: Link, gone: bool) -> bool:
     if link.local:  # one that is up may be an uplink all the same
         return was is not None and was.up and link.up and was.mtu != link.mtu
     if gone or was is None:
-        return gone or link.kind == "bridge"
+        return gone or link.kind in ("bridge", "vxlan")
     return (was.up, was.master, was.mtu) != (link.up, link.master, link.mtu)

@@ -97,10 +97,8 @@ chain forward {{
     meta iifkind "bridge" udp dport @tunnels jump forged
     iifname . oifname @pair accept
     iifname "{BRIDGE_PREFIX}*" oifname != "{OVERLAY_LINKS}" ct state invalid counter drop
-    iifname @internal oifname @direct ip daddr @over4 accept
-    iifname @internal oifname != "{OVERLAY_LINKS}" counter drop
-    oifname @internal iifname @direct ip saddr @over4 accept
-    oifname @internal iifname != "{OVERLAY_LINKS}" counter drop
+    iifname @internal counter drop
+    oifname @internal counter drop
     oifname "{BRIDGE_PREFIX}*" iifname "{OVERLAY_LINKS}" accept
     oifname "{BRIDGE_PREFIX}*" iifname @direct ip saddr @over4 accept
     oifname "{BRIDGE_PREFIX}*" iifname @direct ip saddr @peers4 accept

@@ -185,10 +185,10 @@ def test_networks_of_one_host_stay_apart(three: World) -> None:
     assert not asked(one, "tcp", three.ips[one.name], TCP, 1, within="apart")
 
 
-def test_an_internal_network_has_no_way_out(three: World) -> None:
+def test_an_internal_network_has_no_way_out_and_none_in(three: World) -> None:
     one, other, _ = three.hosts
     inner = network(one, "inner", "--internal")
-    container(one, "kept", "inner")
+    kept = container(one, "kept", "inner")
     container(one, "beside", "inner")
     outside = three.bed.outside.address
     assert pings(one, "kept", "beside")
@@ -197,9 +197,16 @@ def test_an_internal_network_has_no_way_out(three: World) -> None:
     # nor with a route it gives itself
     into = enter(one, "kept")
     one.run(*into, "ip", "route", "add", "default", "via", str(inner[1]))
-    for target in (outside, other.address, three.ips[one.name]):
+    for target in (outside, other.address, three.ips[one.name], three.ips[other.name]):
         assert not answers(one, "kept", target), target
     assert pings(one, own(one), outside)
+    # other hosts and their containers, which its own host reaches it beside
+    echo = echoes(one, "kept", "udp", UDP)
+    wait_for(lambda: asked(one, "udp", kept, UDP), "the internal network's server")
+    assert not answers(other, own(other), kept)
+    for within in ("", own(other)):
+        assert not asked(other, "udp", kept, UDP, 1, within=within)
+    echo.stop()
 
 
 def test_strangers_do_not_reach_containers(three: World) -> None:

@@ -104,13 +104,21 @@ def test_out_to_the_lan_with_the_hosts_address(site):
 
 
 def test_the_overlay_keeps_addresses(site):
-    with site.web.listen(80) as web, site.inner.listen(80) as inner, site.peer.listen(80) as peer:
-        for inside, server, ip in (
-            (site.web, web, "10.2.0.2"),
-            (site.inner, inner, "10.2.0.130"),
-        ):
-            assert inside.reach(peer, "10.2.9.2", 80) == ip
-            assert site.peer.reach(server, ip, 80) == "10.2.9.2"
+    with site.web.listen(80) as web, site.peer.listen(80) as peer:
+        assert site.web.reach(peer, "10.2.9.2", 80) == "10.2.0.2"
+        assert site.peer.reach(web, "10.2.0.2", 80) == "10.2.9.2"
+
+
+@pytest.mark.parametrize("udp", [False, True])
+def test_an_internal_network_is_closed_to_the_overlay(site, udp):
+    inner, peer = site.inner.listen(80, udp), site.peer.listen(80, udp)
+    with inner, peer:
+        assert site.inner.cannot_reach(peer, "10.2.9.2", 80)
+        assert site.peer.cannot_reach(inner, "10.2.0.130", 80)
+        assert site.host.reach(inner, "10.2.0.130", 80) == "10.2.0.129"
+        flush(site.host)
+        assert site.inner.reach(peer, "10.2.9.2", 80) == "10.2.0.130"
+        assert site.peer.reach(inner, "10.2.0.130", 80) == "10.2.9.2"
 
 
 def test_somebody_elses_bridge_is_no_way_out_unless_it_is_an_uplink(site, loaded):
@@ -144,12 +152,12 @@ def test_peers_come_in_without_encapsulation_if_told_to(site, loaded):
         assert reached(web, "10.2.0.2") == reached(inner, "10.2.0.130") == set()
         assert site.inner.cannot_reach(peer, "10.2.8.2", 80)
         loaded.apply(Plan(add=(Element("direct", '"eth1"'),)))
-        assert reached(web, "10.2.0.2") == reached(inner, "10.2.0.130") == {"10.2.8.2"}
-        assert site.inner.reach(peer, "10.2.8.2", 80) == "10.2.0.130"
+        assert reached(web, "10.2.0.2") == {"10.2.8.2"}
         assert site.web.reach(peer, "10.2.8.2", 80) == "10.2.0.2"
         loaded.apply(Plan(add=(Element("peers4", "198.51.100.9"),)))
         assert reached(web, "10.2.0.2") == set(by_host)
-        assert reached(inner, "10.2.0.130") == {"10.2.8.2"}
+        assert site.inner.cannot_reach(peer, "10.2.8.2", 80)
+        assert reached(inner, "10.2.0.130") == set()
         assert site.lan.cannot_reach(web, "10.2.0.2", 80)
 
 

@@ -78,17 +78,16 @@ def test_what_may_be_forwarded() -> None:
         "-j DROP",
     ]
     assert chain("OUT", things()) == [
+        f"-i {INNER} -j DROP",
         "-o flannel+ -j RETURN",
         "-m conntrack --ctstate INVALID -j DROP",
-        "-d 10.2.0.0/16 -o eth0 -j RETURN",
-        f"-i {INNER} -j DROP",
         "-m conntrack --ctstate DNAT -j RETURN",
         "-o docker0 -j DROP",
     ]
     assert chain("IN", things()) == [
+        f"-o {INNER} -j DROP",
         "-i flannel+ -j RETURN",
         "-s 10.2.0.0/16 -i eth0 -j RETURN",
-        f"-o {INNER} -j DROP",
         f"-i eth0 -g {CHAIN_PREFIX}PEERS",
         "-m conntrack --ctstate DNAT -j RETURN",
         "-j DROP",

@@ -40,6 +40,7 @@ pytestmark = pytest.mark.kernel
         (f"addr del {N1.gateway} dev {N1.bridge}", N1.bridge),
         (f"route del unreachable {LEASE.subnet}", ""),
         ("link add br0 type bridge", ""),
+        ("link add flannel.9 type vxlan id 9 dstport 8472 dev lo", ""),
         (f"route add default dev {N1.bridge}", ""),
     ],
 )
