@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TypeVar
 
-from driver import bridge, ipam, rules, vxlan
+from driver import addresses, bridge, ipam, rules, vxlan
 from driver.facts import Facts
 from driver.model import Endpoint, Network, Peer, Record, State, short
 from driver.things import Key, SandboxAddress, Thing, Veth
@@ -93,7 +93,7 @@ def stale(state: State, links: frozenset[str], now: float) -> Iterator[tuple[Rec
     for network in state.networks.values():
         if network.pool not in state.pools and not state.endpoints_of(network.id):
             yield network, f"network {short(network.id)} was given up by Docker"
-    for hold in ipam.orphans(state, now, STALE_S):
+    for hold in addresses.orphans(state, now, STALE_S):
         yield hold, f"address {hold.ip} was asked for and not used"
     for pool in ipam.unclaimed_pools(state):
         if now - pool.since > STALE_S:

@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from ipaddress import IPv4Address
 from typing import TypeVar
 
+from driver.addresses import Wish, take_address
 from driver.errors import UnknownObject
 from driver.leases import Standing
 from driver.model import (
+    Claim,
     Endpoint,
     Freed,
     Hold,
@@ -31,6 +33,7 @@ FIELDS: dict[type[Record], str] = {
     Pool: "pools",
     Freed: "freed",
     Hold: "holds",
+    Claim: "claims",
     Network: "networks",
     Endpoint: "endpoints",
 }
@@ -65,6 +68,7 @@ class Edit:
             pool = self.state.pools.get(record.pool)
             if pool is not None and pool.id.startswith((DOCKER_POOL, OWN_POOL)):
                 self.drop(pool)
+        self._remember(record)
         self._unset(record)
         self._puts.pop((record.kind, record.id), None)
         self._drops[record.kind, record.id] = record
@@ -73,8 +77,8 @@ class Edit:
             if hold is not None and hold.released:
                 self.drop(hold)
         elif isinstance(record, Pool):
-            for hold in [h for h in self.state.holds.values() if h.pool == record.id]:
-                self.drop(hold)
+            for row in self._of_pool(record.id):
+                self.drop(row)
             self.put(Freed(record.cidr, self.now))
 
     def take(self, pool: Pool, hold: Hold | None = None) -> None:
@@ -82,6 +86,12 @@ class Edit:
         for freed in [f for f in self.state.freed.values() if f.cidr.overlaps(pool.cidr)]:
             self.drop(freed)
         self.put(pool, *([hold] if hold else []))
+
+    def take_address(self, pool: Pool, wish: Wish) -> Hold:
+        """Choose an address for a container, and put what comes with it. Errors: FlannelError."""
+        taken = take_address(self.state, pool, wish, self.now)
+        self.put(taken.pool, taken.hold, *([taken.claim] if taken.claim else []))
+        return taken.hold
 
     def release(self, pool: Pool, ip: IPv4Address) -> None:
         """Give an address back.
@@ -161,13 +171,32 @@ class Edit:
         return (old.lease, old.overlay, old.vtep) != (new.lease, new.overlay, new.vtep)
 
     def durable(self) -> bool:
-        """Tell whether the change has to survive a power cut: containers do not, networks do."""
+        """Whether the change has to survive a power cut.
+
+        Containers do not. Networks do, and that an address was asked for by name, so that its
+        container gets it after the cut.
+        """
         old, new = self._before, self.state
         return (
             self.moved()
+            or any(isinstance(r, Claim) and self._newly_named(r) for r in self._puts.values())
             or old.pools.keys() != new.pools.keys()
             or old.networks.keys() != new.networks.keys()
         )
+
+    def _newly_named(self, claim: Claim) -> bool:
+        before = self._before.claims.get(claim.id)
+        return claim.named and not (before and before.named)
+
+    def _remember(self, record: Record) -> None:
+        """Note when an address was given back, if it is."""
+        claim = self.state.claims.get(record.id) if isinstance(record, Hold) else None
+        if claim is not None and record.id in self.state.holds:
+            self.put(replace(claim, freed=self.now))
+
+    def _of_pool(self, pool: str) -> list[Hold | Claim]:
+        rows: list[Hold | Claim] = [*self.state.holds.values(), *self.state.claims.values()]
+        return [row for row in rows if row.pool == pool]
 
     def _hold_of(self, endpoint: Endpoint) -> Hold | None:
         network = self.state.networks.get(endpoint.network)

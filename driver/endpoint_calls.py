@@ -13,10 +13,10 @@ from ipaddress import IPv4Interface
 from pathlib import Path
 
 from driver import wire
+from driver.addresses import Wish
 from driver.bridge import mac_for
 from driver.edit import OWN_POOL, Edit
 from driver.errors import BadRequest, Conflict, Place
-from driver.ipam import take_address
 from driver.model import (
     HOST_END_PREFIX,
     Endpoint,
@@ -67,7 +67,8 @@ def _put_endpoint(
             return known
         beside = _inside(ip, network.docker_gateway) if network.docker_gateway else None
         if network.pool.startswith(OWN_POOL):
-            place = _taken(edit, network, None if beside else ip)
+            owner = str(beside.ip) if beside else mac
+            place = _taken(edit, network, Wish(None if beside or not ip else ip.ip, owner))
         else:
             place = _inside(ip, network.gateway)
         mac = mac or mac_for((beside or place).ip)
@@ -85,11 +86,11 @@ def _inside(ip: IPv4Interface | None, gateway: IPv4Interface) -> IPv4Interface:
     return ip
 
 
-def _taken(edit: Edit, network: Network, wanted: IPv4Interface | None) -> IPv4Interface:
+def _taken(edit: Edit, network: Network, wish: Wish) -> IPv4Interface:
     """Take an address of a block that IPAM knows nothing of; it goes with the endpoint."""
     pool = edit.pool(network.pool)
-    pool, hold = take_address(edit.state, pool, wanted and wanted.ip, "endpoint", edit.now)
-    edit.put(pool, replace(hold, released=True))
+    hold = edit.take_address(pool, wish)
+    edit.put(replace(hold, released=True))
     return IPv4Interface((hold.ip, pool.cidr.prefixlen))
 
 

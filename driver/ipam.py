@@ -1,24 +1,22 @@
-"""Which block of the lease a network gets, and which address an endpoint. Pure choices.
+"""Which block of the lease a network gets. Pure choices.
 
 A block is a network's own piece of the lease, with its true mask. Imports `model` and `errors`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network
-from typing import Literal
+from ipaddress import IPv4Network
 
 from driver.errors import BadRequest, Conflict, Exhausted, Unavailable
-from driver.model import Hold, Lease, Pool, State, hold_id, replace, short
+from driver.model import Lease, Pool, State, short
 
 LARGEST_DEFAULT = 26  # prefix lengths: of a block that nobody sized,
 SMALLEST_DEFAULT = 29  # of one when the lease runs low,
 SMALLEST = 30  # of one that was asked for
 BURST_S = 2.0
 BURST = 8
-UNCLAIMED_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +41,7 @@ def take_pool(
         raise Unavailable(
             "this host has no flannel lease yet; `docker-flannel status` says what it waits for"
         )
-    _check_held(lease)
+    check_held(lease)
     if want.cidr is None:
         _check_burst(state, now)
         cidr = _free_block(state, lease, want.prefix, tuple(onlink))
@@ -152,100 +150,10 @@ def _blocks(state: State) -> dict[IPv4Network, str]:
     return {**others, **ours}
 
 
-def take_address(
-    state: State,
-    pool: Pool,
-    want: IPv4Address | None,
-    why: Literal["gateway", "endpoint"],
-    now: float,
-) -> tuple[Pool, Hold]:
-    """Choose an address: the wanted one, the first for a gateway, else the next free one.
-
-    Gives the pool with its cursor moved, and the hold. A gateway that is asked for again is the
-    same gateway; so is a wanted address that has been held without an endpoint for a minute,
-    which a call that broke off left behind.
-    Errors: BadRequest, Conflict, Exhausted; Unavailable when the lease has moved away.
-    """
-    if state.lease is None or not pool.cidr.subnet_of(state.lease.subnet):
-        raise Unavailable(
-            f"block {pool.cidr} is not inside this host's flannel lease "
-            f"{state.lease.subnet if state.lease else '(none)'}; the lease has moved: make the "
-            "network anew"
-        )
-    _check_held(state.lease)
-    holds = {hold.ip: hold for hold in state.holds.values() if hold.pool == pool.id}
-    if want is None and why == "gateway":
-        held = next((ip for ip, hold in holds.items() if hold.why == "gateway"), None)
-        want = held or next((ip for ip in pool.cidr.hosts() if ip not in holds), None)
-    if want is not None:
-        _check_address(state, pool, want, why, now)
-        return pool, Hold(pool.id, want, why, now)
-    ip = _next_free(pool, holds)
-    return replace(pool, cursor=ip), Hold(pool.id, ip, why, now)
-
-
-def _check_held(lease: Lease) -> None:
+def check_held(lease: Lease) -> None:
+    """Refuse to give anything out of a lease that another host may use."""
     if not lease.held:
         raise Unavailable(
             f"the lease of {lease.subnet} is lost, and another host may use it; "
             "`docker-flannel status` says why"
         )
-
-
-def _check_address(
-    state: State, pool: Pool, ip: IPv4Address, why: Literal["gateway", "endpoint"], now: float
-) -> None:
-    if ip not in pool.cidr:
-        raise BadRequest(f"address {ip} is not inside the network's subnet {pool.cidr}")
-    if ip == pool.cidr.network_address:
-        raise BadRequest(f"address {ip} is the network address of {pool.cidr}; choose another")
-    if ip == pool.cidr.broadcast_address:
-        raise BadRequest(f"address {ip} is the broadcast address of {pool.cidr}; choose another")
-    hold = state.holds.get(hold_id(pool.id, ip))
-    if hold is None or hold.why == why == "gateway":
-        return
-    if hold.why == "gateway":
-        raise Conflict(f"address {ip} is the gateway of {pool.cidr}; choose another")
-    if hold in orphans(state, now):
-        return
-    raise Conflict(f"address {ip} is already in use in {pool.cidr}")
-
-
-def _next_free(pool: Pool, holds: Iterable[IPv4Address]) -> IPv4Address:
-    """Walk on from the last address given, so that a freed one is the last to come again."""
-    span = pool.sub or pool.cidr
-    taken = set(map(int, holds))
-    taken |= {int(pool.cidr.network_address), int(pool.cidr.broadcast_address)}
-    start = pool.cursor if pool.cursor is not None and pool.cursor in span else None
-    for ip in _from(span, start):
-        if ip not in taken:
-            return IPv4Address(ip)
-    raise Exhausted(
-        f"no free address in {span}: all {span.num_addresses} are taken or reserved; remove a "
-        "container, or make the network with a larger block (--ipam-opt flannel.size)"
-    )
-
-
-def _from(span: IPv4Network, after: IPv4Address | None) -> Iterator[int]:
-    first, last = int(span.network_address), int(span.broadcast_address)
-    middle = first if after is None else int(after) + 1
-    yield from range(middle, last + 1)
-    yield from range(first, middle)
-
-
-def orphans(state: State, now: float, age_s: float = UNCLAIMED_S) -> list[Hold]:
-    """List the endpoint addresses of our networks that no endpoint has had for some time.
-
-    Units: `age_s` seconds. Only pools of our own networks count: with another driver's network
-    the endpoints are not ours to see.
-    """
-    networks = {network.pool: network.id for network in state.networks.values()}
-    used = {(e.network, e.ip.ip) for e in state.endpoints.values()}
-    return [
-        hold
-        for hold in state.holds.values()
-        if hold.why == "endpoint"
-        and now - hold.since > age_s
-        and hold.pool in networks
-        and (networks[hold.pool], hold.ip) not in used
-    ]

@@ -8,11 +8,14 @@ from __future__ import annotations
 import secrets
 
 from driver import wire
+from driver.addresses import Wish
 from driver.errors import BadRequest
-from driver.ipam import PoolRequest, take_address, take_pool
+from driver.ipam import PoolRequest, take_pool
 from driver.network_options import ipam_prefix
 from driver.reconcile import Reconciler
 from driver.wire import SPACE, Body, Reply
+
+LONGEST_NAME = 255  # of a container, as it is remembered
 
 
 def request_pool(core: Reconciler, req: Body) -> Reply:
@@ -50,16 +53,16 @@ def release_pool(core: Reconciler, req: Body) -> Reply:
 def request_address(core: Reconciler, req: Body) -> Reply:
     """Give an address of a pool.
 
-    Request: PoolID, Address, Options.  Reply: Address with the pool's length, Data.
+    Request: PoolID, Address, Options, which name the container since Docker 29.
+    Reply: Address with the pool's length, Data.
     """
-    pool_id, wanted = req.pool_id(), req.address("Address")
-    gateway = req.part("Options").text(wire.ADDRESS_TYPE, needed=False) == wire.GATEWAY_TYPE
+    pool_id, wanted, options = req.pool_id(), req.address("Address"), req.part("Options")
+    gateway = options.text(wire.ADDRESS_TYPE, needed=False) == wire.GATEWAY_TYPE
+    owner = options.text(wire.ENDPOINT_NAME, needed=False)[:LONGEST_NAME]
+    wish = Wish(wanted, owner, gateway)
     with core.edit() as edit:
         pool = edit.pool(pool_id)
-        pool, hold = take_address(
-            edit.state, pool, wanted, "gateway" if gateway else "endpoint", edit.now
-        )
-        edit.put(pool, hold)
+        hold = edit.take_address(pool, wish)
     return {"Address": f"{hold.ip}/{pool.cidr.prefixlen}", "Data": {}}
 
 

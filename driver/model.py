@@ -114,7 +114,7 @@ class Pool:
     """A block of the lease, as given to Docker by RequestPool.
 
     `sub` narrows automatic addresses (`--ip-range`); `cursor` is the last address given
-    automatically, so that a freed one is not given again at once. `since`: Unix time, seconds.
+    automatically: from there on one is looked for that nobody had. `since`: Unix time, seconds.
     `automatic`: Docker asked for any block, not for this one.
     """
 
@@ -158,6 +158,28 @@ class Hold:
     @property
     def id(self) -> str:
         """See `hold_id`."""
+        return hold_id(self.pool, self.ip)
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Who took an address of a pool last; it stays when the address is given back.
+
+    `since` and `freed`: when it was taken, and given back; Unix time, seconds. `owner`: see
+    `addresses.Wish`. `named`: it was asked for by name.
+    """
+
+    pool: str
+    ip: IPv4Address
+    since: float
+    owner: str = ""
+    named: bool = False
+    freed: float = 0.0
+    kind: ClassVar[str] = "claim"
+
+    @property
+    def id(self) -> str:
+        """The same as of the hold."""
         return hold_id(self.pool, self.ip)
 
 
@@ -242,7 +264,7 @@ class Endpoint:
         return CONTAINER_END_PREFIX + short(self.id)
 
 
-Record = Lease | Overlay | Vtep | Peer | Pool | Freed | Hold | Network | Endpoint
+Record = Lease | Overlay | Vtep | Peer | Pool | Freed | Hold | Claim | Network | Endpoint
 RECORD_TYPES: tuple[type[Record], ...] = get_args(Record)
 
 
@@ -257,6 +279,7 @@ class State:
     pools: Mapping[str, Pool] = field(default_factory=dict)
     freed: Mapping[str, Freed] = field(default_factory=dict)
     holds: Mapping[str, Hold] = field(default_factory=dict)
+    claims: Mapping[str, Claim] = field(default_factory=dict)
     networks: Mapping[str, Network] = field(default_factory=dict)
     endpoints: Mapping[str, Endpoint] = field(default_factory=dict)
 

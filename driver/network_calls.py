@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from ipaddress import IPv4Interface, IPv4Network
 
 from driver import wire
+from driver.addresses import Wish, take_address
 from driver.edit import DOCKER_POOL, OWN_POOL, Edit
 from driver.errors import BadRequest, Conflict
-from driver.ipam import PoolRequest, take_address, take_pool
+from driver.ipam import PoolRequest, take_pool
 from driver.model import Hold, Network, Pool, replace, short
 from driver.network_options import SIZE, block_prefix, network_options
 from driver.reconcile import Reconciler
@@ -193,7 +194,7 @@ def _own_block(core: Reconciler, edit: Edit, network_id: str, prefix: int | None
         onlink = core.survey().onlink
         pool = take_pool(edit.state, PoolRequest(prefix=prefix), onlink, "", edit.now)
         pool = replace(pool, id=f"{OWN_POOL}{network_id}")
-    pool, hold = take_address(edit.state, pool, None, "gateway", edit.now)
+    hold = take_address(edit.state, pool, Wish(gateway=True), edit.now).hold
     return _Place(pool, IPv4Interface((hold.ip, pool.cidr.prefixlen)), hold)
 
 

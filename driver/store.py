@@ -1,7 +1,8 @@
 """The journal: every stored noun as a row of one sqlite file. The only user of sqlite3.
 
 A row is (kind, id, body), the body JSON with one field per field of the noun; addresses are
-text. Rows are written after the kernel has been changed and before Docker gets its answer.
+text. Rows are written after the kernel has been changed and before Docker gets its answer. What
+may be lost is in a table of its own, `hint`: versions that do not know it can read the rest.
 """
 
 from __future__ import annotations
@@ -17,15 +18,17 @@ from pathlib import Path
 from typing import Any
 
 from driver.errors import StoreError
-from driver.model import RECORD_TYPES, PortMapping, Record, State
+from driver.model import RECORD_TYPES, Claim, PortMapping, Record, State
 
 VERSION = 1
 WAIT_S = 1.0  # for another program that reads the file
-SCHEMA = """
-CREATE TABLE record (
+COLUMNS = """(
     kind TEXT NOT NULL, id TEXT NOT NULL, body TEXT NOT NULL, PRIMARY KEY (kind, id)
 ) WITHOUT ROWID
 """
+SCHEMA = f"CREATE TABLE record {COLUMNS}"
+HINT_SCHEMA = f"CREATE TABLE IF NOT EXISTS hint {COLUMNS}"
+ROWS = "SELECT kind, id, body FROM record UNION ALL SELECT kind, id, body FROM hint"
 TYPES: dict[str, type[Record]] = {cls.kind: cls for cls in RECORD_TYPES}
 HINTS = {cls: typing.get_type_hints(cls) for cls in (*RECORD_TYPES, PortMapping)}
 FIELDS = {cls: [field.name for field in dataclasses.fields(cls)] for cls in RECORD_TYPES}
@@ -64,6 +67,7 @@ class Store:
         self._db.execute("PRAGMA journal_mode = WAL")
         if version == 0:
             self._db.executescript(f"BEGIN; {SCHEMA}; PRAGMA user_version = {VERSION}; COMMIT")
+        self._db.execute(HINT_SCHEMA)
 
     def load(self) -> State:
         """Read all rows.
@@ -72,7 +76,7 @@ class Store:
         """
         found: dict[str, dict[str, Any]] = {kind: {} for kind in TYPES}
         try:
-            rows = self._db.execute("SELECT kind, id, body FROM record").fetchall()
+            rows = self._db.execute(ROWS).fetchall()
         except sqlite3.Error as error:
             raise StoreError(f"state file {self._path} cannot be read: {error}") from error
         for kind, row_id, body in rows:
@@ -90,6 +94,7 @@ class Store:
             pools=found["pool"],
             freed=found["freed"],
             holds=found["hold"],
+            claims={i: claim for i, claim in found["claim"].items() if claim.pool in found["pool"]},
             networks=found["network"],
             endpoints=found["endpoint"],
         )
@@ -104,13 +109,12 @@ class Store:
                 self._db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
                 self._durable = durable
             self._db.execute("BEGIN IMMEDIATE")
-            self._db.executemany(
-                "DELETE FROM record WHERE kind = ? AND id = ?", [(r.kind, r.id) for r in drop]
-            )
-            self._db.executemany(
-                "INSERT OR REPLACE INTO record VALUES (?, ?, ?)",
-                [(r.kind, r.id, to_row(r)) for r in put],
-            )
+            for record in drop:
+                statement = f"DELETE FROM {_table(record)} WHERE kind = ? AND id = ?"  # noqa: S608
+                self._db.execute(statement, (record.kind, record.id))
+            for record in put:
+                statement = f"INSERT OR REPLACE INTO {_table(record)} VALUES (?, ?, ?)"  # noqa: S608
+                self._db.execute(statement, (record.kind, record.id, to_row(record)))
             self._db.execute("COMMIT")
         except sqlite3.Error as error:
             if self._db.in_transaction:
@@ -120,6 +124,10 @@ class Store:
     def close(self) -> None:
         """Close the file."""
         self._db.close()
+
+
+def _table(record: Record) -> str:
+    return "hint" if isinstance(record, Claim) else "record"
 
 
 def _plain(value: object) -> object:

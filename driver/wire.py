@@ -34,6 +34,7 @@ ENABLE_IPV6 = "com.docker.network.enable_ipv6"
 INTERNAL = "com.docker.network.internal"
 ADDRESS_TYPE = "RequestAddressType"
 GATEWAY_TYPE = "com.docker.network.gateway"
+ENDPOINT_NAME = "com.docker.network.endpoint.name"
 
 
 class Body:

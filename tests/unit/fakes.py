@@ -37,7 +37,7 @@ FACTS = Facts(
     gates=frozenset({"nft"}),
     uplink_mtu=1450,
 )
-FIELDS = ("pools", "freed", "holds", "networks", "endpoints")
+FIELDS = ("pools", "freed", "holds", "claims", "networks", "endpoints")
 
 
 def seeded(seed: int) -> random.Random:

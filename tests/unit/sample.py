@@ -7,6 +7,7 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from typing import Any
 
 from driver.model import (
+    Claim,
     Endpoint,
     Freed,
     Hold,
@@ -80,6 +81,8 @@ RECORDS: list[Record] = [
     hold("10.2.3.1", "gateway"),
     hold("10.2.3.9", "aux"),
     hold("10.2.3.2", released=True),
+    Claim(POOL.id, IPv4Address("10.2.3.2"), NOW),
+    Claim(POOL.id, IPv4Address("10.2.3.50"), NOW, "db-1", named=True, freed=NOW + 0.5),
     network(),
     network("f" * 64, docker_gateway=IPv4Interface("172.18.0.1/16")),
     network(
@@ -103,6 +106,7 @@ def state_of(*records: Record) -> State:
         pools=rows.get("pool", {}),
         freed=rows.get("freed", {}),
         holds=rows.get("hold", {}),
+        claims=rows.get("claim", {}),
         networks=rows.get("network", {}),
         endpoints=rows.get("endpoint", {}),
     )

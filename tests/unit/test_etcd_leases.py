@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from driver.addresses import Wish, take_address
 from driver.errors import Unavailable
 from driver.etcd_leases import EtcdLeases
 from driver.facts import External, Facts
-from driver.ipam import PoolRequest, take_address, take_pool
+from driver.ipam import PoolRequest, take_pool
 from driver.leases import Leases
 from driver.membership import Snapshot
 from driver.model import Lease, State, Vtep, replace
@@ -120,4 +121,4 @@ def test_a_lost_lease_gives_neither_blocks_nor_addresses() -> None:
     with pytest.raises(Unavailable, match="is lost, and another host may use it"):
         take_pool(state, PoolRequest(), (), "beef", 0.0)
     with pytest.raises(Unavailable, match="is lost, and another host may use it"):
-        take_address(state, POOL, None, "endpoint", 0.0)
+        take_address(state, POOL, Wish(), 0.0)

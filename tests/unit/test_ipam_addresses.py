@@ -1,4 +1,4 @@
-"""Which address an endpoint gets."""
+"""Which address of a pool a gateway or a container gets."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from driver.addresses import UNCLAIMED_S, Wish, orphans, take_address
 from driver.errors import BadRequest, Conflict, Exhausted, FlannelError, Unavailable
-from driver.ipam import UNCLAIMED_S, orphans, take_address
 from driver.model import Hold, Pool, State, replace
 from tests.unit.fakes import seeded
 from tests.unit.sample import (
@@ -31,7 +31,9 @@ def having(of: Pool, *others: Any) -> State:
 
 
 def take(state: State, of: Pool, ip: str = "", why: Any = "endpoint") -> tuple[Pool, Hold]:
-    return take_address(state, of, IPv4Address(ip) if ip else None, why, NOW)
+    wish = Wish(IPv4Address(ip) if ip else None, gateway=why == "gateway")
+    taken = take_address(state, of, wish, NOW)
+    return taken.pool, taken.hold
 
 
 def taken(of: Pool, count: int, *others: Hold) -> list[str]:
@@ -82,7 +84,7 @@ def test_addresses_come_in_order_and_then_run_out() -> None:
     )
 
 
-def test_a_freed_address_is_not_given_again_at_once() -> None:
+def test_of_addresses_of_which_nothing_is_known_a_freed_one_is_not_given_again_at_once() -> None:
     state, of, got = having(SMALL), SMALL, []
     for _ in range(8):
         of, made = take(state, of)

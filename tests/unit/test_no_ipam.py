@@ -44,9 +44,14 @@ def test_the_driver_gives_the_addresses_where_no_ipam_does(
     restart(on)
     detach(on, one)
     on.plugin.call("IpamDriver.ReleaseAddress", {"PoolID": "", "Address": "10.2.0.2"})
-    assert attach(on, end_id(3))["Address"] == "10.2.0.4/27", "a freed address comes last"
+    assert attach(on, end_id(3))["Address"] == "10.2.0.2/27", "what it had before"
+    assert attach(on, end_id(4))["Address"] == "10.2.0.4/27"
+    detach(on, two)
+    detach(on, end_id(4))
+    again = attach(on, end_id(5), mac="02:00:00:00:00:99")
+    assert again == {"Address": "10.2.0.3/27"}, "it is known by its MAC"
     assert {str(h.ip) for h in on.bench.state.holds.values()} == {
-        "10.2.0.1", "10.2.0.3", "10.2.0.4",
+        "10.2.0.1", "10.2.0.2", "10.2.0.3",
     }  # fmt: skip
     on.plugin.call("NetworkDriver.DeleteNetwork", {"NetworkID": NET})
     on.bench.assert_clean()

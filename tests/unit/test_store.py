@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from driver.errors import StoreError
-from driver.model import RECORD_TYPES, Record
+from driver.model import RECORD_TYPES, Record, replace
 from driver.store import VERSION, Store, from_row, to_row
 from tests.unit.sample import LEASE, NET, POOL, RECORDS, endpoint, network, state_of
 
@@ -161,6 +161,25 @@ def test_a_full_disk_leaves_the_state_as_it_was_and_ends(path: Path, room: int) 
     assert store.load() == state_of(LEASE, POOL)
     store.close()
     assert Store(path).load() == state_of(LEASE, POOL)
+
+
+def test_a_file_from_before_hints_is_read_and_an_older_version_reads_this_one(path: Path) -> None:
+    store = written(path, *RECORDS)
+    assert store.load() == state_of(*RECORDS)
+    store.close()
+    with sqlite3.connect(path) as db:  # what an older version does
+        assert db.execute("PRAGMA user_version").fetchone() == (1,)
+        kinds = {kind for (kind,) in db.execute("SELECT kind FROM record")}
+    db.close()
+    assert kinds == {cls.kind for cls in RECORD_TYPES} - {"claim"}
+    raw(path, "DROP TABLE hint")
+    assert Store(path).load() == replace(state_of(*RECORDS), claims={})
+
+
+def test_a_hint_about_a_pool_that_an_older_version_removed_is_forgotten(path: Path) -> None:
+    written(path, *RECORDS).close()
+    raw(path, f"DELETE FROM record WHERE kind = 'pool' AND id = '{POOL.id}'")  # noqa: S608
+    assert not Store(path).load().claims
 
 
 def test_a_change_is_written_as_a_whole_or_not_at_all(path: Path) -> None:

@@ -1,0 +1,72 @@
+"""A container comes back to its address: after a stop, a restart, and when the machine restarts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import pytest
+
+from tests.bed import Bed, Host, Node, wait_for
+from tests.e2e.helpers import address, container, inspect, tidy
+from tests.e2e.short_form import create, lease_ip, settled
+from tests.e2e.test_restart import switch_off_and_on
+
+OWN = ("-d", "flannel", "--ipam-driver", "flannel", "--subnet", "10.2.8.0/29")  # five containers'
+ALWAYS = ("--restart", "always")
+
+
+@pytest.fixture(scope="module")
+def machine(bed: Bed) -> Iterator[Host]:
+    """Give a host to switch off and on."""
+    made = bed.host("h1")
+    made.start_plugin()
+    made.start_dockerd()
+    made.load_image()
+    yield made
+    tidy(made)
+    made.power_off()
+
+
+def starts_again(host: Host, name: str, told: Callable[[], str]) -> None:
+    """A container has the same address after a restart, and after a stop and a start."""
+    before = told()
+    for words in (["restart"], ["stop"], ["start"]):
+        host.docker(*words, *(["-t", "0"] if words != ["start"] else []), name)
+    assert told() == before
+
+
+def test_an_address_asked_for_by_name_waits_for_its_container(machine: Host, visitor: Node) -> None:
+    host = machine
+    host.docker("network", "create", *OWN, "own")
+    own = partial(address, host, network="own")
+    create(host, "plain", "--subnet", "172.30.0.0/24")
+    plain = partial(settled, host, net="plain")
+    fixed = container(host, "fixed", "own", "--ip", "10.2.8.3", *ALWAYS)
+    container(host, "roams", "own", *ALWAYS)
+    container(host, "plain-fixed", "plain", "--ip", "172.30.0.50", *ALWAYS)
+    container(host, "plain-roams", "plain", *ALWAYS)
+    before = {"fixed": fixed, "roams": own("roams")}
+    leases = {name: plain(name) for name in ("plain-fixed", "plain-roams")}
+
+    host.docker("stop", "-t", "0", "fixed", "plain-fixed")
+    others = [container(host, f"other{n}", "own") for n in range(3)]
+    assert fixed not in others
+    host.docker("rm", "-f", "other2")
+    assert container(host, "other3", "own") != fixed, "the walk has come round"
+    container(host, "plain-other", "plain")
+    assert plain("plain-other") not in leases.values()
+    host.docker("start", "fixed", "plain-fixed")
+    assert own("fixed") == fixed
+    assert plain("plain-fixed") == leases["plain-fixed"]
+
+    starts_again(host, "roams", lambda: own("roams"))
+    starts_again(host, "plain-roams", lambda: plain("plain-roams"))
+    starts_again(host, "plain-fixed", lambda: plain("plain-fixed"))
+
+    host.docker("rm", "-f", *(f"other{n}" for n in (0, 1, 3)), "plain-other")
+    switch_off_and_on(host, visitor)
+    for name in (*before, *leases):
+        wait_for(lambda n=name: inspect(host, "container", n)["State"]["Running"], f"{name} to run")
+    assert {name: own(name) for name in before} == before
+    assert {name: lease_ip(host, name, "plain") for name in leases} == leases
