@@ -6,12 +6,12 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from driver import __version__
-from driver.config import SETTINGS, Config
-from driver.errors import BadRequest, FlannelError, UnknownObject
+from driver.config import SETTINGS, Config, Footing
+from driver.errors import BadRequest, Conflict, FlannelError, UnknownObject
 
 METADATA = {
     "SchemaVersion": "0.1.0",
@@ -21,6 +21,7 @@ METADATA = {
 }
 
 DAEMON_JSON = Path("/etc/docker/daemon.json")
+OCCUPIED = 69  # exit status when another instance is at work, which no restart changes
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -32,22 +33,30 @@ def main(argv: list[str] | None = None) -> int:
     # Docker runs a CLI plugin with the plugin's name first: docker-flannel flannel status
     args = _parser().parse_args(words[1:] if words[:1] == ["flannel"] else words)
     options = {s.option: getattr(args, _attribute(s.option), None) for s in SETTINGS}
+    environment = dict(os.environ)
     try:
-        config = Config.read(options, os.environ)
-        COMMANDS[args.command](config, args)
+        if args.command == "serve":
+            _serve(options, environment)
+        else:
+            COMMANDS[args.command](Config.read(options, environment), args)
     except FlannelError as error:
         print(f"docker-flannel: {error}", file=sys.stderr)
-        return 1
+        occupied = args.command == "serve" and isinstance(error, Conflict)
+        return OCCUPIED if occupied else 1
     return 0
 
 
 # Each command loads what it needs: how soon a host is reachable begins with this.
 
 
-def _serve(config: Config, _: argparse.Namespace) -> None:
+def _serve(options: Mapping[str, str | None], environment: Mapping[str, str]) -> None:
     from driver.service import serve  # noqa: PLC0415
 
-    serve(config)
+    try:
+        config: Config | BadRequest = Config.read(options, environment)
+    except BadRequest as error:
+        config = error
+    serve(Footing.read(options, environment), config)
 
 
 def _init(config: Config, args: argparse.Namespace) -> None:
@@ -123,7 +132,6 @@ def _docker_opts(config: Config, _: argparse.Namespace) -> None:
 
 
 COMMANDS: dict[str, Callable[[Config, argparse.Namespace], None]] = {
-    "serve": _serve,
     "init": _init,
     "forget": _forget,
     "status": _status,

@@ -16,6 +16,7 @@ from driver.etcd_settings import DEFAULT_PREFIX, EtcdSettings
 LEASE_SOURCES = ("auto", "etcd", "subnet-file", "standalone")
 FIREWALLS = ("auto", "nft", "iptables")
 LONGEST_SUBNET = 29
+DEFAULT_SOCKET = Path("/run/docker/plugins/flannel.sock")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
 
@@ -90,7 +91,7 @@ SETTINGS = (
     Setting(
         "--socket",
         "DOCKER_FLANNEL_SOCKET",
-        "/run/docker/plugins/flannel.sock",
+        str(DEFAULT_SOCKET),
         "where Docker finds the plugin; several with commas between them",
     ),
     Setting(
@@ -106,6 +107,29 @@ SETTINGS = (
         f"one of {', '.join(LOG_LEVELS)}",
     ),
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Footing:
+    """What the service needs to tell Docker that another setting is bad.
+
+    A value that is bad itself is the default here; `Config.read` refuses it.
+    """
+
+    sockets: tuple[Path, ...]
+    state_dir: Path
+    log_level: str
+
+    @classmethod
+    def read(cls, options: Mapping[str, str | None], environment: Mapping[str, str]) -> Footing:
+        """Take these settings as `Config.read` does."""
+        text = _text(options, environment)
+        try:
+            sockets = _sockets(text["--socket"])
+        except BadRequest:
+            sockets = (DEFAULT_SOCKET,)
+        level = text["--log-level"]
+        return cls(sockets, Path(text["--state-dir"]), level if level in LOG_LEVELS else "info")
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,10 +156,7 @@ class Config:
         Shape: `options` by option name. An empty variable counts as not set.
         Errors: BadRequest naming the setting, the value and what is allowed.
         """
-        text = {
-            s.option: options.get(s.option) or environment.get(s.variable) or s.default
-            for s in SETTINGS
-        }
+        text = _text(options, environment)
         network = _network(text["--network"])
         etcd = _etcd(text)
         lease = _one_of("--lease", text["--lease"], LEASE_SOURCES)
@@ -155,6 +176,13 @@ class Config:
             require_ipam=_one_of("--require-ipam", text["--require-ipam"], ("0", "1")) == "1",
             log_level=_one_of("--log-level", text["--log-level"], LOG_LEVELS),
         )
+
+
+def _text(options: Mapping[str, str | None], environment: Mapping[str, str]) -> dict[str, str]:
+    return {
+        s.option: options.get(s.option) or environment.get(s.variable) or s.default
+        for s in SETTINGS
+    }
 
 
 def _one_of(option: str, value: str, allowed: tuple[str, ...]) -> str:
@@ -180,7 +208,10 @@ def _public_ip(value: str) -> IPv4Address | None:
 def _sockets(value: str) -> tuple[Path, ...]:
     paths = tuple(map(Path, value.split(",")))
     if not all(path.is_absolute() for path in paths):
-        raise BadRequest(f"--socket {value!r} is no absolute path, or several with commas between")
+        raise BadRequest(
+            f"--socket {value!r} is no absolute path, or several with commas between; meanwhile "
+            f"{DEFAULT_SOCKET} is served"
+        )
     return paths
 
 

@@ -1,7 +1,7 @@
 """The two APIs over HTTP: every call Docker can make, and how failures are answered.
 
-`STATIC` are the replies that need no state, `CALLS` the rest; together they are the whole API.
-The only user of flask.
+`standby.STATIC` are the replies that need no state, `CALLS` the rest; together they are the whole
+API. The only user of flask.
 """
 
 from __future__ import annotations
@@ -18,31 +18,14 @@ from werkzeug.exceptions import HTTPException
 from driver import endpoint_calls, ipam_calls, network_calls, port_list, upkeep
 from driver.errors import BadRequest, FlannelError
 from driver.reconcile import Reconciler
+from driver.standby import STATIC
 from driver.status import document
-from driver.wire import SPACE, Body, Reply
+from driver.wire import Body, Reply
 
 log = logging.getLogger(__name__)
 
 Call = Callable[[Reconciler, Body], Reply]
 
-STATIC: dict[str, Reply] = {
-    "Plugin.Activate": {"Implements": ["NetworkDriver", "IpamDriver"]},
-    "NetworkDriver.GetCapabilities": {
-        "Scope": "local",
-        "ConnectivityScope": "local",
-        "GwAllocChecker": False,
-    },
-    "NetworkDriver.GwAllocCheck": {"SkipIPv4": False, "SkipIPv6": False},
-    # what a remote driver tells of an endpoint Docker drops; a failure would end the container
-    "NetworkDriver.EndpointOperInfo": {"Value": {}},
-    "NetworkDriver.DiscoverNew": {},
-    "NetworkDriver.DiscoverDelete": {},
-    "IpamDriver.GetCapabilities": {"RequiresMACAddress": False, "RequiresRequestReplay": False},
-    "IpamDriver.GetDefaultAddressSpaces": {
-        "LocalDefaultAddressSpace": SPACE,
-        "GlobalDefaultAddressSpace": SPACE,
-    },
-}
 CALLS: dict[str, Call] = {
     "NetworkDriver.AllocateNetwork": network_calls.swarm_only,
     "NetworkDriver.FreeNetwork": network_calls.swarm_only,
@@ -62,48 +45,39 @@ CALLS: dict[str, Call] = {
 }
 
 
-def create_app(core: Reconciler | FlannelError) -> Flask:
-    """Give the WSGI application; with a failure in place of the core it answers with that.
-
-    Docker loads a driver once in its life: one that cannot work must still be found, to say why.
-    """
+def create_app(core: Reconciler) -> Flask:
+    """Return the WSGI application."""
     app = Flask("docker-flannel")
-
-    def ready() -> Reconciler:
-        if isinstance(core, FlannelError):
-            raise core
-        return core
 
     @app.post("/<method>")
     def call(method: str) -> Response:
         began, body = time.perf_counter(), request.get_data()
         try:
             if method in STATIC:
-                if isinstance(core, Reconciler):
-                    _heed(core, method, body)
+                _heed(core, method, body)
                 return jsonify(STATIC[method])
             if method not in CALLS:
                 abort(404)
-            return jsonify(CALLS[method](ready(), Body.decode(body)))
+            return jsonify(CALLS[method](core, Body.decode(body)))
         finally:
             spent = (time.perf_counter() - began) * 1000
             log.debug("call=%s ms=%.3f body=%s", method, spent, body)
 
-    _answer_questions(app, ready)
+    _answer_questions(app, core)
     _answer_failures(app)
     return app
 
 
-def _answer_questions(app: Flask, ready: Callable[[], Reconciler]) -> None:
+def _answer_questions(app: Flask, core: Reconciler) -> None:
     """Answer what the command line asks."""
 
     @app.get("/status")
     def status() -> Response:
-        return jsonify(document(ready()))
+        return jsonify(document(core))
 
     @app.get("/ports")
     def ports() -> Response:
-        return jsonify(port_list.document(ready()))
+        return jsonify(port_list.document(core))
 
 
 def _heed(core: Reconciler, method: str, body: bytes) -> None:

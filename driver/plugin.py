@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import ExitStack, closing
 
 from driver import xtables
 from driver.config import Config
@@ -22,7 +22,7 @@ from driver.loop import Loop
 from driver.model import Vtep, replace
 from driver.reconcile import Reconciler
 from driver.sandbox import Sandboxes
-from driver.seams import Firewall
+from driver.seams import Firewall, Host
 from driver.sockets import Sockets
 from driver.store import Store
 from driver.underlay import Underlay
@@ -72,23 +72,36 @@ class HostSurvey:
 def build(config: Config) -> Reconciler:
     """Put the parts together, make the boot pass, start the loop and the listener.
 
-    Errors: StoreError.
+    Errors: StoreError, and whatever a part raises that cannot be loaded; nothing is left open.
     """
-    store = Store(config.state_dir / "state.db")
-    sockets = Sockets()  # makes room, which takes no time as long as there is one thread
-    netlink, firewall = Netlink(), _firewall(_chosen(config.firewall))
+    with ExitStack() as undo:
+        core = _assembled(config, undo)
+        undo.pop_all()
+    return core
+
+
+def _assembled(config: Config, undo: ExitStack) -> Reconciler:
+    """Do what `build` says; what is to be closed when that fails is left with `undo`."""
+    # sockets make room, which takes no time as long as there is one thread
+    store, sockets = Store(config.state_dir / "state.db"), Sockets()
+    undo.callback(store.close)
+    firewall, netlink = _firewall(_chosen(config.firewall)), Netlink()
     stop = threading.Event()
+    undo.callback(stop.set)
     survey, source = HostSurvey(config, netlink, firewall), _source(config, lambda: core, stop)
+    sides: list[Host] = [
+        Overlays(),
+        netlink,
+        Sandboxes(),
+        sockets,
+        Forgetful(firewall, Conntrack()),
+        Iptables(),
+    ]
+    for side in sides:
+        undo.callback(side.close)
     core = Reconciler(
         store,
-        [
-            Overlays(),
-            netlink,
-            Sandboxes(),
-            sockets,
-            Forgetful(firewall, Conntrack()),
-            Iptables(),
-        ],
+        sides,
         survey,
         source,
     )

@@ -2,49 +2,50 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import gc
 import logging
 import os
 import socket
 import struct
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+from wsgiref.types import WSGIApplication
 
 from gunicorn.app.base import BaseApplication
 
-from driver.config import Config
-from driver.errors import Conflict, StoreError
-
-if TYPE_CHECKING:
-    from driver.reconcile import Reconciler
+from driver.config import DEFAULT_SOCKET, Config, Footing
+from driver.errors import BadRequest, Conflict, HostError, StoreError
+from driver.rights import check_rights
+from driver.server import Worker
+from driver.standby import Standby
 
 log = logging.getLogger(__name__)
 
 THREADS = 8
-KEEPALIVE_S = 24 * 3600  # dockerd repeats a call with an empty body if we close its connection
 STOP_S = 5
 PEER = struct.Struct("iII")  # of a socket: process id, 0 in another PID namespace; user; group
+RESTART = "correct it and restart docker-flannel"
 
 
 class Server(BaseApplication):
     """The gunicorn application: one worker, since two writers would break what is promised."""
 
-    def __init__(self, config: Config) -> None:
-        self._config = config
+    def __init__(self, sockets: Sequence[Path], make: Callable[[], WSGIApplication]) -> None:
+        self._sockets, self._make = sockets, make
         super().__init__()
 
     def load_config(self) -> None:
         """Set gunicorn up."""
         settings: dict[str, Any] = {
-            "bind": [f"unix:{path}" for path in self._config.sockets],
+            "bind": [f"unix:{path}" for path in self._sockets],
             "umask": 0o177,
             "workers": 1,
-            "worker_class": "gthread",
+            "worker_class": Worker,
             "threads": THREADS,
-            "keepalive": KEEPALIVE_S,
             "timeout": 0,
             "graceful_timeout": STOP_S,
             "control_socket_disable": True,
@@ -56,21 +57,11 @@ class Server(BaseApplication):
     def load(self) -> Any:
         """Build the plugin. It runs after the fork: files, sockets and threads live here only.
 
-        A state that cannot be used does not keep the socket away from Docker, which looks for a
-        plugin once: every call is answered with what is wrong. Docker waits for an answer as long
-        as gunicorn listens: what is loaded only to answer is loaded when the host is as it should
-        be. The main process needs none of it.
+        Docker waits for an answer as long as gunicorn listens: what is loaded only to answer is
+        loaded when the host is as it should be. The main process needs none of it.
         """
         with loading():
-            from driver.plugin import build  # noqa: PLC0415
-
-            try:
-                core: Reconciler | StoreError = build(self._config)
-            except StoreError as error:
-                log.error("%s", core := error)
-            from driver.handlers import create_app  # noqa: PLC0415
-
-            return create_app(core)
+            return Standby(self._make)
 
 
 @contextmanager
@@ -84,44 +75,110 @@ def loading() -> Iterator[None]:
         gc.enable()
 
 
-def serve(config: Config) -> None:
+def serve(footing: Footing, config: Config | BadRequest) -> None:
     """Serve until SIGTERM, which leaves the host as it is.
 
-    Errors: Conflict when another instance is at work, StoreError.
+    Whatever else is wrong, a bad setting too, is what Docker's calls are answered with.
+    Errors: Conflict when another instance is at work, HostError when no socket can be made.
     """
     logging.basicConfig(
-        level=config.log_level.upper(), format="%(levelname)s %(name)s: %(message)s"
+        level=footing.log_level.upper(), format="%(levelname)s %(name)s: %(message)s"
     )
-    held = _only_one(config.state_dir / "lock")
-    for path in config.sockets:
-        _refuse_served(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        Server(config).run()
-    finally:
-        os.close(held)
+    lock = Lock(footing.state_dir / "lock")
+    with suppress(StoreError):  # the worker tries again, and tells
+        lock.take()
+    sockets, fault = _places(footing.sockets)
+    Server(sockets, lambda: _application(lock, fault or config)).run()
 
 
-def _only_one(path: Path) -> int:
-    """Take the lock that the one instance on a state folder holds; workers inherit it."""
+def _application(lock: Lock, config: Config | BadRequest) -> WSGIApplication:
+    """Build the plugin.
+
+    Errors: FlannelError, and whatever a part raises that cannot be loaded.
+    """
+    if isinstance(config, BadRequest):
+        raise BadRequest(f"{config}; {RESTART}")
+    check_rights()
+    lock.take()
+    from driver.plugin import build  # noqa: PLC0415
+
+    core = build(config)
+    from driver.handlers import create_app  # noqa: PLC0415
+
+    return create_app(core)
+
+
+def _places(wanted: Sequence[Path]) -> tuple[list[Path], BadRequest | None]:
+    """Return where to listen: what is wanted where that can be, else the default; and what not.
+
+    Errors: Conflict, HostError.
+    """
+    found: list[Path] = []
+    fault: BadRequest | None = None
+    for path in wanted:
+        try:
+            _prepare(path)
+            found.append(path)
+        except OSError as error:
+            fault = BadRequest(f"--socket {str(path)!r} cannot be made: {error.strerror or error}")
+    if fault is None or found:
+        return found, fault
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        held = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        _prepare(DEFAULT_SOCKET)
     except OSError as error:
-        raise StoreError(f"state folder {path.parent} cannot be used: {error}") from error
-    try:
-        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        who = os.read(held, 100).decode().strip() or "it does not say who it is"
-        os.close(held)
-        raise Conflict(
-            f"another docker-flannel works on {path.parent}; stop it first ({who}), or set "
-            "another DOCKER_FLANNEL_STATE_DIR"
-        ) from None
-    pid = os.getpid()
-    os.ftruncate(held, 0)
-    os.write(held, b"the managed plugin\n" if pid == 1 else f"process {pid}\n".encode())
-    return held
+        raise HostError(f"{fault}, and neither can {DEFAULT_SOCKET}: {error}") from None
+    return [DEFAULT_SOCKET], BadRequest(f"{fault}; meanwhile {DEFAULT_SOCKET} is served")
+
+
+def _prepare(path: Path) -> None:
+    """Make the folder of a socket, and see that the socket can be made.
+
+    Errors: Conflict when a living process serves it; OSError.
+    """
+    _refuse_served(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists() and not path.is_socket():
+        raise FileExistsError(errno.EEXIST, "something that is no socket is there")
+    path.unlink(missing_ok=True)
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.bind(str(path))
+    path.unlink()
+
+
+class Lock:
+    """What keeps a second instance off a state folder; the worker inherits it when it is taken."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._held = path, -1
+
+    def take(self) -> None:
+        """Take the lock, unless it is held.
+
+        Errors: StoreError when the folder cannot be used; Conflict when another instance has it.
+        """
+        if self._held >= 0:
+            return
+        folder = self._path.parent
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            held = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise StoreError(
+                f"state folder {folder} cannot be used: {error.strerror}; let root write there, "
+                "or set another DOCKER_FLANNEL_STATE_DIR and restart docker-flannel"
+            ) from error
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            who = os.read(held, 100).decode(errors="replace").strip() or "it does not say who it is"
+            os.close(held)
+            raise Conflict(
+                f"another docker-flannel works on {folder}; stop it first ({who}), or set "
+                "another DOCKER_FLANNEL_STATE_DIR"
+            ) from None
+        self._held, pid = held, os.getpid()
+        os.ftruncate(held, 0)
+        os.write(held, b"the managed plugin\n" if pid == 1 else f"process {pid}\n".encode())
 
 
 def _refuse_served(path: Path) -> None:

@@ -7,12 +7,15 @@ from pathlib import Path
 ACCEPT = "application/vnd.docker.plugins.v1.2+json"
 
 
-class _UnixConnection(http.client.HTTPConnection):
+class Connection(http.client.HTTPConnection):
+    """A connection that may be kept; each answer has to come within `limit_s` seconds."""
+
     def __init__(self, path: Path, limit_s: float) -> None:
         super().__init__("plugin", timeout=limit_s)
         self._path = str(path)
 
     def connect(self) -> None:
+        """Open the connection."""
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(self.timeout)
         self.sock.connect(self._path)
@@ -26,7 +29,7 @@ def request(
     Raises OSError when nobody listens or the answer takes over `limit_s` seconds, and
     HTTPException when it is not HTTP.
     """
-    connection = _UnixConnection(path, limit_s)
+    connection = Connection(path, limit_s)
     try:
         connection.request(method, target, body, {"Accept": ACCEPT})
         answer = connection.getresponse()

@@ -133,7 +133,7 @@ def test_a_second_instance_is_refused(host: Host, visitor: Node, tmp_path: Path)
     def refusal(socket: str, state: Path) -> str:
         options = ("--socket", socket, "--state-dir", state)
         result = host.run(*SERVE, *options, cwd=PROJECT, check=False)
-        assert result.code == 1
+        assert result.code == 69
         assert result.stderr.count("\n") == 1, "one sentence"
         return result.stderr
 

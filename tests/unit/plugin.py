@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from driver.errors import FlannelError
 from driver.handlers import create_app
 from driver.reconcile import Reconciler
 from driver.things import Veth
@@ -16,7 +15,7 @@ from tests.unit.docker import Docker, Refused
 class Plugin:
     """Posts bodies and checks that every failure has the shape that Docker can show."""
 
-    def __init__(self, core: Reconciler | FlannelError) -> None:
+    def __init__(self, core: Reconciler) -> None:
         self.client = create_app(core).test_client()
 
     def ask(self, method: str, body: Any = None) -> tuple[int, dict[str, Any]]:

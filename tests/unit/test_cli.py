@@ -106,9 +106,8 @@ def test_wrong_usage(words: list[str], capsys: pytest.CaptureFixture[str]) -> No
 def test_a_bad_setting_is_one_sentence(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert "--lease etcd needs --etcd-endpoints" in refusal(capsys, "serve", "--lease", "etcd")
     monkeypatch.setenv("DOCKER_FLANNEL_NETWORK", "here")
-    assert "--network 'here' is no IPv4 prefix" in refusal(capsys, "serve")
+    assert "--network 'here' is no IPv4 prefix" in refusal(capsys, "init")
 
 
 @pytest.mark.parametrize("words", [["status"], ["flannel", "status"], ["docker-opts"]])

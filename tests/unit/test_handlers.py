@@ -7,14 +7,13 @@ from typing import Any
 
 import pytest
 
-from driver.errors import StoreError
-from driver.handlers import CALLS, STATIC
 from driver.model import replace
+from driver.standby import STATIC
 from driver.things import Bridge, Element
 from tests.unit.bench import Bench
 from tests.unit.docker import GATEWAY, Net, Refused, port, portmap
 from tests.unit.fakes import FACTS
-from tests.unit.plugin import Plugin, Setting
+from tests.unit.plugin import Setting
 
 
 def test_the_static_replies_need_no_state(on: Setting) -> None:
@@ -40,19 +39,6 @@ def test_swarm_is_refused(on: Setting) -> None:
             400,
             "swarm-scoped networks are not supported",
         )
-
-
-def test_a_state_that_cannot_be_used_is_told_by_every_call_but_the_plugin_is_found() -> None:
-    plugin = Plugin(StoreError("state file /x cannot be used: it is on fire"))
-    for method, reply in STATIC.items():
-        assert plugin.ask(method) == (200, reply)
-    for method in CALLS:
-        for body in ({}, {"NetworkID": "a" * 64}, None):
-            assert plugin.refusal(method, body) == (
-                500,
-                "state file /x cannot be used: it is on fire",
-            )
-    assert plugin.client.get("/status").status_code == 500
 
 
 def test_an_internal_error_is_told_by_a_mark_only(

@@ -75,7 +75,12 @@ ALLOWED: dict[str, set[str]] = {
     "loop": NOUNS | {"reconcile", "leases", "seams"},
     "unburied": {"errors", "reconcile"},
     **{name: NOUNS | PURE | {"reconcile", "unburied", "__init__"} for name in HANDLERS},
-    "service": {"config", "errors", "handlers", "plugin", "reconcile"},
+    "http_reader": set(),
+    "rights": {"errors"},
+    "wsgi": {"http_reader"},
+    "server": {"http_reader", "wsgi"},
+    "standby": {"errors", "wire"},
+    "service": {"config", "errors", "handlers", "plugin", "rights", "server", "standby"},
     "plugin": NOUNS
     | PURE
     | ADAPTERS
@@ -98,7 +103,7 @@ ALLOWED: dict[str, set[str]] = {
         "docker_opts",
     },
 }
-ALLOWED["handlers"] |= HANDLERS - {"handlers"}
+ALLOWED["handlers"] |= HANDLERS - {"handlers"} | {"standby"}
 
 THIRD_PARTY = {
     "pyroute2": {"kernel"},
@@ -108,8 +113,8 @@ THIRD_PARTY = {
     "sqlite3": {"store"},
     "flask": {"handlers"},
     "werkzeug": {"handlers"},
-    "gunicorn": {"service"},
-    "http": {"client"},
+    "gunicorn": {"server", "service"},
+    "http": {"client", "wsgi"},
     "etcd3": {"etcd", "etcd_members"},
     "grpc": {"etcd", "etcd_members"},
 }

@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
-from driver.handlers import CALLS, STATIC
+from driver.handlers import CALLS
 from driver.leases import Leases
+from driver.standby import STATIC
 from tests.unit.bench import Bench, make_core
 from tests.unit.plugin import Plugin
 
