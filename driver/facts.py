@@ -28,6 +28,7 @@ class Facts:
     `firewall`: its backend. `gates`: iptables variants in use, "nft", "legacy". `uplink_mtu`: of
     the default route's link, in bytes. `external`: to the underlay; None: there is none, or no use.
     `tunnels`: UDP ports of flannel's devices; `carriers`: others' bridges those devices send by.
+    `bridged`: frames within a bridge pass iptables.
     """
 
     uplinks: frozenset[str] = frozenset()
@@ -40,3 +41,4 @@ class Facts:
     external: External | None = None
     tunnels: frozenset[int] = frozenset()
     carriers: frozenset[str] = frozenset()
+    bridged: bool = False

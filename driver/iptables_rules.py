@@ -18,7 +18,7 @@ from ipaddress import IPv4Network
 from driver.errors import HostError
 from driver.iptables_ports import MARK, NAME, PORTS, PortRule, port_rule, published
 from driver.model import BRIDGE_PREFIX
-from driver.rules import PROTOS
+from driver.rules import JUDGED, PROTOS
 from driver.things import Element, Thing
 
 Chains = dict[str, list[str]]  # chain → rules as iptables-save writes them, without "-A CHAIN "
@@ -31,11 +31,19 @@ SETS = {"uplinks", "foreign", "direct", "peers4", "internal", "pair"}
 SETS |= {"hair4", "lease4", "over4", "docker4", "carriers", "tunnels"}
 PARENTS = {
     "raw": {"PREROUTING": "GUARD"},
-    "mangle": {"INPUT": "INPUT", "FORWARD": "FORWARD"},
+    "mangle": {
+        "PREROUTING": "LOCALHOST",
+        "FORWARD": "FORWARD",
+        "INPUT": "INPUT",
+        "POSTROUTING": "SENT",
+    },
     "nat": {"PREROUTING": "PRE", "OUTPUT": "OUTPUT", "POSTROUTING": "POST"},
 }
 DNAT = "-m conntrack --ctstate DNAT"
 LOCAL = "-m addrtype --dst-type LOCAL"
+IS_JUDGED = f"-m mark --mark {JUDGED:#x}/{JUDGED:#x}"
+UNMARK = f"{IS_JUDGED} -j MARK --set-xmark 0x0/{JUDGED:#x}"
+JUDGE = f"-j MARK --set-xmark {JUDGED:#x}/{JUDGED:#x}"
 
 _COMMENT = re.compile(r'-m comment --comment (?:"(?:[^"\\]|\\.)*"|\S+) ')
 _END = re.compile(r"-j (?:ACCEPT|DROP|REJECT|RETURN)\b")  # without a condition: nothing follows
@@ -122,13 +130,16 @@ def _raw() -> Chains:
 
 
 def _mangle(sets: Sets) -> Chains:
-    """Drop what the nft table's chain `forward` drops, in its order."""
+    """Drop what the nft table's chain `forward` drops, in its order, and mark as it marks."""
     internal = [bridge for (bridge,) in sets["internal"]]
     foreign = [bridge for bridge in sets["foreign"] if bridge not in sets["uplinks"]]
     direct = [link for (link,) in sets["direct"]]
     by_overlay = [(link, prefix) for link in direct for (prefix,) in sets["over4"]]
     return {
+        "LOCALHOST": [f"-i {OURS} -m conntrack --ctorigdst 127.0.0.0/8 --ctdir REPLY {JUDGE}"],
+        "SENT": [UNMARK],
         "FORWARD": [
+            *(f"-{side} {OURS} {JUDGE}" for side in "io"),
             "-m conntrack --ctstate RELATED,ESTABLISHED -j RETURN",
             *(f"{_to_port('udp', port)} -j {CHAIN_PREFIX}FORGED" for (port,) in sets["tunnels"]),
             f"-i {OURS} -o {OURS} -g {CHAIN_PREFIX}BETWEEN",
@@ -170,9 +181,12 @@ def _tunnels(sets: Sets) -> Chains:
     local = [OURS, *(bridge for (bridge,) in sets["foreign"] if (bridge,) not in sets["uplinks"])]
     return {
         "INPUT": [
-            rule
-            for port in ports
-            for rule in (f"-i {OVERLAY} {port} -j DROP", f"{port} -j {CHAIN_PREFIX}FORGED")
+            UNMARK,
+            *(
+                rule
+                for port in ports
+                for rule in (f"-i {OVERLAY} {port} -j DROP", f"{port} -j {CHAIN_PREFIX}FORGED")
+            ),
         ],
         "FORGED": [
             *(f"-o {bridge} -j RETURN" for bridge in local),

@@ -33,6 +33,7 @@ log = logging.getLogger(__name__)
 NEW = 0x600  # make it, fail if it exists
 BATCH = 50  # veths removed at once; the kernel keeps other changes waiting some 30 ms
 UNREACHABLE = 7
+BRIDGED = Path("/proc/sys/net/bridge/bridge-nf-call-iptables")  # there with br_netfilter
 ACCEPT_RA = Sysctl("", "ipv6", "accept_ra", "0")
 SYSCTLS = next(filter(Path.exists, map(Path, ("/host/proc/sys/net", "/proc/sys/net"))))
 SETTINGS = {"bridge": (Sysctl("", "ipv4", "route_localnet", "1"), ACCEPT_RA), "vxlan": (ACCEPT_RA,)}
@@ -120,6 +121,7 @@ class Netlink:
             foreign=frozenset(link.name for link in bridges if link.number not in outward),
             onlink=tuple(sorted(net for net in reached if not net.is_loopback)),
             forwarding=Path("/proc/sys/net/ipv4/ip_forward").read_text().strip() == "1",
+            bridged=BRIDGED.exists() and BRIDGED.read_text().strip() == "1",
             uplink_mtu=next((links[i].mtu for _, i in sorted(defaults) if i in links), None),
             tunnels=tunnels.ports(links.values()),
             carriers=frozenset(link.name for link in bridges if link.number in carrying),

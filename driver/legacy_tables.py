@@ -122,7 +122,12 @@ def _xtables_lock() -> Iterator[None]:
 
 def _chains(table: iptc.Table, exact: str) -> Chains:
     if not exact:
-        return {chain.name: [_spec(rule) for rule in chain.rules] for chain in table.chains}
+        return {
+            chain.name: [
+                _spec(rule, whole=chain.name.startswith(CHAIN_PREFIX)) for rule in chain.rules
+            ]
+            for chain in table.chains
+        }
     return {
         chain.name: list(_quick(table, chain, exact))
         for chain in table.chains
@@ -130,17 +135,28 @@ def _chains(table: iptc.Table, exact: str) -> Chains:
     }
 
 
-def _spec(rule: iptc.Rule) -> str:
-    """Write a rule as iptables-save would, as far as it takes to know our own and Docker's."""
+def _spec(rule: iptc.Rule, *, whole: bool = False) -> str:
+    """Write a rule as iptables-save would, as far as it takes to know our own and Docker's.
+
+    `whole`: with what its matches ask for, which takes python-iptables 1 ms each.
+    """
     conditions = [
         (rule.src != "0.0.0.0/0.0.0.0", f"-s {rule.src}"),
         (rule.dst != "0.0.0.0/0.0.0.0", f"-d {rule.dst}"),
         (rule.in_interface, f"-i {rule.in_interface}"),
         (rule.out_interface, f"-o {rule.out_interface}"),
         (rule.protocol != "ip", f"-p {rule.protocol}"),
-        *((match.name != "comment", f"-m {match.name}") for match in rule.matches),
+        *(
+            (match.name != "comment", f"-m {match.name}{_asked(match) if whole else ''}")
+            for match in rule.matches
+        ),
     ]
     return " ".join([*(text for there, text in conditions if there), f"-j {rule.target.name}"])
+
+
+def _asked(match: iptc.Match) -> str:
+    words = match.get_all_parameters().items()
+    return "".join(f" --{' '.join([name, *values])}" for name, values in words)
 
 
 def _quick(table: iptc.Table, chain: iptc.Chain, exact: str) -> Iterator[str]:

@@ -2,8 +2,9 @@
 
 One table with a constant number of rules; what varies are elements of maps and sets. The table
 does the address translation and all the drops. It cannot accept against somebody else's drop:
-for that there is the `Gate`, two constant rules in Docker's own FORWARD path, which are safe only
-because the drops here come first. Imports only `model` and `things`.
+for that there is the `Gate`, constant rules in Docker's own FORWARD path. They accept only what
+bears the mark that is set here, so nothing passes while this table is missing.
+Imports only `model` and `things`.
 """
 
 from __future__ import annotations
@@ -30,6 +31,16 @@ from driver.things import Element, Gate, PortHold, Table, Thing
 
 TABLE = "docker_flannel"
 OVERLAY_LINKS = "flannel*"  # flanneld's devices: flannel.1, flannel0, flannel-wg, flannel.ipip
+
+# The bit in the mark of a packet that says: our rules have judged it. It is theirs from the first
+# rule to the last, in `forward` or `input`, and then cleared, so no route look-up and nothing that
+# is encapsulated sees it. Others use: kube-proxy 14 and 15, Calico from 16 up (seldom past 20),
+# Tailscale 16 to 23, Weave 17 and 18, Cilium 8 to 11 (and 16 up for identities), VXLAN-GBP, which
+# takes it from the wire, 0 to 15, 19 and 22; wg-quick, Docker's swarm and firewalld small numbers.
+JUDGED = 1 << 25
+# It is set first: what is dropped later never comes to the gate.
+_SET_MARK = f"meta mark set meta mark or {JUDGED:#010x}"
+_CLEAR_MARK = f"meta mark and {JUDGED:#010x} != 0 meta mark set meta mark xor {JUDGED:#010x}"
 
 # Priorities: numbers a step before iptables' and Docker's own (-100, 100, 0), so that ours run
 # first in whatever order the programs start. A map that misses lets the packet go on to the next
@@ -59,6 +70,7 @@ chain guard {{
 }}
 chain input {{
     type filter hook input priority -1; policy accept;
+    {_CLEAR_MARK}
     iifname "{OVERLAY_LINKS}" udp dport @tunnels counter drop
     meta iifkind "bridge" udp dport @tunnels jump forged
 }}
@@ -68,6 +80,11 @@ chain forged {{
     oifname @uplinks counter drop
     meta oifkind "bridge" return
     counter drop
+}}
+chain localhost {{
+    # answers to 127.0.0.1, which br_netfilter addresses before the bridge hands them up
+    type filter hook prerouting priority -199; policy accept;
+    iifname "{BRIDGE_PREFIX}*" ct direction reply ct original ip daddr 127.0.0.0/8 {_SET_MARK}
 }}
 chain nat_pre {{
     type nat hook prerouting priority -101; policy accept;
@@ -93,6 +110,8 @@ chain nat_post {{
 }}
 chain forward {{
     type filter hook forward priority -1; policy accept;
+    iifname "{BRIDGE_PREFIX}*" {_SET_MARK}
+    oifname "{BRIDGE_PREFIX}*" {_SET_MARK}
     ct state established,related accept
     meta iifkind "bridge" udp dport @tunnels jump forged
     iifname . oifname @pair accept
@@ -106,6 +125,10 @@ chain forward {{
     iifname "{BRIDGE_PREFIX}*" oifname "{BRIDGE_PREFIX}*" counter drop
     iifname "{BRIDGE_PREFIX}*" meta oifkind "bridge" oifname != @uplinks counter drop
     oifname "{BRIDGE_PREFIX}*" counter drop
+}}
+chain sent {{
+    type filter hook postrouting priority -301; policy accept;
+    {_CLEAR_MARK}
 }}
 """
 
@@ -135,7 +158,7 @@ def plan_base(lease: Lease, overlay: Overlay | None, facts: Facts) -> Iterator[T
         for bridge in facts.foreign:
             yield Element("foreign", f'"{bridge}"')
     for variant in facts.gates:
-        yield Gate(variant)
+        yield Gate(variant, facts.bridged)
 
 
 def plan_peer_rules(overlay: Overlay, peers: Iterable[Peer]) -> Iterator[Thing]:

@@ -202,9 +202,14 @@ class Element(_Identified):
 
 @dataclass(frozen=True, slots=True)
 class Gate(_Identified):
-    """Two accept rules in Docker's FORWARD path, in an iptables variant ("nft" or "legacy")."""
+    """The rules in Docker's FORWARD path, in an iptables variant ("nft" or "legacy").
+
+    They accept what our table has judged and drop what it has not. `bridged`: frames within a
+    bridge come by, too.
+    """
 
     variant: str
+    bridged: bool = False
     identity: ClassVar[tuple[str, ...]] = ("variant",)
     isolates: ClassVar[bool] = True
 

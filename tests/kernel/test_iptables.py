@@ -7,6 +7,7 @@ import pytest
 
 from driver.errors import HostError
 from driver.iptables import Iptables
+from driver.model import replace
 from driver.things import Gate, Plan
 
 pytestmark = pytest.mark.kernel
@@ -51,7 +52,17 @@ def gates():
 
 
 JUMP = "-m comment --comment docker-flannel -j DKFLANNEL-FORWARD"
-OWN = ["-A DKFLANNEL-FORWARD -i fl-+ -j ACCEPT", "-A DKFLANNEL-FORWARD -o fl-+ -j ACCEPT"]
+CHAIN = "-A DKFLANNEL-FORWARD"
+OWN = [
+    f"{CHAIN} -i fl-+ -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
+    f"{CHAIN} -o fl-+ -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
+    f"{CHAIN} -i fl-+ -m mark --mark 0x2000000/0x2000000 -j ACCEPT",
+    f"{CHAIN} -o fl-+ -m mark --mark 0x2000000/0x2000000 -j ACCEPT",
+    f"{CHAIN} -i fl-+ -j DROP",
+    f"{CHAIN} -o fl-+ -j DROP",
+]
+BRIDGED = f"{CHAIN} -i fl-+ -m physdev --physdev-is-bridged -j ACCEPT"
+BEFORE = [f"{CHAIN} -i fl-+ -j ACCEPT", f"{CHAIN} -o fl-+ -j ACCEPT"]  # until issue 10
 
 
 def position(tables, rule):
@@ -98,6 +109,7 @@ def test_a_second_apply_changes_nothing(tables, gates):
         "-F DKFLANNEL-FORWARD",
         "-D DKFLANNEL-FORWARD 1",
         "-I DKFLANNEL-FORWARD -s 10.9.9.9 -j DROP",
+        "-R DKFLANNEL-FORWARD 3 -i fl-+ -m mark --mark 0x1/0x1 -j ACCEPT",
         "-D DOCKER-USER 1",
         "-F DOCKER-USER",
         "-I DOCKER-USER -j RETURN",
@@ -149,17 +161,25 @@ def test_a_chain_of_dockers_that_nothing_leads_to_is_no_place(tables, gates):
     assert gates.observe() == {tables.gate}
 
 
-def test_packets_pass_a_policy_of_drop(tables, gates, lab):
-    lab.bridge("fl-a", "10.2.0.1/24")
-    inside = lab.container("fl-a", "10.2.0.2/24", "10.2.0.1")
-    lan = lab.neighbour("eth0", "192.0.2.1/24", "192.0.2.9/24")
-    lan.ip("route add 10.2.0.0/24 via 192.0.2.1")
+def test_a_gate_of_an_earlier_version_is_replaced(tables, gates):
     tables.docker()
-    with lan.listen(80) as outer, inside.listen(80) as inner:
-        assert inside.cannot_reach(outer, "192.0.2.9", 80)
-        gates.apply(tables.add)
-        assert inside.reach(outer, "192.0.2.9", 80) == "10.2.0.2"
-        assert lan.reach(inner, "10.2.0.2", 80) == "192.0.2.9"
+    tables("-N", "DKFLANNEL-FORWARD")
+    for rule in BEFORE:
+        tables(*rule.split())
+    tables("-I", "DOCKER-USER", *JUMP.split())
+    assert gates.observe() == frozenset()
+    gates.apply(tables.add)
+    assert gates.observe() == {tables.gate}
+    assert [r for r in tables.rules() if r.startswith(CHAIN)] == OWN
+    assert sum("-j DKFLANNEL-FORWARD" in rule for rule in tables.rules()) == 1
+
+
+def test_frames_within_a_bridge_pass_where_they_come_by(tables, gates):
+    gates.apply(tables.add)
+    bridged = replace(tables.gate, bridged=True)
+    gates.apply(Plan(change=((tables.gate, bridged),)))
+    assert gates.observe() == {bridged}
+    assert [r for r in tables.rules() if r.startswith(CHAIN)] == [BRIDGED, *OWN]
 
 
 def names(host):

@@ -106,6 +106,8 @@ def test_every_gate_and_every_uplink_is_there() -> None:
     facts = Facts(uplinks=frozenset({"br0", "br1"}), gates=frozenset({"nft", "legacy"}))
     got = desire(state_of(LEASE, network()), facts)
     assert {t for t in got if isinstance(t, Gate)} == {Gate("nft"), Gate("legacy")}
+    got = desire(state_of(LEASE, network()), replace(facts, bridged=True))
+    assert {t for t in got if isinstance(t, Gate)} == {Gate("nft", True), Gate("legacy", True)}
     assert {t.at for t in got if isinstance(t, Element) and t.set == "uplinks"} == {
         '"br0"',
         '"br1"',

@@ -87,7 +87,7 @@ def test_no_difference_is_no_command() -> None:
 
 BUILTIN: Tables = {
     "raw": {"PREROUTING": [], "OUTPUT": ["-j NOTRACK"]},
-    "mangle": {"INPUT": [], "FORWARD": ["-j ACCEPT"]},
+    "mangle": {"PREROUTING": [], "INPUT": [], "FORWARD": ["-j ACCEPT"], "POSTROUTING": []},
     "nat": {"PREROUTING": ["-j DOCKER"], "OUTPUT": [], "POSTROUTING": [], "DOCKER": []},
 }
 

@@ -15,6 +15,9 @@ def test_facts_of_an_empty_host(netlink, host):
     assert not netlink.facts().forwarding
     host.sysctl("ipv4/ip_forward", "1")
     assert netlink.facts().forwarding
+    for value in ("0", "1"):
+        host.sysctl("bridge/bridge-nf-call-iptables", value)
+        assert netlink.facts().bridged == (value == "1")
 
 
 def test_facts_leave_out_ours(full):
