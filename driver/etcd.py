@@ -44,19 +44,16 @@ class Etcd:
     """etcd's calls, each within a limit. Threads may share it."""
 
     def __init__(self, settings: EtcdSettings, limit_s: float = LIMIT_S) -> None:
-        """Prepare the connections; they are made at the first call.
-
-        Errors: BadRequest when a certificate's file cannot be read.
-        """
+        """Prepare the connections; they are made at the first call."""
         self._settings, self._limit_s = settings, limit_s
-        self._members = tuple(Member.at(e, settings) for e in settings.endpoints)
+        self._members = tuple(Member(e, settings) for e in settings.endpoints)
         self._current = self._members[0]
         self._token = ""
 
     def close(self) -> None:
         """End all connections."""
         for member in self._members:
-            member.channel.close()
+            member.close()
 
     # --- calls ---
 
@@ -129,7 +126,8 @@ class Etcd:
             try:
                 return self._authorised(member, attempt, now + (end - now) / members_left)
             except Failure as failure:
-                faults.append((member.endpoint, failure.fault))
+                faults.append((member.endpoint, failure.at(member.endpoint)))
+                member.renew()
                 if failure.fault.kind in ("refused", "token"):
                     break
                 self._leave(member)

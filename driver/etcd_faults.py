@@ -39,6 +39,7 @@ KNOWN: tuple[tuple[str, Fault], ...] = (
     ("peer name", Fault("tls", "TLS: its certificate is for another name")),
     ("wrong_version_number", Fault("tls", "TLS: it does not speak TLS; is it an http endpoint?")),
     ("tsi_data_corrupted", UNKNOWN_CLIENT),
+    ("handshake read failed", Fault("tls", "TLS: it hangs up; is it an http endpoint?")),
     ("handshake", Fault("tls", "TLS: no handshake")),
     ("connection refused", Fault("member", "connection refused")),
     ("http/2", Fault("member", "this is no etcd")),
@@ -46,16 +47,24 @@ KNOWN: tuple[tuple[str, Fault], ...] = (
     ("no leader", Fault("member", "it has no leader")),
     ("lookup failed", Fault("member", "its name is not known")),
 )
+# what a member that speaks TLS does when it is spoken to without
+HANGS_UP = Fault("member", "it hangs up; is it an https endpoint?")
+HUNG_UP = ("socket closed", "connection reset")
 
 
-def explain(code: str, details: str) -> Fault:
-    """Find out what a failure means; `code` is the name of a gRPC status."""
+def explain(code: str, details: str, *, tls: bool | None = None) -> Fault:
+    """Find out what a failure means; `code` is the name of a gRPC status.
+
+    `tls`: whether the member is spoken to by TLS, where that is known.
+    """
     if code == "DEADLINE_EXCEEDED":
         return Fault("member", "no answer in time")
     if code == "UNIMPLEMENTED":
         return Fault("member", "this is no etcd")
     text = details.lower()
     for needle, fault in KNOWN:
-        if needle in text:
+        if needle in text and not (tls is False and fault.kind == "tls"):
             return fault
+    if tls is False and "failed to connect" in text and any(words in text for words in HUNG_UP):
+        return HANGS_UP
     return Fault("member", (details or code)[:MOST_QUOTED])

@@ -1,19 +1,18 @@
 """The members of etcd: a gRPC channel to each, and what a failure of one means.
 
-Imports `etcd_settings`, `etcd_faults`, `errors`.
+Imports `etcd_settings`, `etcd_files`, `etcd_faults`, `errors`.
 """
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
-from pathlib import Path
+import threading
 from typing import TypeVar
 
-from driver.errors import BadRequest, FlannelError, Unavailable
+from driver.errors import FlannelError, Unavailable
 from driver.etcd_faults import Fault, explain
+from driver.etcd_files import Certificates
 from driver.etcd_settings import Endpoint, EtcdSettings
-from driver.files import read_file
 
 # Before gRPC and etcd3 are imported. etcd3's messages are of a kind that only this variant of
 # protobuf reads; and gRPC would write a line of its own for every connection that fails.
@@ -44,44 +43,62 @@ class Failure(Exception):
 
     def __init__(self, code: str, details: str) -> None:
         super().__init__(code)
+        self._code, self._details = code, details
         self.fault = explain(code, details)
 
+    def at(self, endpoint: Endpoint) -> Fault:
+        """Return what it means, coming from this member."""
+        return explain(self._code, self._details, tls=endpoint.tls)
 
-@dataclass(frozen=True, slots=True)
+
 class Member:
-    """One member. The channel connects when it is first used, and again when it broke."""
+    """One member. The channel connects when it is first used, and again when it broke.
 
-    endpoint: Endpoint
-    channel: grpc.Channel
+    Threads may share it.
+    """
 
-    @classmethod
-    def at(cls, endpoint: Endpoint, settings: EtcdSettings) -> Member:
-        """Prepare the connection to a member.
+    def __init__(self, endpoint: Endpoint, settings: EtcdSettings) -> None:
+        """Do nothing yet: certificates that are not there now may be there later."""
+        self.endpoint, self._settings = endpoint, settings
+        self._lock = threading.Lock()
+        self._channel: grpc.Channel | None = None
+        self._certificates: Certificates | None = None
 
-        Errors: BadRequest when a certificate's file cannot be read.
+    @property
+    def channel(self) -> grpc.Channel:
+        """The channel.
+
+        Errors: Unavailable when a certificate's file cannot be used.
         """
-        return cls(endpoint, _channel(endpoint, settings))
+        with self._lock:
+            if self._channel is None:
+                self._channel = self._made()
+            return self._channel
 
+    def renew(self) -> None:
+        """After a failure: forget a channel that was made with other certificates than there are.
 
-def _channel(endpoint: Endpoint, settings: EtcdSettings) -> grpc.Channel:
-    target = f"{endpoint.host}:{endpoint.port}"
-    if ":" in endpoint.host:
-        target = f"[{endpoint.host}]:{endpoint.port}"
-    if not endpoint.tls:
-        return grpc.insecure_channel(target, OPTIONS)
-    credentials = grpc.ssl_channel_credentials(
-        _content("FLANNELD_ETCD_CAFILE", settings.cafile),
-        _content("FLANNELD_ETCD_KEYFILE", settings.keyfile),
-        _content("FLANNELD_ETCD_CERTFILE", settings.certfile),
-    )
-    return grpc.secure_channel(target, credentials, OPTIONS)
+        Errors: as `channel`.
+        """
+        if self.endpoint.tls and Certificates.read(self._settings) != self._certificates:
+            self.close()
 
+    def close(self) -> None:
+        """End the connection; the next use makes another."""
+        with self._lock:
+            if self._channel is not None:
+                self._channel.close()
+            self._channel = None
 
-def _content(name: str, path: Path | None) -> bytes | None:
-    try:
-        return read_file(path) if path else None
-    except OSError as error:
-        raise BadRequest(f"{name} {path} cannot be read: {error.strerror}") from None
+    def _made(self) -> grpc.Channel:
+        host, port = self.endpoint.host, self.endpoint.port
+        target = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        if not self.endpoint.tls:
+            return grpc.insecure_channel(target, OPTIONS)
+        found = self._certificates = Certificates.read(self._settings)
+        found.check(self._settings)
+        credentials = grpc.ssl_channel_credentials(found.authority, found.key, found.own)
+        return grpc.secure_channel(target, credentials, OPTIONS)
 
 
 def ask(method: grpc.Unary[Q, A], request: Q, limit_s: float, metadata: Metadata) -> A:

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from driver.errors import BadRequest
+from driver.errors import BadRequest, Unavailable
 from driver.etcd import Etcd
 from driver.etcd_faults import explain
 from driver.etcd_settings import Endpoint, EtcdSettings
+from driver.registry import Span
 
 
 def test_settings_are_read() -> None:
@@ -65,10 +66,32 @@ def test_settings_that_are_refused(endpoints: str, more: dict[str, str], words: 
     assert "S3cret" not in str(caught.value)
 
 
-def test_a_certificate_that_is_not_there(tmp_path: Path) -> None:
-    missing = tmp_path / "ca.pem"
-    with pytest.raises(BadRequest, match=f"FLANNELD_ETCD_CAFILE {missing} cannot be read: No such"):
-        Etcd(EtcdSettings.read("https://127.0.0.1:1", cafile=str(missing)))
+GARBAGE = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [(None, "cannot be read: No such file or directory; put"), ("", "holds no certificate in PEM"),
+     ("garbage", "holds no certificate in PEM"), (GARBAGE, "holds no certificate in PEM")],
+)  # fmt: skip
+def test_a_bad_certificate_is_told_by_the_calls(
+    tmp_path: Path, text: str | None, words: str
+) -> None:
+    file = tmp_path / "ca.pem"
+    if text is not None:
+        file.write_text(text)
+    etcd = Etcd(EtcdSettings.read("https://127.0.0.1:1", cafile=str(file)))
+    for _ in range(2):
+        with pytest.raises(Unavailable, match=f"^FLANNELD_ETCD_CAFILE {file} {words}"):
+            etcd.read(Span("/"))
+
+
+def test_a_bad_key_is_told_by_the_calls(tmp_path: Path) -> None:
+    file = tmp_path / "own.pem"
+    file.write_text(GARBAGE)
+    etcd = Etcd(EtcdSettings.read("https://127.0.0.1:1", certfile=str(file), keyfile=str(file)))
+    with pytest.raises(Unavailable, match="are not a certificate and its key in PEM form"):
+        etcd.read(Span("/"))
 
 
 @pytest.mark.parametrize(
@@ -91,3 +114,20 @@ def test_failures_are_explained(code: str, details: str, kind: str, reason: str)
     assert found.kind == kind
     assert reason in found.reason
     assert len(found.reason) <= 160
+
+
+CLOSED = (
+    "failed to connect to all addresses; last error: UNAVAILABLE: ipv4:127.0.0.1:1: Socket closed"
+)
+NO_TLS = f"{CLOSED[:-13]}Handshake read failed (Socket closed)"
+
+
+def test_http_and_https_are_told_apart() -> None:
+    """What gRPC says when a member speaks TLS and we do not, and the reverse."""
+    fault = explain("UNAVAILABLE", CLOSED, tls=False)
+    assert (fault.kind, fault.reason) == ("member", "it hangs up; is it an https endpoint?")
+    fault = explain("UNAVAILABLE", NO_TLS, tls=True)
+    assert (fault.kind, fault.reason) == ("tls", "TLS: it hangs up; is it an http endpoint?")
+    for text in (CLOSED, NO_TLS, "no handshake", "WRONG_VERSION_NUMBER"):
+        assert "TLS" not in explain("UNAVAILABLE", text, tls=False).reason
+    assert "https" not in explain("UNAVAILABLE", CLOSED, tls=True).reason

@@ -48,7 +48,10 @@ def test_tls(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
             assert seconds < 5
             assert words in str(error), error
         _, error = took(lambda: etcd.client(f"http://127.0.0.1:{port}", 2).read(ALL))
-        assert "127.0.0.1" in str(error)
+        assert str(error).endswith(
+            f"http://127.0.0.1:{port}: it hangs up; is it an https endpoint?"
+        )
+        check_that_files_are_read_anew(etcd, tmp_path, right, wrong)
     assert not [r for r in caplog.records if r.levelno >= logging.ERROR]
     cert, key = right.issue("misnamed", "DNS:elsewhere.invalid")
     options = ["--cert-file", str(cert), "--key-file", str(key)]
@@ -56,6 +59,34 @@ def test_tls(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with cluster(tmp_path / "second", 1, options) as etcd:
         _, error = took(lambda: etcd.client(cafile=str(right.cert), limit_s=2).read(ALL))
         assert "for another name" in str(error)
+
+
+def check_that_files_are_read_anew(
+    etcd: Cluster, folder: Path, right: Authority, wrong: Authority
+) -> None:
+    """Use one client all along, while its CA is missing, garbage, another one, and right."""
+    mine: dict[str, Any] = {"certfile": str(folder / "client.pem"),
+                            "keyfile": str(folder / "client.key")}  # fmt: skip
+    ca = folder / "late.pem"
+    client = etcd.client(limit_s=2, cafile=str(ca), **mine)
+    for text, words in (
+        (None, "cannot be read: No such file"),
+        ("garbage", "holds no certificate in PEM form"),
+        (wrong.cert.read_text(), "not signed by our CA"),
+    ):
+        if text is not None:
+            ca.write_text(text)
+        wait_for(lambda words=words: words in str(took(partial(client.read, ALL))[1]), words)  # type: ignore[misc]
+    ca.write_text(right.cert.read_text())
+    wait_for(lambda: answers(client), "the client to read the file again")
+
+
+def test_tls_towards_a_member_without(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    with cluster(tmp_path) as etcd:
+        url = etcd.urls.replace("http:", "https:")
+        _, error = took(lambda: etcd.client(url, 2, cafile=str(authority.cert)).read(ALL))
+        assert str(error).endswith(f"{url}: TLS: it hangs up; is it an http endpoint?")
 
 
 @pytest.fixture(scope="module")
