@@ -75,10 +75,8 @@ ALLOWED: dict[str, set[str]] = {
     "loop": NOUNS | {"reconcile", "leases", "seams"},
     "unburied": {"errors", "reconcile"},
     **{name: NOUNS | PURE | {"reconcile", "unburied", "__init__"} for name in HANDLERS},
-    "http_reader": set(),
     "rights": {"errors"},
-    "wsgi": {"http_reader"},
-    "server": {"http_reader", "wsgi"},
+    "server": set(),
     "standby": {"errors", "wire"},
     "service": {"config", "errors", "handlers", "plugin", "rights", "server", "standby"},
     "plugin": NOUNS
@@ -114,7 +112,8 @@ THIRD_PARTY = {
     "flask": {"handlers"},
     "werkzeug": {"handlers"},
     "gunicorn": {"server", "service"},
-    "http": {"client", "wsgi"},
+    "waitress": {"server"},
+    "http": {"client"},
     "etcd3": {"etcd", "etcd_members"},
     "grpc": {"etcd", "etcd_members"},
 }

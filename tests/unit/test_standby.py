@@ -11,16 +11,16 @@ import pytest
 
 from driver.errors import BadRequest, StoreError
 from driver.handlers import CALLS
-from driver.http_reader import Request
 from driver.standby import STATIC, Standby
-from driver.wsgi import answer
 from tests.bed import wait_for
 
 
 def ask(app: WSGIApplication, method: str, what: str) -> tuple[int, Any]:
     """Return status and decoded body."""
-    head, _, body = answer(app, Request(method, what, {}, b"{}", keep=True)).partition(b"\r\n\r\n")
-    return int(head.split()[1]), json.loads(body)
+    told: list[str] = []
+    environ = {"REQUEST_METHOD": method, "PATH_INFO": what}
+    body = b"".join(app(environ, lambda status, _headers: told.append(status)))  # type: ignore[arg-type,return-value,misc]
+    return int(told[0].split()[0]), json.loads(body)
 
 
 class Parts:
