@@ -36,7 +36,7 @@ SETTINGS = (
         "DOCKER_FLANNEL_LEASE",
         "auto",
         f"where the lease comes from: {', '.join(LEASE_SOURCES)}; auto is etcd when it has "
-        "endpoints, else subnet-file when the file is there, else standalone",
+        "endpoints and no flanneld runs, else subnet-file when the file is there, else standalone",
     ),
     Setting(
         "--etcd-endpoints",
@@ -149,6 +149,11 @@ class Config:
     require_ipam: bool
     log_level: str
 
+    @property
+    def follows_etcd(self) -> bool:
+        """Whether the lease comes from etcd, unless a flanneld of this host has it."""
+        return self.lease == "etcd" or (self.lease == "auto" and self.etcd is not None)
+
     @classmethod
     def read(cls, options: Mapping[str, str | None], environment: Mapping[str, str]) -> Config:
         """Take each setting from its option, else its variable, else its default.
@@ -163,7 +168,7 @@ class Config:
         if lease == "etcd" and etcd is None:
             raise BadRequest("--lease etcd needs --etcd-endpoints")
         return cls(
-            lease="etcd" if lease == "auto" and etcd else lease,
+            lease=lease,
             network=network,
             subnet_len=_subnet_len(text["--subnet-len"], network),
             subnet_file=Path(text["--subnet-file"]),

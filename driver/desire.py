@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TypeVar
 
-from driver import addresses, bridge, ipam, rules, vxlan
+from driver import addresses, bridge, flanneld, ipam, rules, vxlan
 from driver.facts import Facts
 from driver.model import Endpoint, Network, Peer, Record, State, short
 from driver.things import Key, SandboxAddress, Thing, Veth
@@ -68,6 +68,8 @@ def in_sandboxes(state: State) -> Iterator[SandboxAddress]:
 def _overlay(state: State, facts: Facts, peers: Iterable[Peer], *, whole: bool) -> Iterator[Thing]:
     """Give the ways to peers, and with `whole` this host's end, which passes alone change."""
     lease, overlay, vtep = state.lease, state.overlay, state.vtep
+    if overlay and flanneld.has(facts.flanneld, overlay):
+        return
     if lease and overlay and vtep and facts.external and lease.source == "etcd":
         if whole:
             yield from vxlan.plan_vtep(overlay, lease.subnet, vtep, facts.external)

@@ -51,6 +51,10 @@ class Unavailable(FlannelError):
     status = 503
 
 
+class NoLease(Unavailable):
+    """There is no lease to give anything of; the lease's source may know better words for why."""
+
+
 class HostError(FlannelError):
     """The host refused a change: kernel, firewall."""
 

@@ -1,38 +1,59 @@
-"""The lease from etcd, in the terms of the reconciler. Imports nouns, `membership`, `vxlan`."""
+"""The lease from etcd, in the terms of the reconciler; a flanneld's where one has it.
+
+Imports nouns, `membership`, `vxlan`, `flanneld`, `leases`, `subnet_env`.
+"""
 
 from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
+from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
 
-from driver import vxlan
-from driver.errors import StoreError
+from driver import flanneld, vxlan
+from driver.errors import FlannelError, StoreError
 from driver.facts import External, Facts
-from driver.leases import Standing, kept
+from driver.leases import Stamp, Standing, file_stamp, kept
 from driver.membership import Membership, Snapshot
 from driver.model import Lease, State, Vtep, replace
-from driver.subnet_env import write_docker_options, write_subnet_env
+from driver.subnet_env import flannelds_lease, write_docker_options, write_subnet_env
 
+TOLD = ("refused", "beside")  # phases whose problem who wants an address is told
 FIRST_S = 1.0  # a host without a lease can do nothing for Docker anyway
 DOCKER_OPTIONS = "docker_opts.env"  # beside subnet.env
 
 Start = Callable[[Vtep, Snapshot], Membership]
 
 
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What is set: the public IP where it is not the interface's, and the lease file.
+
+    `auto`: where a flanneld has the lease, its file may be used.
+    """
+
+    public_ip: IPv4Address | None
+    file: Path
+    auto: bool = False
+
+
 class EtcdLeases:
     """A lease that this host takes in etcd itself, as flanneld would."""
 
-    def __init__(self, start: Start, public_ip: IPv4Address | None, file: Path) -> None:
-        """`start` begins to follow etcd; `public_ip` is set where it is not the interface's."""
-        self._start, self._public_ip, self._file = start, public_ip, file
+    def __init__(self, start: Start, settings: Settings) -> None:
+        """`start` begins to follow etcd."""
+        self._start, self._settings = start, settings
         self._membership: Membership | None = None
         self._mac = _new_mac()
         self._written: Lease | None = None
 
-    def stamp(self) -> None:
-        """Give nothing: a change of the membership is told by itself."""
+    def stamp(self) -> Stamp:
+        """Return a value that changes when somebody else writes the lease file.
+
+        A change of the membership is told by itself.
+        """
+        return file_stamp(self._settings.file)
 
     def begin(self, state: State, facts: Facts) -> None:
         """Begin to follow etcd; where no lease is stored, wait a moment for what it says."""
@@ -53,9 +74,20 @@ class EtcdLeases:
                 state.vtep,
                 frozenset(state.peers.values()),
             )  # fmt: skip
-        vtep = Vtep(self._public_ip or external.ip, state.vtep.mac if state.vtep else self._mac)
+        public_ip = self._settings.public_ip or external.ip
+        vtep = Vtep(public_ip, state.vtep.mac if state.vtep else self._mac)
         snapshot = self._follow(vtep, state)
         overlay = snapshot.overlay
+        found = Standing(None, snapshot.state, snapshot.problems, overlay, vtep, snapshot.peers)
+        if what := flanneld.sign(facts.flanneld, overlay):
+            if overlay and flanneld.joined(facts.flanneld, overlay) and _from_etcd(state.lease):
+                return replace(
+                    found,
+                    lease=state.lease,
+                    phase="beside",
+                    problems=(flanneld.beside(what), *snapshot.problems),
+                )
+            return self._yield(found, state, what)
         lease = self._lease(state, snapshot, external)
         problems = list(snapshot.problems)
         if lease is not None and lease.source != "etcd":
@@ -63,11 +95,31 @@ class EtcdLeases:
         elif overlay is not None:
             problems += vxlan.problems(overlay, snapshot.peers, vtep, external)
             problems += self._tell_others(lease)
-        return Standing(lease, snapshot.state, tuple(problems), overlay, vtep, snapshot.peers)
+        refusal = snapshot.problems[0] if snapshot.state in TOLD and snapshot.problems else ""
+        return replace(found, lease=lease, problems=tuple(problems), refusal=refusal)
+
+    def _yield(self, found: Standing, state: State, what: str) -> Standing:
+        """Leave the network to the flanneld that has it; use its lease if that may be."""
+        why = flanneld.refusal(what)
+        if self._settings.auto:
+            file = self._settings.file
+            try:
+                lease = flannelds_lease(file)
+            except FlannelError as error:
+                why = f"{flanneld.has_it(what)}, but {error}"
+            else:
+                if _may_become(state, lease):
+                    note = flanneld.used(what, str(file))
+                    return replace(found, lease=lease, phase="beside", problems=(), note=note)
+                why = f"{flanneld.has_it(what)}, {lease.subnet}, but networks use another"
+        left = _left(state, auto=self._settings.auto)
+        problems = (why, kept(left, "subnet-file")) if left else (why,)
+        return replace(found, lease=left, phase="beside", problems=problems, refusal=why)
 
     def _follow(self, vtep: Vtep, state: State) -> Snapshot:
         if self._membership is None:
-            ours = state.lease if state.lease and state.lease.source == "etcd" else None
+            lease = state.lease
+            ours = lease if lease and lease.source in ("etcd", "subnet-file") else None
             known = Snapshot(
                 state.overlay, ours.subnet if ours else None, frozenset(state.peers.values())
             )
@@ -76,15 +128,19 @@ class EtcdLeases:
         return self._membership.snapshot()
 
     def _lease(self, state: State, snapshot: Snapshot, external: External) -> Lease | None:
-        """Give the lease held; one that is lost stays, without giving, while it is in use."""
-        overlay, subnet = snapshot.overlay, snapshot.subnet
-        if state.lease is not None and state.lease.source != "etcd" and state.pools:
-            return state.lease
+        """Give the lease held; one that is lost stays, without giving, while it is in use.
+
+        One of a flanneld's, which is gone now, goes on as ours if it is the same subnet.
+        """
+        overlay, subnet, stored = snapshot.overlay, snapshot.subnet, state.lease
+        same = stored is not None and (stored.source, stored.subnet) == ("subnet-file", subnet)
+        if stored is not None and stored.source != "etcd" and state.pools and not same:
+            return stored
         if overlay is not None and subnet is not None:
             mtu = vxlan.container_mtu(overlay, external)
             return Lease(overlay.network, subnet, mtu, "etcd")
-        if state.lease is not None and state.pools:
-            return replace(state.lease, held=False)
+        if stored is not None and state.pools:
+            return replace(stored, held=False)
         return None
 
     def _tell_others(self, lease: Lease | None) -> list[str]:
@@ -92,12 +148,35 @@ class EtcdLeases:
         if lease is None or not lease.held or lease == self._written:
             return []
         try:
-            write_subnet_env(self._file, lease)
-            write_docker_options(self._file.with_name(DOCKER_OPTIONS), lease)
+            write_subnet_env(self._settings.file, lease)
+            write_docker_options(self._settings.file.with_name(DOCKER_OPTIONS), lease)
         except StoreError as error:
             return [str(error)]
         self._written = lease
         return []
+
+
+def _from_etcd(lease: Lease | None) -> bool:
+    return lease is not None and lease.source == "etcd"
+
+
+def _may_become(state: State, lease: Lease) -> bool:
+    """Whether a flanneld's lease can take the place of the stored one: nothing else is in use."""
+    stored = state.lease
+    return (
+        stored is None
+        or not state.pools
+        or stored.source == "subnet-file"
+        or (stored.source == "etcd" and stored.subnet == lease.subnet)
+    )
+
+
+def _left(state: State, *, auto: bool) -> Lease | None:
+    """Return what stays of the stored lease when a flanneld has taken the network."""
+    stored = state.lease
+    if stored is None or not (state.pools or (auto and stored.source == "subnet-file")):
+        return None
+    return replace(stored, held=False) if stored.source == "etcd" else stored
 
 
 def _new_mac() -> str:

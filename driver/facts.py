@@ -20,6 +20,19 @@ class External:
 
 
 @dataclass(frozen=True, slots=True)
+class Flanneld:
+    """What there is of a flanneld on this host.
+
+    `devices`: vxlan devices that are not this plugin's: name, VNI, port. `own`: names of its own.
+    `process`: the id of a process called flanneld in this network namespace; 0: none is seen.
+    """
+
+    devices: frozenset[tuple[str, int, int]] = frozenset()
+    own: frozenset[str] = frozenset()
+    process: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
     """What the plugin needs to know of the host beyond its own things.
 
@@ -29,6 +42,7 @@ class Facts:
     the default route's link, in bytes. `external`: to the underlay; None: there is none, or no use.
     `tunnels`: UDP ports of flannel's devices; `carriers`: others' bridges those devices send by.
     `bridged`: frames within a bridge pass iptables.
+    `flanneld`: signs of one.
     """
 
     uplinks: frozenset[str] = frozenset()
@@ -42,3 +56,4 @@ class Facts:
     tunnels: frozenset[int] = frozenset()
     carriers: frozenset[str] = frozenset()
     bridged: bool = False
+    flanneld: Flanneld = Flanneld()

@@ -16,7 +16,7 @@ from flask import Flask, Response, abort, jsonify, request
 from werkzeug.exceptions import HTTPException
 
 from driver import endpoint_calls, ipam_calls, network_calls, port_list, upkeep
-from driver.errors import BadRequest, FlannelError
+from driver.errors import BadRequest, FlannelError, NoLease
 from driver.reconcile import Reconciler
 from driver.standby import STATIC
 from driver.status import document
@@ -64,7 +64,7 @@ def create_app(core: Reconciler) -> Flask:
             log.debug("call=%s ms=%.3f body=%s", method, spent, body)
 
     _answer_questions(app, core)
-    _answer_failures(app)
+    _answer_failures(app, core)
     return app
 
 
@@ -89,11 +89,12 @@ def _heed(core: Reconciler, method: str, body: bytes) -> None:
             endpoint_calls.populated(core, Body.decode(body))
 
 
-def _answer_failures(app: Flask) -> None:
+def _answer_failures(app: Flask, core: Reconciler) -> None:
     @app.errorhandler(FlannelError)
     def refused(error: FlannelError) -> tuple[Response, int]:
-        log.info("call=%s refused: %s", request.path[1:], error)
-        return _failure(str(error)), error.status
+        words = (isinstance(error, NoLease) and core.standing.refusal) or str(error)
+        log.info("call=%s refused: %s", request.path[1:], words)
+        return _failure(words), error.status
 
     @app.errorhandler(HTTPException)
     def bad_http(error: HTTPException) -> tuple[Response, int]:

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Network
 
-from driver.errors import BadRequest, Conflict, Exhausted, Unavailable
+from driver.errors import BadRequest, Conflict, Exhausted, NoLease
 from driver.model import Lease, Pool, State, short
 
 LARGEST_DEFAULT = 26  # prefix lengths: of a block that nobody sized,
@@ -36,11 +36,7 @@ def take_pool(
     `onlink` are prefixes the host reaches or owns without us; `serial` makes the pool's id unique.
     Errors: Unavailable without a lease; BadRequest, Conflict, Exhausted.
     """
-    lease = state.lease
-    if lease is None:
-        raise Unavailable(
-            "this host has no flannel lease yet; `docker-flannel status` says what it waits for"
-        )
+    lease = lease_of(state)
     check_held(lease)
     if want.cidr is None:
         _check_burst(state, now)
@@ -51,6 +47,15 @@ def take_pool(
         if want.sub is not None and not want.sub.subnet_of(cidr):
             raise BadRequest(f"--ip-range {want.sub} is not inside --subnet {cidr}")
     return Pool(f"{cidr}/{serial}", cidr, want.sub, None, now, automatic=want.cidr is None)
+
+
+def lease_of(state: State) -> Lease:
+    """Return this host's lease. Errors: NoLease."""
+    if state.lease is None:
+        raise NoLease(
+            "this host has no flannel lease yet; `docker-flannel status` says what it waits for"
+        )
+    return state.lease
 
 
 def check_inside(lease: Lease, cidr: IPv4Network) -> None:
@@ -153,7 +158,7 @@ def _blocks(state: State) -> dict[IPv4Network, str]:
 def check_held(lease: Lease) -> None:
     """Refuse to give anything out of a lease that another host may use."""
     if not lease.held:
-        raise Unavailable(
+        raise NoLease(
             f"the lease of {lease.subnet} is lost, and another host may use it; "
             "`docker-flannel status` says why"
         )

@@ -1,16 +1,19 @@
 """Where this host's lease comes from: a subnet of our own choice, or flanneld's file.
 
 A source is asked with what is stored and says what the lease is now, and what is wrong. It never
-guesses: what cannot be read leaves the stored lease as it was. Imports nouns, `subnet_env`.
+guesses: what cannot be read leaves the stored lease as it was. Imports nouns,
+`flanneld`, `subnet_env`.
 """
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Protocol
 
+from driver import flanneld
 from driver.errors import Exhausted, FlannelError
 from driver.facts import Facts
 from driver.model import Lease, Overlay, Peer, State, Vtep
@@ -24,7 +27,9 @@ Stamp = tuple[int, int, int] | None
 class Standing:
     """What a source says: the lease, the overlay around it, and what is wrong, a sentence each.
 
-    `phase` names how far the lease is, for people: "held", "acquiring", "lost", …
+    `phase` names how far the lease is, for people: "held", "acquiring", "lost", … `note`: why it
+    comes from where it comes from, where that is no matter of course. `refusal`: what is said to
+    who wants something of a lease that there is not; else it is words that fit always.
     """
 
     lease: Lease | None
@@ -33,6 +38,8 @@ class Standing:
     overlay: Overlay | None = None
     vtep: Vtep | None = None
     peers: frozenset[Peer] = frozenset()
+    note: str = ""
+    refusal: str = ""
 
 
 class Source(Protocol):
@@ -72,30 +79,36 @@ class Leases:
     def _lease(
         self, stored: Lease | None, facts: Facts, *, in_use: bool
     ) -> tuple[Lease | None, str]:
-        source = self._source(stored)
-        if stored is not None and in_use and stored.source != source:
-            if self.wanted != "auto" or stored.source == "etcd":
-                return stored, kept(stored, source)
-            source = stored.source
+        source = self._source(stored, facts)
         try:
+            if stored is not None and in_use and stored.source != source:
+                if self.wanted != "auto" or stored.source == "etcd":
+                    return self._changed(stored, source)
+                source = stored.source
             if source == "subnet-file":
                 return flannelds_lease(self.file), ""
             return self._standalone(stored, facts, in_use=in_use)
         except FlannelError as error:
             return (stored if stored and stored.source == source else None), str(error)
 
+    def _changed(self, stored: Lease, source: str) -> tuple[Lease, str]:
+        """Keep a lease that networks use, unless a flanneld has taken over what was etcd's."""
+        if (stored.source, source) == ("etcd", "subnet-file"):
+            with suppress(FlannelError):
+                found = flannelds_lease(self.file)
+                if found.subnet == stored.subnet:
+                    return found, ""
+        return stored, kept(stored, source)
+
     def stamp(self) -> Stamp:
         """Give a value that changes when the file is replaced, written or removed."""
-        try:
-            found = self.file.stat()
-        except OSError:
-            return None
-        return found.st_ino, found.st_mtime_ns, found.st_size
+        return file_stamp(self.file)
 
-    def _source(self, stored: Lease | None) -> str:
+    def _source(self, stored: Lease | None, facts: Facts) -> str:
         if self.wanted != "auto":
             return self.wanted
-        there = self.file.exists() and not is_ours(self.file, stored, alone=True)
+        alone = not flanneld.sign(facts.flanneld, None)
+        there = self.file.exists() and not is_ours(self.file, stored, alone=alone)
         return "subnet-file" if there else "standalone"
 
     def _standalone(self, stored: Lease | None, facts: Facts, *, in_use: bool) -> tuple[Lease, str]:
@@ -114,6 +127,15 @@ class Leases:
             f"every /{self.subnet_len} of {self.network} overlaps addresses or routes of this host;"
             " set another DOCKER_FLANNEL_NETWORK"
         )
+
+
+def file_stamp(file: Path) -> Stamp:
+    """Return a value that changes when a file is replaced, written or removed."""
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size
 
 
 def kept(stored: Lease, source: str) -> str:

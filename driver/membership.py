@@ -1,8 +1,8 @@
 """This host as a member of the flannel network: its lease, and the peers.
 
 One thread follows etcd and does what `lease_steps` decides; whoever wants to know takes the
-snapshot. When etcd is away, everything stays as it was. Imports `lease_steps`, `flannel`,
-`flannel_config`, `registry`, `model`, `errors`.
+snapshot. When etcd is away, everything stays as it was. Imports `lease_steps`, `mirror`, `peers`,
+`registry`, `model`, `errors`.
 """
 
 from __future__ import annotations
@@ -16,9 +16,7 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Network
 
-from driver.errors import BadRecord, Compacted, FlannelError
-from driver.flannel import Readings, config_key, lease_range
-from driver.flannel_config import read_config
+from driver.errors import Compacted, FlannelError
 from driver.lease_steps import (
     Choose,
     Delete,
@@ -31,9 +29,10 @@ from driver.lease_steps import (
     step,
     written,
 )
+from driver.mirror import Mirror
 from driver.model import Overlay, Peer, Vtep
 from driver.peers import Own, sort_peers
-from driver.registry import Batch, Entry, Feed, Registry, Span
+from driver.registry import Entry, Feed, Registry
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +50,8 @@ class Snapshot:
 
     `state`: "acquiring", "held", "renewing", "lost" (another host has our subnet), "moved" (held,
     and another subnet than before), "refused" (another host has our public IP), "waiting" (for a
-    network config) or "unreachable" (etcd; the rest is as it was). `problems`: a sentence each.
+    network config), "beside" (a flanneld of this host has the network: nothing is written) or
+    "unreachable" (etcd; the rest is as it was). `problems`: a sentence each.
     """
 
     overlay: Overlay | None = None
@@ -86,25 +86,21 @@ class Membership:
         *,
         in_use: Callable[[], bool] = lambda: False,
         changed: Callable[[], None] = lambda: None,
+        beside: Callable[[Overlay], str] = lambda _overlay: "",
         options: Options = Options(),
     ) -> None:
         """Begin with what is `known` from before: overlay, subnet and peers.
 
         `in_use` tells whether networks use the subnet: it is then not given up for another.
-        `changed` is called in the thread of `run` after each change of the snapshot.
+        `changed` is called in the thread of `run` after each change of the snapshot. `beside` says
+        of what a flanneld of this host has, if it has this network: then nothing is written.
         """
-        self._registry, self._prefix, self._options = registry, prefix, options
+        self._registry, self._options = registry, options
         self._vtep, self._in_use, self._changed = vtep, in_use, changed
-        self._config = Span(config_key(prefix))
-        self._leases = Span(lease_range(prefix), prefix=True)
+        self._mirror, self._beside = Mirror(registry, prefix), beside
         self._memory = Memory(overlay=known.overlay, subnet=known.subnet)
         self._snapshot = replace(known, state="unreachable", problems=())
-        self._entries: dict[str, Entry] = {}
-        self._known: Readings = {}
-        self._overlay: tuple[Overlay | None, str] = (None, "")
-        self._sight: Sight | None = None
         self._told: tuple[Sight, Host, Step] | None = None
-        self._seen: dict[Span, int] = {}
         self._pause_s = self._options.pause_s
         self._heard = threading.Event()
 
@@ -127,29 +123,23 @@ class Membership:
                 self._follow(stop)
             except Compacted as error:
                 log.info("%s: all is read anew", error)
-                self._seen.clear()
+                self._mirror.forget()
             except FlannelError as error:
                 self._cut_off(str(error))
             except Exception as error:  # what etcd holds must not end the thread
                 log.error("following etcd failed", exc_info=error)
                 self._cut_off(f"following etcd failed: {error!r}")
-                self._seen.clear()
+                self._mirror.forget()
             self._heard.set()
             stop.wait(self._pause_s)
             self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)
-
-    # --- what etcd has ---
 
     def _follow(self, stop: threading.Event) -> None:
         """Go on from what was seen last, for as long as etcd answers.
 
         Errors: Compacted, FlannelError.
         """
-        if self._leases not in self._seen:
-            self._list()
-        self._read_config()
-        starts = {span: revision + 1 for span, revision in self._seen.items()}
-        with closing(self._registry.watch(starts)) as feed:
+        with closing(self._registry.watch(self._mirror.begin())) as feed:
             self._pause_s = self._options.pause_s
             listed = self._options.clock()
             while True:
@@ -160,31 +150,9 @@ class Membership:
                 if stop.is_set():
                     return
                 if self._options.clock() - listed >= self._options.relist_s:
-                    self._list()
-                    self._read_config()
+                    self._mirror.list()
+                    self._mirror.read_config()
                     listed = self._options.clock()
-
-    def _list(self) -> None:
-        entries, revision = self._registry.read(self._leases)
-        self._entries = {entry.key: entry for entry in entries}
-        self._known = {e: self._known[e] for e in entries if e in self._known}
-        self._sight = None
-        self._seen[self._leases] = revision
-
-    def _read_config(self) -> None:
-        entries, revision = self._registry.read(self._config)
-        self._take_config(entries[0].value if entries else None)
-        self._seen[self._config] = revision
-
-    def _take_config(self, text: bytes | None) -> None:
-        self._sight, place = None, f"in etcd at {self._config.key}"
-        if text is None:
-            self._overlay = None, f"there is no network config {place}"
-            return
-        try:
-            self._overlay = read_config(text), ""
-        except BadRecord as error:
-            self._overlay = None, f"the network config {place} is bad: {error}"
 
     def _take_burst(self, feed: Feed, rested: float) -> None:
         """Wait for events, and take all that are there, and that come until we have `rested`.
@@ -194,43 +162,18 @@ class Membership:
         batch = feed.next(self._options.tick_s)
         end = time.monotonic() + self._options.burst_s
         while batch is not None:
-            self._take(batch)
+            self._mirror.take(batch)
             now = time.monotonic()
             batch = feed.next(max(0.0, min(rested, end) - now)) if now < end else None
-
-    def _take(self, batch: Batch) -> None:
-        """Take over events, but for those older than the last list."""
-        for event in batch.events:
-            if event.revision <= self._seen[batch.span]:
-                continue
-            if batch.span == self._config:
-                self._take_config(event.value)
-            else:
-                self._put(event)
-        self._seen[batch.span] = max(batch.revision, self._seen[batch.span])
-
-    def _put(self, entry: Entry) -> None:
-        self._sight = None
-        old = self._entries.pop(entry.key, None)
-        if old is not None:
-            self._known.pop(old, None)
-        if entry.value is not None:
-            self._entries[entry.key] = entry
-
-    def _look(self) -> Sight:
-        """Give what etcd has; leases are read anew only after a change."""
-        if self._sight is None:
-            self._sight = Sight(self._prefix, *self._overlay, self._entries, self._known)
-        return self._sight
 
     # --- what is done about it ---
 
     def _settle(self) -> None:
         """Take steps until there is nothing to do; those to come are taken after the next tick."""
         for _ in range(ROUNDS):
-            sight, now = self._look(), self._options.clock()
+            sight, now = self._mirror.look(), self._options.clock()
             host = Host(Own(self._vtep.public_ip, self._vtep.mac), self._in_use())
-            found = step(self._memory, sight, host, now, self._options.choose)
+            found = self._allowed(step(self._memory, sight, host, now, self._options.choose))
             self._memory = found.memory
             if self._told != (sight, host, found):
                 self._tell(found, sight, host)
@@ -239,14 +182,23 @@ class Membership:
                 self._heard.set()
                 return
             if not self._attempt(found.action):
-                self._list()  # somebody was faster, or it was us and the answer was lost
+                self._mirror.list()  # somebody was faster, or it was us and the answer was lost
+
+    def _allowed(self, found: Step) -> Step:
+        """Leave etcd as it is where a flanneld has the network: look before anything is written."""
+        if found.action is None or found.memory.overlay is None:
+            return found
+        why = self._beside(found.memory.overlay)
+        if not why:
+            return found
+        return replace(found, state="beside", action=None, problems=(why, *found.problems))
 
     def _attempt(self, action: Write | Delete) -> bool:
         """Carry an action out; when it fails half-way, only a new list tells what was done."""
         try:
             return self._act(action)
         except FlannelError:
-            self._seen.clear()
+            self._mirror.forget()
             raise
 
     def _act(self, action: Write | Delete) -> bool:
@@ -255,7 +207,7 @@ class Membership:
             done = self._registry.delete_if(action.key, action.revision)
             if done:
                 log.info("deleted the lease %s, which the config does not allow", action.key)
-                self._put(Entry(action.key, None, action.revision))
+                self._mirror.put(Entry(action.key, None, action.revision))
             return done
         lease = self._registry.grant(self._options.terms.ttl_s)
         # the time is taken before: better too early than too late
@@ -264,7 +216,7 @@ class Membership:
         if revision is None:
             self._registry.revoke(lease)
             return False
-        self._put(Entry(action.key, action.value.encode(), revision))
+        self._mirror.put(Entry(action.key, action.value.encode(), revision))
         self._memory = written(self._memory, action, revision, now, self._options.terms)
         return True
 

@@ -14,7 +14,7 @@ from driver import wire
 from driver.addresses import Wish, take_address
 from driver.edit import DOCKER_POOL, OWN_POOL, Edit
 from driver.errors import BadRequest, Conflict
-from driver.ipam import PoolRequest, take_pool
+from driver.ipam import PoolRequest, lease_of, take_pool
 from driver.model import Hold, Network, Pool, replace, short
 from driver.network_options import SIZE, block_prefix, network_options
 from driver.reconcile import Reconciler
@@ -63,8 +63,7 @@ def create_network(core: Reconciler, req: Body) -> Reply:
 def _put_network(core: Reconciler, network_id: str, given: _Given | None, options: Body) -> None:
     generic = options.part(wire.GENERIC)
     with core.edit() as edit:
-        lease_mtu = edit.state.lease.mtu if edit.state.lease else 0
-        chosen = network_options(generic, lease_mtu)
+        chosen = network_options(generic, lease_of(edit.state).mtu)
         place = _place(core, edit, network_id, given, block_prefix(generic))
         network = Network(
             network_id,

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 from contextlib import ExitStack, closing
 
-from driver import xtables
+from driver import flanneld, xtables
 from driver.config import Config
 from driver.conntrack import Conntrack
 from driver.errors import HostError, Unavailable
@@ -18,8 +18,9 @@ from driver.iptables import Iptables
 from driver.kernel import Netlink
 from driver.leases import Leases, Source
 from driver.legacy import LegacyFilter
+from driver.lookout import Lookout
 from driver.loop import Loop
-from driver.model import Vtep, replace
+from driver.model import Overlay, Vtep, replace
 from driver.reconcile import Reconciler
 from driver.sandbox import Sandboxes
 from driver.seams import Firewall, Host
@@ -34,9 +35,12 @@ log = logging.getLogger(__name__)
 class HostSurvey:
     """The facts of the host, gathered from the adapters that know them."""
 
-    def __init__(self, config: Config, netlink: Netlink, firewall: Firewall) -> None:
+    def __init__(
+        self, config: Config, netlink: Netlink, firewall: Firewall, lookout: Lookout
+    ) -> None:
         self._netlink, self._firewall, self._legacy = netlink, firewall, LegacyFilter()
-        self._underlay = Underlay() if config.lease == "etcd" else None
+        self._underlay = Underlay() if config.follows_etcd else None
+        self._lookout = lookout
         self._iface, self._public_ip = config.iface or None, config.public_ip
         self._last: External | None = None
 
@@ -48,6 +52,7 @@ class HostSurvey:
             firewall=self._firewall.name,
             gates=Iptables.variants(),
             external=self._external(),
+            flanneld=self._lookout.look(),
         )
 
     def _external(self) -> External | None:
@@ -86,9 +91,11 @@ def _assembled(config: Config, undo: ExitStack) -> Reconciler:
     store, sockets = Store(config.state_dir / "state.db"), Sockets()
     undo.callback(store.close)
     firewall, netlink = _firewall(_chosen(config.firewall)), Netlink()
-    stop = threading.Event()
+    stop, lookout = threading.Event(), Lookout()
     undo.callback(stop.set)
-    survey, source = HostSurvey(config, netlink, firewall), _source(config, lambda: core, stop)
+    undo.callback(lookout.close)
+    survey = HostSurvey(config, netlink, firewall, lookout)
+    source = _source(config, lambda: core, lookout, stop)
     sides: list[Host] = [
         Overlays(),
         netlink,
@@ -144,12 +151,14 @@ def _clear_others(used: str) -> None:
             log.warning("rules that an earlier run may have left stay: backend=%s: %s", name, error)
 
 
-def _source(config: Config, core: Callable[[], Reconciler], stop: threading.Event) -> Source:
+def _source(
+    config: Config, core: Callable[[], Reconciler], lookout: Lookout, stop: threading.Event
+) -> Source:
     """Give the lease's source; gRPC and all is loaded only where etcd is used."""
-    if config.etcd is None or config.lease != "etcd":
+    if config.etcd is None or not config.follows_etcd:
         return Leases(config.lease, config.network, config.subnet_len, config.subnet_file)
     from driver.etcd import Etcd  # noqa: PLC0415
-    from driver.etcd_leases import EtcdLeases  # noqa: PLC0415
+    from driver.etcd_leases import EtcdLeases, Settings  # noqa: PLC0415
     from driver.membership import Membership, Snapshot  # noqa: PLC0415
 
     etcd, prefix = Etcd(config.etcd), config.etcd.prefix
@@ -162,11 +171,19 @@ def _source(config: Config, core: Callable[[], Reconciler], stop: threading.Even
             known,
             in_use=lambda: bool(core().state.pools),
             changed=lambda: core().follow(),
+            beside=lambda overlay: _beside(lookout, overlay),
         )
         _thread("etcd", lambda: member.run(stop))
         return member
 
-    return EtcdLeases(follow, config.public_ip, config.subnet_file)
+    auto = config.lease == "auto"
+    return EtcdLeases(follow, Settings(config.public_ip, config.subnet_file, auto))
+
+
+def _beside(lookout: Lookout, overlay: Overlay) -> str:
+    """Say of what a flanneld on this host has now, if it has this network."""
+    what = flanneld.sign(lookout.look(), overlay)
+    return flanneld.has_it(what) if what else ""
 
 
 def _thread(name: str, body: Callable[[], None]) -> None:

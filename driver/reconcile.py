@@ -21,6 +21,7 @@ from driver.edit import Edit
 from driver.errors import BadRequest, Conflict, FlannelError, StoreError
 from driver.facts import Facts
 from driver.fights import Fights
+from driver.flanneld import left_alone
 from driver.leases import Source, Standing
 from driver.model import Endpoint, Network, Peer
 from driver.report import Report, summary
@@ -214,7 +215,8 @@ class Reconciler:
 
     def observe(self) -> frozenset[Thing]:
         """Look what the host has of ours."""
-        return frozenset().union(*(host.observe() for host in self._hosts))
+        things = frozenset[Thing]().union(*(host.observe() for host in self._hosts))
+        return left_alone(things, self.state.lease, self.facts.flanneld)
 
     def _pass(self, *, adopt: bool = True) -> Report:
         """Bring the host to what the state desires, and with `adopt` the state to what is alive."""

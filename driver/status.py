@@ -17,7 +17,7 @@ SHOWN = 20  # peers in the text form
 def document(core: Reconciler) -> Document:
     """Give the whole truth as JSON would have it.
 
-    Shape: {version, lease, phase, firewall, overlay, peers, networks, endpoints,
+    Shape: {version, lease, phase, note, firewall, overlay, peers, networks, endpoints,
     blocks_of_others, repaired, problems}; each problem a sentence with what to do; times in Unix
     seconds.
     """
@@ -26,6 +26,7 @@ def document(core: Reconciler) -> Document:
         "version": __version__,
         "lease": _lease(state),
         "phase": core.standing.phase,
+        "note": core.standing.note,
         "firewall": core.facts.firewall,
         "overlay": _overlay(state),
         "peers": [_peer(p) for p in sorted(state.peers.values(), key=lambda p: p.subnet)],
@@ -55,7 +56,7 @@ def _lease(state: State) -> Document | None:
 
 def _overlay(state: State) -> Document | None:
     overlay, vtep = state.overlay, state.vtep
-    if overlay is None or vtep is None:
+    if overlay is None or vtep is None or (state.lease and state.lease.source == "subnet-file"):
         return None
     return {
         "backend": overlay.backend,
@@ -127,7 +128,7 @@ def _overlay_lines(overlay: Document, peers: list[Document]) -> Iterator[str]:
         yield f"  and {len(peers) - SHOWN} more"
 
 
-def _lines(doc: Document) -> Iterator[str]:
+def _lease_lines(doc: Document) -> Iterator[str]:
     lease = doc["lease"]
     if lease is None:
         yield f"lease      none yet: {doc['phase']}"
@@ -137,6 +138,12 @@ def _lines(doc: Document) -> Iterator[str]:
             f"MTU {lease['mtu']}, {lease['free_addresses']} addresses not in any block: "
             f"{doc['phase']}"
         )
+    if doc["note"]:
+        yield f"  {doc['note']}"
+
+
+def _lines(doc: Document) -> Iterator[str]:
+    yield from _lease_lines(doc)
     if doc["overlay"]:
         yield from _overlay_lines(doc["overlay"], doc["peers"])
     yield f"firewall   {doc['firewall']}"

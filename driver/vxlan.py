@@ -14,12 +14,13 @@ from driver.facts import External
 from driver.model import Overlay, Peer, Vtep
 from driver.things import Address, Fdb, Neighbour, PeerRoute, Sysctl, Thing, Vxlan
 
+PREFIX = "flannel."  # of flannel's devices
 ENCAPSULATION = 50  # bytes of outer Ethernet payload: IPv4 20, UDP 8, VXLAN 8, inner Ethernet 14
 
 
 def device_name(overlay: Overlay) -> str:
     """Name the VTEP's device as flannel does."""
-    return f"flannel.{overlay.vni}"
+    return f"{PREFIX}{overlay.vni}"
 
 
 def container_mtu(overlay: Overlay, external: External) -> int:

@@ -213,9 +213,9 @@ def everyday(host: Host, visitor: Node, name: str = "daily") -> None:
 class Traffic:
     """Pings from a container, from now on."""
 
-    def __init__(self, host: Host, container: str, target: str) -> None:
+    def __init__(self, host: Host, container: str, target: str, every_s: str = "0.2") -> None:
         name = f"ping-{next(FRESH)}"
-        command = ("ping", "-i", "0.2", target)
+        command = ("ping", "-i", every_s, target)
         self._process = host.popen(*enter(host, container), *command, log_name=name)
 
     def end(self, may_lose: int = 1) -> None:

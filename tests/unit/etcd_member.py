@@ -13,7 +13,7 @@ from typing import Any, Self
 from driver.flannel import lease_value
 from driver.lease_steps import Terms
 from driver.membership import Membership, Options, Snapshot
-from driver.model import Peer, Vtep
+from driver.model import Overlay, Peer, Vtep
 from driver.registry import Registry
 
 PREFIX = "/coreos.com/network"
@@ -52,6 +52,7 @@ class Member:
         own: Vtep,
         known: Snapshot = Snapshot(),  # noqa: B008 - it is immutable
         terms: Terms = Terms(),  # noqa: B008 - as above
+        beside: Callable[[Overlay], str] = lambda _overlay: "",
         **options: Any,
     ) -> None:
         self.seen: list[Snapshot] = []
@@ -64,6 +65,7 @@ class Member:
             known,
             in_use=lambda: self.in_use,
             changed=lambda: self.seen.append(self.now),
+            beside=beside,
             options=Options(terms=terms, **{**QUICK, **options}),
         )
         self._thread = threading.Thread(target=self.membership.run, args=(self._stop,), daemon=True)

@@ -63,7 +63,7 @@ def test_the_settings_of_etcd() -> None:
     given = {VARIABLES[option]: text for option, (text, _, _) in ETCD.items()}
     assert Config.read({}, given).etcd is None, "without endpoints there is no etcd"
     config = Config.read({"--etcd-endpoints": "https://192.0.2.1:2379"}, given)
-    assert config.lease == "etcd"
+    assert (config.lease, config.follows_etcd) == ("auto", True)
     assert config.etcd is not None
     assert [getattr(config.etcd, name) for _, name, _ in ETCD.values()] == [
         value for _, _, value in ETCD.values()

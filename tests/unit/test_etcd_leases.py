@@ -9,12 +9,13 @@ import pytest
 
 from driver.addresses import Wish, take_address
 from driver.errors import Unavailable
-from driver.etcd_leases import EtcdLeases
-from driver.facts import External, Facts
+from driver.etcd_leases import EtcdLeases, Settings
+from driver.facts import External, Facts, Flanneld
 from driver.ipam import PoolRequest, take_pool
-from driver.leases import Leases
+from driver.leases import Leases, Standing
 from driver.membership import Snapshot
 from driver.model import Lease, State, Vtep, replace
+from driver.subnet_env import MARK
 from tests.unit.sample import LEASE, OVERLAY, PEER, POOL, VTEP
 
 EXTERNAL = External("eth0", IPv4Address("192.0.2.11"), 1500, (IPv4Network("192.0.2.0/24"),))
@@ -41,8 +42,11 @@ class Etcd:
         return self.now
 
 
-def source(etcd: Etcd, tmp_path: Path, public_ip: IPv4Address | None = None) -> EtcdLeases:
-    return EtcdLeases(etcd.start, public_ip, tmp_path / "flannel" / "subnet.env")  # type: ignore[arg-type]
+def source(
+    etcd: Etcd, tmp_path: Path, public_ip: IPv4Address | None = None, *, auto: bool = False
+) -> EtcdLeases:
+    settings = Settings(public_ip, tmp_path / "flannel" / "subnet.env", auto)
+    return EtcdLeases(etcd.start, settings)  # type: ignore[arg-type]
 
 
 def test_a_lease_that_is_held_is_given_and_told_to_others(tmp_path: Path) -> None:
@@ -122,3 +126,119 @@ def test_a_lost_lease_gives_neither_blocks_nor_addresses() -> None:
         take_pool(state, PoolRequest(), (), "beef", 0.0)
     with pytest.raises(Unavailable, match="is lost, and another host may use it"):
         take_address(state, POOL, Wish(), 0.0)
+
+
+# --- beside a flanneld ---
+
+FOREIGN = Flanneld(frozenset({("flannel.1", 1, 8472)}))
+WAITS = Flanneld(process=7)
+LATER = Flanneld(own=frozenset({"flannel.1"}), process=7)
+FILE = """FLANNEL_NETWORK=10.2.0.0/16
+FLANNEL_SUBNET=10.2.3.1/24
+FLANNEL_MTU=1450
+FLANNEL_IPMASQ=false
+"""
+THEIRS = Lease(OVERLAY.network, SUBNET, 1450, "subnet-file")
+ELSEWHERE = replace(OURS, subnet=IPv4Network("10.2.9.0/24"))
+LOST = replace(ELSEWHERE, held=False)
+BLOCKS = {POOL.id: POOL}
+
+
+def beside(
+    tmp_path: Path, seen: Flanneld, state: State, *, auto: bool, file: str | None = FILE
+) -> Standing:
+    """Ask while a flanneld is seen; whatever is answered, its file stays as it is."""
+    env = tmp_path / "flannel/subnet.env"
+    env.parent.mkdir(exist_ok=True)
+    if file is not None:
+        env.write_text(file)
+    found = source(Etcd(HELD), tmp_path, auto=auto).current(state, replace(HERE, flanneld=seen))
+    assert (env.read_text() if env.exists() else None) == file
+    return found
+
+
+@pytest.mark.parametrize("seen", [FOREIGN, WAITS])
+@pytest.mark.parametrize(
+    ("state", "lease"),
+    [
+        (State(), None),
+        (State(OURS), None),
+        (State(ELSEWHERE, pools=BLOCKS), LOST),
+        (State(THEIRS, pools=BLOCKS), THEIRS),
+        (State(LEASE, pools=BLOCKS), LEASE),
+    ],
+)
+def test_etcd_that_was_asked_for_is_refused(
+    tmp_path: Path, seen: Flanneld, state: State, lease: Lease | None
+) -> None:
+    found = beside(tmp_path, seen, state, auto=False)
+    what = "the device flannel.1" if seen is FOREIGN else "the process 7"
+    assert (found.lease, found.phase, found.refusal) == (lease, "beside", found.problems[0])
+    assert found.refusal == (
+        f"a flanneld on this host has its flannel lease, as {what} shows: set "
+        "DOCKER_FLANNEL_LEASE=subnet-file to use that lease, or stop flanneld and delete its device"
+    )
+
+
+@pytest.mark.parametrize(
+    ("state", "lease", "words"),
+    [
+        (State(), THEIRS, ""),
+        (State(ELSEWHERE), THEIRS, ""),
+        (State(OURS, pools=BLOCKS), THEIRS, ""),
+        (State(replace(THEIRS, mtu=9), pools=BLOCKS), THEIRS, ""),
+        (State(ELSEWHERE, pools=BLOCKS), LOST, "shows, 10.2.3.0/24, but networks use another"),
+        (State(LEASE, pools=BLOCKS), LEASE, "shows, 10.2.3.0/24, but networks use another"),
+    ],
+)
+def test_auto_uses_the_lease_of_the_flanneld(
+    tmp_path: Path, state: State, lease: Lease, words: str
+) -> None:
+    found = beside(tmp_path, FOREIGN, state, auto=True)
+    assert (found.lease, found.phase) == (lease, "beside")
+    assert words in found.refusal
+    assert bool(words) == bool(found.problems) != bool(found.note)
+    assert found.overlay == OVERLAY, "the rules of direct routing need it"
+
+
+@pytest.mark.parametrize(
+    ("file", "words"),
+    [
+        (None, "is not there; start flanneld"),
+        (f"{MARK}\n{FILE}", "is this plugin's own, of before"),
+    ],
+)
+def test_auto_waits_for_the_file_of_the_flanneld(
+    tmp_path: Path, file: str | None, words: str
+) -> None:
+    for state, lease in (
+        (State(), None),
+        (State(OURS), None),
+        (State(OURS, pools=BLOCKS), replace(OURS, held=False)),
+        (State(THEIRS), THEIRS),
+    ):
+        found = beside(tmp_path, FOREIGN, state, auto=True, file=file)
+        assert found.lease == lease
+        assert words in found.refusal
+
+
+@pytest.mark.parametrize("auto", [False, True])
+def test_a_flanneld_that_comes_later_is_named_and_all_goes_on(tmp_path: Path, auto: bool) -> None:
+    found = beside(tmp_path, LATER, State(OURS, OVERLAY, VTEP, pools=BLOCKS), auto=auto)
+    assert (found.lease, found.phase, found.peers) == (OURS, "beside", HELD.peers)
+    assert found.problems == (
+        "a flanneld runs beside this plugin, as the process 7 shows: nothing is written to etcd "
+        "any more; stop flanneld, or leave the lease to it with DOCKER_FLANNEL_LEASE=subnet-file",
+    )
+    # but with a lease that is not known any more, all there is is the flanneld's
+    assert beside(tmp_path, LATER, State(), auto=auto).lease == (THEIRS if auto else None)
+
+
+def test_when_the_flanneld_is_gone_its_lease_goes_on_as_ours(tmp_path: Path) -> None:
+    etcd, used = Etcd(HELD), State(THEIRS, pools=BLOCKS)
+    assert source(etcd, tmp_path, auto=True).current(used, HERE).lease == OURS
+    assert etcd.known.subnet == SUBNET
+    other = Etcd(replace(HELD, subnet=IPv4Network("10.2.9.0/24")))
+    found = source(other, tmp_path, auto=True).current(used, HERE)
+    assert found.lease == THEIRS
+    assert "networks use 10.2.3.0/24 from subnet-file" in found.problems[0]

@@ -15,19 +15,22 @@ ROOT = Path(driver.__file__).parent
 FOLDERS = ("driver", "tests", "benchmarks", "demo")  # all that is Python
 PURE = {
     "bridge", "rules", "ipam", "ports", "edit", "desire", "wire", "network_options", "leases",
-    "vxlan", "iptables_rules", "iptables_ports", "daemon_json", "docker_opts", "report", "ps",
+    "vxlan", "flanneld", "iptables_rules", "iptables_ports", "daemon_json", "docker_opts",
+    "report", "ps",
 }  # fmt: skip
 PURE |= {"fights"}
 PURE |= {"addresses"}
 ADAPTERS = {"kernel", "events", "news", "vtep", "underlay", "firewall", "iptables", "sockets"}
 ADAPTERS |= {"sandbox", "store", "conntrack", "xtables", "generation", "listing"}
 ADAPTERS |= {"iptables_backend", "legacy_tables", "legacy", "port_maps", "tunnels"}
+ADAPTERS |= {"lookout"}
 NETLINK = {
     "kernel": {"events", "listing", "news", "tunnels"},
     "listing": {"events"},
     "news": {"events"},
     "tunnels": {"events"},
     "vtep": {"events"},
+    "lookout": {"events"},
     "underlay": {"events", "listing"},
     "sandbox": {"events"},
     "conntrack": {"events"},
@@ -42,7 +45,7 @@ FIREWALL = {
 }
 BELOW = NETLINK | FIREWALL
 FLANNEL = {"flannel", "flannel_config", "peers", "registry", "lease_steps", "membership"}
-FLANNEL |= {"init_config"}
+FLANNEL |= {"init_config", "mirror"}
 ETCD = {"etcd", "etcd_faults", "etcd_files", "etcd_members", "etcd_settings"}
 NOUNS = {"errors", "facts", "model", "things"}
 COMPOSE = {"service", "plugin", "__main__"}
@@ -65,9 +68,9 @@ ALLOWED: dict[str, set[str]] = {
     **{name: NOUNS | FLANNEL - {name} for name in FLANNEL},
     **{name: {"errors", "files", "registry"} | ETCD - {name} for name in ETCD},
     "subnet_env": NOUNS | {"docker_opts", "files"},
-    "leases": NOUNS | {"subnet_env"},
+    "leases": NOUNS | {"flanneld", "subnet_env"},
     "setup_daemon": {"errors", "daemon_json"},
-    "etcd_leases": NOUNS | {"leases", "vxlan", "membership", "subnet_env"},
+    "etcd_leases": NOUNS | {"flanneld", "leases", "vxlan", "membership", "subnet_env"},
     "conntrack": NOUNS | {"events", "flows"},
     "flows": NOUNS | {"rules", "seams"},
     "hosts": NOUNS | {"seams"},

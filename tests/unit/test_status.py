@@ -41,6 +41,7 @@ def test_an_empty_host() -> None:
             "free_addresses": 256,
         },
         "phase": "held",
+        "note": "",
         "firewall": "nft",
         "overlay": None,
         "peers": [],

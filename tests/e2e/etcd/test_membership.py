@@ -11,6 +11,7 @@ import pytest
 
 from driver.flannel import read_leases
 from driver.lease_steps import Terms
+from driver.model import Overlay
 from driver.peers import Own, sort_peers
 from tests.unit.etcd_fake import FakeRegistry
 from tests.unit.etcd_member import (
@@ -171,6 +172,36 @@ def test_two_hosts_with_one_public_ip(registry: FakeRegistry) -> None:
         value(11),
         value(12),
     ]
+
+
+def test_beside_a_flanneld_nothing_is_written_and_peers_are_followed(
+    registry: FakeRegistry,
+) -> None:
+    theirs = {FOLDER + "10.5.7.0-24": value(11).replace(vtep(11).mac, vtep(99).mac)}
+    registry.change(*theirs.items(), (FOLDER + "10.5.200.0-24", value(20)))
+    before, asked = dict(registry.keys), list[int]()
+    here = [True]
+
+    def beside(overlay: Overlay) -> str:
+        asked.append(overlay.vni)
+        return "a flanneld is here" if here[0] else ""
+
+    with Member(registry, vtep(11), beside=beside) as host:
+        now = host.until("beside", peers={peer(20, "10.5.200.0/24")})
+        assert "a flanneld is here" in now.problems
+        host.wait(lambda _: len(asked) > 3, "several looks")
+        assert registry.keys == before
+        registry.change((FOLDER + "10.5.200.0-24", None))
+        host.until("beside", peers=frozenset())
+        here[0] = False
+        host.until("held", subnet=IPv4Network("10.5.7.0/24"), problems=())
+        assert registry.values()[host.key] == value(11)
+        # and one that comes later
+        here[0] = True
+        key = host.key
+        host.membership.identify(vtep(12))
+        host.until("beside", subnet=IPv4Network("10.5.7.0/24"))
+        assert registry.values()[key] == value(11)
 
 
 # --- histories ---
