@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from ipaddress import IPv4Interface
 from typing import TypeVar
 
 from driver import addresses, bridge, flanneld, ipam, rules, vxlan
+from driver.edit import OWN_POOL
 from driver.facts import Facts
-from driver.model import Endpoint, Network, Peer, Record, State, short
+from driver.model import Endpoint, Network, Peer, Record, State, hold_id, short
 from driver.things import Key, SandboxAddress, Thing, Veth
 
 STALE_S = 60.0
@@ -106,6 +108,24 @@ def lost(state: State, links: frozenset[str]) -> list[Endpoint]:
     """List the joined endpoints whose veth went with its sandbox."""
     return [
         e for e in state.endpoints.values() if e.sandbox is not None and e.host_end not in links
+    ]
+
+
+def surely_dead(
+    state: State, links: frozenset[str], wanted: IPv4Interface | None = None
+) -> list[Endpoint]:
+    """List the joined endpoints that no container has, so that nobody need wait to be sure.
+
+    Their veths went with their sandboxes; or the container end is on the host, and Docker has
+    taken the address back, or has given it to another (`wanted`) though it gives none twice.
+    """
+    holds = [hold for hold in state.holds.values() if not hold.pool.startswith(OWN_POOL)]
+    released = {hold.id for hold in holds if hold.released}
+    back = [e for e in state.endpoints.values() if e.sandbox and e.container_end in links]
+    return lost(state, links) + [
+        e
+        for e in back
+        if e.shown_ip == wanted or hold_id(state.networks[e.network].pool, e.ip.ip) in released
     ]
 
 

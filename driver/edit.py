@@ -38,18 +38,20 @@ FIELDS: dict[type[Record], str] = {
     Endpoint: "endpoints",
 }
 
+EMPTY = State()
+
 Noun = TypeVar("Noun", Pool, Network, Endpoint)
 
 
 class Edit:
     """The state as it becomes (`state`), and the rows that change on the way.
 
-    Units: `now` is Unix time in seconds.
+    Units: `now` is Unix time in seconds. `found`: the state as the process before this left it.
     """
 
-    def __init__(self, state: State, now: float) -> None:
+    def __init__(self, state: State, now: float, found: State = EMPTY) -> None:
         self.state = self._before = state
-        self.now = now
+        self.now, self._found = now, found
         self._puts: dict[tuple[str, str], Record] = {}
         self._drops: dict[tuple[str, str], Record] = {}
 
@@ -89,7 +91,11 @@ class Edit:
 
     def take_address(self, pool: Pool, wish: Wish) -> Hold:
         """Choose an address for a container, and put what comes with it. Errors: FlannelError."""
-        taken = take_address(self.state, pool, wish, self.now)
+        taken = take_address(self.state, pool, wish, self.now, self._broken_off())
+        network = self.state.network_of(pool.id)
+        for endpoint in self.state.endpoints_of(network.id) if network else []:
+            if endpoint.ip.ip == taken.hold.ip:
+                self.drop(endpoint)  # of a call that broke off
         self.put(taken.pool, taken.hold, *([taken.claim] if taken.claim else []))
         return taken.hold
 
@@ -183,6 +189,27 @@ class Edit:
             or old.pools.keys() != new.pools.keys()
             or old.networks.keys() != new.networks.keys()
         )
+
+    def _broken_off(self) -> frozenset[str]:
+        """Name the holds of calls that broke off.
+
+        A former process stored them, and since then nobody has made or joined an endpoint there.
+        Only our own networks count: of another driver's we see no endpoints.
+        """
+        networks = {network.pool for network in self.state.networks.values()}
+        alive = [e for e in self.state.endpoints.values() if not self._is_unfinished(e)]
+        used = {hold.id for e in alive if (hold := self._hold_of(e))}
+        return frozenset(
+            hold.id
+            for hold in self._found.holds.values()
+            if hold.why == "endpoint"
+            and hold.pool in networks
+            and hold.id not in used
+            and self.state.holds.get(hold.id) == hold
+        )
+
+    def _is_unfinished(self, endpoint: Endpoint) -> bool:
+        return endpoint.sandbox is None and self._found.endpoints.get(endpoint.id) == endpoint
 
     def _newly_named(self, claim: Claim) -> bool:
         before = self._before.claims.get(claim.id)

@@ -49,7 +49,7 @@ def create_endpoint(core: Reconciler, req: Body) -> Reply:
     ip, mac = interface.interface("Address"), interface.mac("MacAddress")
     if interface.text("AddressIPv6", needed=False):
         raise BadRequest("the endpoint has an IPv6 address, and the network has no IPv6")
-    made = unburied(core, lambda: _put_endpoint(core, endpoint_id, network_id, ip, mac))
+    made = unburied(core, lambda: _put_endpoint(core, endpoint_id, network_id, ip, mac), ip)
     filled = {} if mac else {"MacAddress": made.mac}
     return {"Interface": filled if ip else {"Address": str(made.ip), **filled}}
 
@@ -66,7 +66,10 @@ def _put_endpoint(
                 raise Conflict(f"endpoint {endpoint_id[:12]} exists already, with other settings")
             return known
         beside = _inside(ip, network.docker_gateway) if network.docker_gateway else None
-        if network.pool.startswith(OWN_POOL):
+        own = network.pool.startswith(OWN_POOL)
+        if ip and (beside or not own):
+            _drop_unjoined(edit, network_id, ip)
+        if own:
             owner = str(beside.ip) if beside else mac
             place = _taken(edit, network, Wish(None if beside or not ip else ip.ip, owner))
         else:
@@ -76,6 +79,14 @@ def _put_endpoint(
         _check_free(edit, made)
         edit.put(made)
     return made
+
+
+def _drop_unjoined(edit: Edit, network_id: str, ip: IPv4Interface) -> None:
+    """Drop the endpoint of a call that broke off: who gives addresses gives none of them twice."""
+    for other in edit.state.endpoints_of(network_id):
+        if other.shown_ip == ip and other.sandbox is None:
+            log.info("endpoint %s was never joined: dropped", short(other.id))
+            edit.drop(other)
 
 
 def _inside(ip: IPv4Interface | None, gateway: IPv4Interface) -> IPv4Interface:

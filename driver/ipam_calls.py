@@ -6,6 +6,7 @@ Source: libnetwork's remote IPAM protocol.
 from __future__ import annotations
 
 import secrets
+from ipaddress import IPv4Interface
 
 from driver import wire
 from driver.addresses import Wish
@@ -13,6 +14,7 @@ from driver.errors import BadRequest
 from driver.ipam import PoolRequest, take_pool
 from driver.network_options import ipam_prefix
 from driver.reconcile import Reconciler
+from driver.unburied import unburied
 from driver.wire import SPACE, Body, Reply
 
 LONGEST_NAME = 255  # of a container, as it is remembered
@@ -60,10 +62,15 @@ def request_address(core: Reconciler, req: Body) -> Reply:
     gateway = options.text(wire.ADDRESS_TYPE, needed=False) == wire.GATEWAY_TYPE
     owner = options.text(wire.ENDPOINT_NAME, needed=False)[:LONGEST_NAME]
     wish = Wish(wanted, owner, gateway)
+    place = unburied(core, lambda: _take_address(core, pool_id, wish))
+    return {"Address": str(place), "Data": {}}
+
+
+def _take_address(core: Reconciler, pool_id: str, wish: Wish) -> IPv4Interface:
     with core.edit() as edit:
         pool = edit.pool(pool_id)
         hold = edit.take_address(pool, wish)
-    return {"Address": f"{hold.ip}/{pool.cidr.prefixlen}", "Data": {}}
+    return IPv4Interface((hold.ip, pool.cidr.prefixlen))
 
 
 def release_address(core: Reconciler, req: Body) -> Reply:

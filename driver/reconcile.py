@@ -14,9 +14,10 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from ipaddress import IPv4Interface
 
 from driver import hosts
-from driver.desire import awaited, desire, gone, in_sandboxes, lost, stale
+from driver.desire import awaited, desire, gone, in_sandboxes, stale, surely_dead
 from driver.edit import Edit
 from driver.errors import BadRequest, Conflict, FlannelError, StoreError
 from driver.facts import Facts
@@ -48,7 +49,7 @@ class Reconciler:
         self._journal, self._hosts, self._survey, self._leases = journal, sides, survey, leases
         self.clock = clock
         self.require_ipam = False  # refuse networks that Docker's own IPAM put outside the lease
-        self.state = journal.load()
+        self.state = self._found = journal.load()
         self.facts = Facts()
         self.standing = Standing(None, "")
         self.reports: deque[Report] = deque(maxlen=20)
@@ -68,7 +69,7 @@ class Reconciler:
         Errors: FlannelError.
         """
         with self._lock:
-            edit = Edit(self.state, self.clock())
+            edit = Edit(self.state, self.clock(), self._found)
             yield edit
             self._carry_out(edit)
 
@@ -142,15 +143,16 @@ class Reconciler:
             log.warning("undo: %s", error)
         self.woken.set()
 
-    def bury(self) -> bool:
-        """Drop what lost its veth now; tell whether there was any. It may be in a caller's way.
+    def bury(self, wanted: IPv4Interface | None = None) -> bool:
+        """Drop what is certainly dead; tell whether there was any. It may be in a caller's way.
 
-        One look is enough with the lock: a host end never leaves this namespace.
+        `wanted`: an address that Docker has given to another. One look is enough with the lock: a
+        host end never leaves this namespace.
         """
         with self.edit() as edit:
-            dead = lost(edit.state, self._survey.links())
+            dead = surely_dead(edit.state, self._survey.links(), wanted)
             for endpoint in dead:
-                log.info("endpoint %s lost its veth with its sandbox: dropped", endpoint.id[:12])
+                log.info("endpoint %s has no sandbox any more: dropped", endpoint.id[:12])
                 edit.drop(endpoint)
         return bool(dead)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,6 +18,8 @@ from tests.e2e.conftest import MAY_DIFFER
 from tests.e2e.helpers import FLANNEL, baseline, docker_major, inspect, web
 
 CRASHER = Path(__file__).with_name("crasher.py")
+VERBS = {"start": ("start",), "stop": ("stop", "-t", "0")}
+AT_ONCE_S = 5  # a start is longer where the plugin is just beginning
 STALE_LIMIT_S = 150  # a minute of age, and passes that come every half minute
 WATCH = "while :; do curl -sf -m 5 -o /dev/null {url} || echo failed: $?; sleep 0.1; done"
 SERVE = ("httpd", "-f", "-p", "80", "-h", "/www")
@@ -151,6 +154,21 @@ class Stage:
         except AssertionError as error:
             error.add_note(f"after {what}")
             raise
+
+
+def starts_at_once_after(stage: Stage, name: str, verb: str, **order: Any) -> None:
+    """Kill the plugin while a container starts or stops: the next start has its place at once."""
+    what = f"a kill during {verb} {order}"
+    stage.arm(**order)
+    stage.host.docker(*VERBS[verb], name, check=False)
+    wait_for(lambda: stage.report()["kills"], what)
+    if verb == "stop" or not inspect(stage.host, "container", name)["State"]["Running"]:
+        began = time.monotonic()
+        stage.host.docker("start", name)
+        assert time.monotonic() - began < AT_ONCE_S, what
+    assert stage.visitor.reaches(stage.url(8080)), what
+    if verb == "start":
+        stage.host.docker(*VERBS["stop"], name)
 
 
 def crash(stage: Stage, action: Callable[[], None], calls: list[str], **order: Any) -> str:

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from tests.bed import Bed
-from tests.e2e.stage import DELETE, Stage, crash
+from tests.e2e.helpers import address
+from tests.e2e.stage import DELETE, SERVE, Stage, crash, starts_at_once_after
 
 SEED = 91
 
@@ -66,3 +67,19 @@ def test_in_the_middle_of_a_call(stage: Stage) -> None:
     for crash_in, calls in ((crash_in_create, stage.create_calls), (crash_in_delete, DELETE)):
         for at in range(1, len(calls) + 1):
             crash_in(stage, at=at, mode="during", delay_s=dice.uniform(0, 0.004))
+
+
+def test_an_address_asked_for_by_name_is_had_at_once_after_a_crash(stage: Stage) -> None:
+    host, options = stage.host, ("--name", "named", "--ip", "10.2.9.3", "-p", "8080:80")
+    host.docker("network", "create", *stage.driver, "--subnet", "10.2.9.0/28", "named")
+    host.docker("create", "--network", "named", *options, "box", *SERVE)
+    starts_at_once_after(stage, "named", "start", at=1, mode="after")  # RequestAddress
+    starts_at_once_after(stage, "named", "start", at=2, mode="after")  # CreateEndpoint
+    for delay_ms in (1, 2, 3, 4):
+        starts_at_once_after(stage, "named", "start", at=2, mode="during", delay_s=delay_ms / 1000)
+    host.docker("start", "named")
+    for at in (3, 4):  # DeleteEndpoint, ReleaseAddress
+        starts_at_once_after(stage, "named", "stop", at=at, mode="before")
+    assert address(host, "named", "named") == "10.2.9.3"
+    stage.delete("named")
+    stage.check_untouched("all of it")

@@ -14,7 +14,7 @@ import pytest
 
 from tests.bed import Bed, wait_for
 from tests.e2e.short_form import settled
-from tests.e2e.stage import DELETE, Stage, crash
+from tests.e2e.stage import DELETE, SERVE, Stage, crash, starts_at_once_after
 
 
 @dataclass
@@ -82,3 +82,17 @@ def test_right_after_the_last_call(stage: Short) -> None:
         assert stage.runs(name)
         settled(stage.host, name, name)
         stage.delete(name, check=False)
+
+
+def test_the_address_that_docker_gives_again_is_had_at_once_after_a_crash(stage: Short) -> None:
+    host = stage.host
+    host.docker("network", "create", *stage.driver, *stage.subnet, "again")
+    host.docker("create", "--name", "again", "--network", "again", "-p", "8080:80", "box", *SERVE)
+    starts_at_once_after(stage, "again", "start", at=1, mode="after")  # CreateEndpoint
+    for delay_ms in (1, 2, 3, 4):
+        starts_at_once_after(stage, "again", "start", at=1, mode="during", delay_s=delay_ms / 1000)
+    host.docker("start", "again")
+    starts_at_once_after(stage, "again", "stop", at=3, mode="before")  # DeleteEndpoint
+    settled(host, "again", "again")
+    stage.delete("again")
+    stage.check_untouched("all of it")

@@ -171,5 +171,7 @@ def test_what_died_unheard_makes_way_at_once(bench: Bench, docker: Docker) -> No
     body = {"NetworkID": net.id, "EndpointID": "e" * 64, "Interface": {"Address": dead.address}}
     bench.call("NetworkDriver.CreateEndpoint", **body)
     assert set(bench.state.endpoints) == {"e" * 64}
+    bench.call("NetworkDriver.Join", NetworkID=net.id, EndpointID="e" * 64, SandboxKey="/x")
+    bench.kernel.moved.add("flceeeeeeeeeeee")
     with pytest.raises(Conflict, match="is in use by endpoint eeeeeeeeeeee"):
         bench.call("NetworkDriver.CreateEndpoint", **{**body, "EndpointID": "d" * 64})
