@@ -53,6 +53,7 @@ def plan_endpoint(endpoint: Endpoint, network: Network) -> Iterator[Thing]:
         owner=endpoint.id,
         container_end=endpoint.container_end,
         mac=endpoint.mac,
+        ips=(endpoint.ip.ip, *([endpoint.docker_ip.ip] if endpoint.docker_ip else [])),
     )
 
 

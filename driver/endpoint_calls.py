@@ -62,7 +62,7 @@ def _put_endpoint(
         known = edit.state.endpoints.get(endpoint_id)
         if known is not None:
             same = known.network == network_id and ip in (known.shown_ip, None)
-            if not same or known.mac != (mac or mac_for(known.shown_ip.ip)):
+            if not same or mac not in (known.mac, ""):
                 raise Conflict(f"endpoint {endpoint_id[:12]} exists already, with other settings")
             return known
         beside = _inside(ip, network.docker_gateway) if network.docker_gateway else None
@@ -74,7 +74,7 @@ def _put_endpoint(
             place = _taken(edit, network, Wish(None if beside or not ip else ip.ip, owner))
         else:
             place = _inside(ip, network.gateway)
-        mac = mac or mac_for((beside or place).ip)
+        mac = mac or mac_for(place.ip)
         made = Endpoint(endpoint_id, network_id, place, mac, edit.now, docker_ip=beside)
         _check_free(edit, made)
         edit.put(made)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import ExitStack, closing
 
 from driver import flanneld, xtables
+from driver.announce import Announcer
 from driver.config import Config
 from driver.conntrack import Conntrack
 from driver.errors import HostError, Unavailable
@@ -99,6 +100,7 @@ def _assembled(config: Config, undo: ExitStack) -> Reconciler:
     sides: list[Host] = [
         Overlays(),
         netlink,
+        Announcer(),
         Sandboxes(),
         sockets,
         Forgetful(firewall, Conntrack()),

@@ -53,6 +53,7 @@ class Veth(_Identified):
     """An endpoint's veth pair: the host end, up, on the bridge.
 
     The container end's name and MAC count only when the pair is made: Docker moves and renames it.
+    `ips`: the addresses behind that MAC.
     """
 
     name: str
@@ -62,6 +63,7 @@ class Veth(_Identified):
     owner: str
     container_end: str = field(compare=False)
     mac: str = field(compare=False)
+    ips: tuple[IPv4Address, ...] = field(default=(), compare=False)
     identity: ClassVar[tuple[str, ...]] = ("name",)
 
 

@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 
 from tests.bed import Bed, Host, Node, wait_for
-from tests.e2e.helpers import address, container, inspect, tidy
+from tests.e2e.helpers import address, answers, container, enter, inspect, tidy
 from tests.e2e.short_form import create, lease_ip, settled
 from tests.e2e.test_restart import switch_off_and_on
 
@@ -70,3 +70,43 @@ def test_an_address_asked_for_by_name_waits_for_its_container(machine: Host, vis
         wait_for(lambda n=name: inspect(host, "container", n)["State"]["Running"], f"{name} to run")
     assert {name: own(name) for name in before} == before
     assert {name: lease_ip(host, name, "plain") for name in leases} == leases
+
+
+MACS = ("02:42:00:00:00:01", "02:42:00:00:00:02")
+
+
+@pytest.mark.parametrize(
+    ("words", "ip"),
+    [
+        (("--ipam-driver", "flannel", "--subnet", "10.2.9.0/29"), "10.2.9.3"),
+        (("--subnet", "172.31.0.0/24"), "172.31.0.50"),
+    ],
+)
+def test_an_address_that_has_another_mac_is_reached_at_once(
+    machine: Host, words: tuple[str, ...], ip: str
+) -> None:
+    """Also by who sends to it all the time, and while it was away."""
+    host = machine
+    host.docker("network", "create", "-d", "flannel", *words, "macs")
+    container(host, "near", "macs")
+
+    def start(mac: str) -> set[str]:
+        container(host, "changes", "macs", "--ip", ip, "--mac-address", mac)
+        return {ip, settled(host, "changes", "macs") if ip.startswith("172.") else ip}
+
+    ips = start(MACS[0])
+    for target in ips:
+        wait_for(lambda t=target: answers(host, "near", t) and host_pings(host, t), "an answer")
+        host.popen(*enter(host, "near"), "ping", "-i", "0.2", target, log_name=f"ping-{target}")
+    host.docker("rm", "-f", "changes")
+    assert start(MACS[1]) == ips
+    for target in ips:
+        assert answers(host, "near", target), target
+        assert host_pings(host, target), target
+    host.docker("rm", "-f", "changes", "near")
+    host.docker("network", "rm", "macs")
+
+
+def host_pings(host: Host, target: str) -> bool:
+    """Whether a target answers the host itself within a second."""
+    return host.run("ping", "-c", "1", "-W", "1", "-w", "1", target, check=False).ok

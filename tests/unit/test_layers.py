@@ -24,6 +24,7 @@ ADAPTERS = {"kernel", "events", "news", "vtep", "underlay", "firewall", "iptable
 ADAPTERS |= {"sandbox", "store", "conntrack", "xtables", "generation", "listing"}
 ADAPTERS |= {"iptables_backend", "legacy_tables", "legacy", "port_maps", "tunnels"}
 ADAPTERS |= {"lookout"}
+ADAPTERS |= {"announce"}
 NETLINK = {
     "kernel": {"events", "listing", "news", "tunnels"},
     "listing": {"events"},
@@ -33,6 +34,7 @@ NETLINK = {
     "lookout": {"events"},
     "underlay": {"events", "listing"},
     "sandbox": {"events"},
+    "announce": {"events"},
     "conntrack": {"events"},
     "port_maps": {"events", "rules"},
 }

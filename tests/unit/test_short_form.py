@@ -45,7 +45,7 @@ def test_a_subnet_of_dockers_own_choice_gets_a_block_beside_it(
     assert gateways == {"10.2.0.1/27", "172.18.0.1/16"}
     end = end_id(1)
     for _ in range(2):
-        assert attach(on, end, "172.18.0.2/16") == {"MacAddress": "02:42:ac:12:00:02"}
+        assert attach(on, end, "172.18.0.2/16") == {"MacAddress": "02:42:0a:02:00:02"}
     assert join(on, end)["Gateway"] == "172.18.0.1"
     publish(on, end, port(80, 8080))
     made = on.bench.state.endpoints[end]
