@@ -56,6 +56,8 @@ def _things(
     for endpoint in _chosen(state.endpoints, endpoints):
         yield from bridge.plan_endpoint(endpoint, state.networks[endpoint.network])
         yield from rules.plan_ports(endpoint)
+    for endpoint, other in _in_one_sandbox(state, endpoints):
+        yield from rules.plan_sources(endpoint, other, state)
     if networks is None:
         yield from in_sandboxes(state)
 
@@ -82,6 +84,19 @@ def _chosen(stored: Mapping[str, Noun], ids: Iterable[str] | None) -> Iterable[N
     if ids is None:
         return stored.values()
     return [stored[i] for i in ids if i in stored]
+
+
+def _in_one_sandbox(state: State, ids: Iterable[str] | None) -> Iterator[tuple[Endpoint, Endpoint]]:
+    """Pair endpoints with the others of their containers."""
+    chosen = [e for e in _chosen(state.endpoints, ids) if e.sandbox and e.network in state.networks]
+    beside = {e.sandbox: list[Endpoint]() for e in chosen}
+    for endpoint in state.endpoints.values():
+        if endpoint.sandbox in beside and endpoint.network in state.networks:
+            beside[endpoint.sandbox].append(endpoint)
+    for endpoint in chosen:
+        for other in beside[endpoint.sandbox]:
+            if other.id != endpoint.id:
+                yield endpoint, other
 
 
 def stale(state: State, links: frozenset[str], now: float) -> Iterator[tuple[Record, str]]:

@@ -4,7 +4,7 @@ A change is one run of iptables-restore, or one commit of python-iptables: a con
 all in one table, so they come and go in one transaction. Of several tables each is changed by
 itself. Whether the chains are still ours is told by a fingerprint: how they read right after we
 wrote them. Where they read otherwise the next pass replaces them, with all their rules.
-Imports `xtables`, `generation`, `iptables_rules` and `iptables_ports`.
+Imports `xtables`, `generation`, and of `iptables_*` what is pure.
 """
 
 from __future__ import annotations
@@ -16,17 +16,9 @@ from typing import ClassVar
 from driver import xtables
 from driver.errors import Conflict, FlannelError, HostError
 from driver.generation import Generation
+from driver.iptables_changes import difference, fingerprint, is_whole, replacement
 from driver.iptables_ports import PortRule
-from driver.iptables_rules import (
-    CHAIN_PREFIX,
-    PARENTS,
-    Tables,
-    difference,
-    fingerprint,
-    is_whole,
-    render,
-    replacement,
-)
+from driver.iptables_rules import CHAIN_PREFIX, PARENTS, Tables, render
 from driver.things import Element, Key, Plan, Table, Thing
 
 GONE = "our iptables chains are not as they were written: somebody changed or flushed them"

@@ -1,4 +1,4 @@
-"""What the nft table does, as iptables rules, and the commands that bring them about. Pure.
+"""What the nft table does, as iptables rules. Pure.
 
 It is given the same things: the table stands for the chains, an element for rules in them. All is
 in three tables, and none of it in `filter`, which comes after them: what is dropped here is
@@ -23,12 +23,11 @@ from driver.things import Element, Thing
 
 Chains = dict[str, list[str]]  # chain → rules as iptables-save writes them, without "-A CHAIN "
 Tables = dict[str, Chains]
-Commands = dict[str, list[str]]  # table → commands of iptables-restore
 
 CHAIN_PREFIX = "DKFLANNEL-"
 OURS, OVERLAY = f"{BRIDGE_PREFIX}+", "flannel+"
 SETS = {"uplinks", "foreign", "direct", "peers4", "internal", "pair"}
-SETS |= {"hair4", "lease4", "over4", "docker4", "carriers", "tunnels"}
+SETS |= {"own4", "lease4", "over4", "docker4", "carriers", "tunnels", "also4", "anysource"}
 PARENTS = {
     "raw": {"PREROUTING": "GUARD"},
     "mangle": {
@@ -39,6 +38,7 @@ PARENTS = {
     },
     "nat": {"PREROUTING": "PRE", "OUTPUT": "OUTPUT", "POSTROUTING": "POST"},
 }
+ESTABLISHED = "-m conntrack --ctstate RELATED,ESTABLISHED -j RETURN"
 DNAT = "-m conntrack --ctstate DNAT"
 LOCAL = "-m addrtype --dst-type LOCAL"
 IS_JUDGED = f"-m mark --mark {JUDGED:#x}/{JUDGED:#x}"
@@ -98,7 +98,7 @@ def render(things: Iterable[Thing], known: dict[Element, PortRule] | None = None
     return {
         table: {CHAIN_PREFIX + name: rules for name, rules in chains.items()}
         for table, chains in (
-            ("raw", _raw()),
+            ("raw", _raw(sets)),
             ("mangle", _mangle(sets) | _tunnels(sets)),
             ("nat", _nat(sets) | published(ports.values())),
         )
@@ -125,8 +125,24 @@ def _fields(element: Element) -> tuple[str, ...]:
 Sets = Mapping[str, list[tuple[str, ...]]]
 
 
-def _raw() -> Chains:
-    return {"GUARD": [f"-{side} 127.0.0.0/8 -i {OURS} -j DROP" for side in "ds"]}
+def _raw(sets: Sets) -> Chains:
+    """Drop what the nft table's chains `guard` and `sources` drop."""
+    return {
+        "GUARD": [
+            *(f"-{side} 127.0.0.0/8 -i {OURS} -j DROP" for side in "ds"),
+            f"-i {OURS} -g {CHAIN_PREFIX}SOURCES",
+        ],
+        "SOURCES": [
+            *(f"-s {block} -i {bridge} -j RETURN" for block, bridge in sets["own4"]),
+            *(f"-i {bridge} -j RETURN" for (bridge,) in sets["anysource"]),
+            *(f"-s {ip}/32 -i {bridge} -j RETURN" for ip, bridge in sets["also4"]),
+            "-d 224.0.0.0/4 -j RETURN",
+            "-d 255.255.255.255/32 -j RETURN",
+            f"{LOCAL} -j DROP",
+            *(f"-d {block} -i {bridge} -j RETURN" for block, bridge in sets["own4"]),
+            "-j DROP",
+        ],
+    }
 
 
 def _mangle(sets: Sets) -> Chains:
@@ -140,14 +156,16 @@ def _mangle(sets: Sets) -> Chains:
         "SENT": [UNMARK],
         "FORWARD": [
             *(f"-{side} {OURS} {JUDGE}" for side in "io"),
-            "-m conntrack --ctstate RELATED,ESTABLISHED -j RETURN",
-            *(f"{_to_port('udp', port)} -j {CHAIN_PREFIX}FORGED" for (port,) in sets["tunnels"]),
             f"-i {OURS} -o {OURS} -g {CHAIN_PREFIX}BETWEEN",
+            ESTABLISHED,
+            *(f"{_to_port('udp', port)} -j {CHAIN_PREFIX}FORGED" for (port,) in sets["tunnels"]),
             f"-i {OURS} -g {CHAIN_PREFIX}OUT",
             f"-o {OURS} -g {CHAIN_PREFIX}IN",
         ],
         "BETWEEN": [
             *(f"-i {one} -o {other} -j RETURN" for one, other in sets["pair"]),
+            *(f"-s {ip}/32 -i {bridge} -j DROP" for ip, bridge in sets["also4"]),
+            ESTABLISHED,
             *(f"-{side} {bridge} -j DROP" for bridge in internal for side in "io"),
             f"{DNAT} -j RETURN",
             "-j DROP",
@@ -214,7 +232,7 @@ def _nat(sets: Sets) -> Chains:
             f"-j {CHAIN_PREFIX}LEAVE",
             f"-o {OVERLAY} -j {CHAIN_PREFIX}ENTER",
         ],
-        "HAIR": [f"-s {block} -o {bridge} -j MASQUERADE" for block, bridge in sets["hair4"]],
+        "HAIR": [f"-s {block} -o {bridge} -j MASQUERADE" for block, bridge in sets["own4"]],
         "DOCKER": [
             "-d 224.0.0.0/4 -j RETURN",
             *(f"-s {subnet} {masquerade}" for (subnet,) in sets["docker4"]),
@@ -229,70 +247,3 @@ def _nat(sets: Sets) -> Chains:
         ],
         "PUBLISH": [f"-p {proto} -j {CHAIN_PREFIX}{proto.upper()}" for proto in PROTOS],
     }
-
-
-def difference(old: Tables, new: Tables) -> Commands:
-    """Give the commands from one rendering to another; the rules that stay keep their order."""
-    return {
-        table: [
-            line for chain in chains for line in _steps(chain, old[table][chain], chains[chain])
-        ]
-        for table, chains in new.items()
-    }
-
-
-def _steps(chain: str, old: list[str], new: list[str]) -> Iterator[str]:
-    if old == new:
-        return
-    before, after = set(old), set(new)
-    yield from (f"-D {chain} {rule}" for rule in old if rule not in after)
-    length = sum(rule in after for rule in old)
-    for place, rule in enumerate(new):
-        if rule not in before:
-            yield f"-A {chain} {rule}" if place == length else f"-I {chain} {place + 1} {rule}"
-            length += 1
-
-
-def replacement(found: Tables, new: Tables) -> Commands:
-    """Give the commands from whatever is there to a rendering; to declare a chain empties it.
-
-    Shape: `found` as read; `new` {} for none at all.
-    """
-    commands: Commands = {}
-    for table, chains in found.items():
-        wanted = new.get(table, {})
-        there = [name for name in chains if name.startswith(CHAIN_PREFIX)]
-        commands[table] = [
-            *unjump(chains, rf"{CHAIN_PREFIX}\S+"),
-            *(f":{name} - [0:0]" for name in dict.fromkeys([*there, *wanted])),
-            *(f"-A {name} {rule}" for name, rules in wanted.items() for rule in rules),
-            *(f"-X {name}" for name in there if name not in wanted),
-        ]
-        if wanted:
-            commands[table] += [
-                f"-I {parent} 1 {jump(CHAIN_PREFIX + name)}"
-                for parent, name in PARENTS[table].items()
-            ]
-    return commands
-
-
-def fingerprint(found: Tables) -> Tables:
-    """Give what is ours in tables as read: our chains, and of others' what leads to them."""
-    return {
-        table: {name: rules for name, rules in chains.items() if name.startswith(CHAIN_PREFIX)}
-        | {
-            parent: [name]
-            for parent, name in PARENTS[table].items()
-            if leads(chains, parent, CHAIN_PREFIX + name)
-        }
-        for table, chains in found.items()
-    }
-
-
-def is_whole(print_: Tables, chains: Tables) -> bool:
-    """Tell whether a fingerprint is of a rendering: it spells rules as the kernel does."""
-    return all(
-        {name: len(rules) for name, rules in print_.get(table, {}).items()}
-        == {name: len(rules) for name, rules in wanted.items()} | dict.fromkeys(PARENTS[table], 1)
-        for table, wanted in chains.items()
-    )

@@ -194,6 +194,7 @@ class Network:
 
     `docker_gateway`: of a subnet outside the lease that Docker's own IPAM chose besides.
     `publish`: who publishes ports and leads out of the host, this driver or Docker's own bridge.
+    `any_source`: its containers may send with any address, as routers do.
     """
 
     id: str
@@ -205,6 +206,7 @@ class Network:
     interface_prefix: str
     docker_gateway: IPv4Interface | None = None
     publish: Publisher = "flannel"
+    any_source: bool = False
     kind: ClassVar[str] = "network"
 
     @property

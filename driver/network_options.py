@@ -15,8 +15,9 @@ MASQUERADE = "com.docker.network.bridge.enable_ip_masquerade"
 INTERFACE = "com.docker.network.container_iface_prefix"
 SIZE = "flannel.size"
 PUBLISH = "flannel.publish"
+SOURCES = "flannel.sources"
 PREFIX = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,11}")
-KNOWN = (MTU, MASQUERADE, INTERFACE, SIZE, PUBLISH)
+KNOWN = (MTU, MASQUERADE, INTERFACE, SIZE, PUBLISH, SOURCES)
 PUBLISHERS: dict[str, Publisher] = {name: name for name in get_args(Publisher)}
 NUMBER = re.compile(r"[0-9]{1,5}")
 
@@ -28,6 +29,7 @@ class NetworkOptions(TypedDict):
     masquerade: bool
     interface_prefix: str
     publish: Publisher
+    any_source: bool
 
 
 def network_options(options: Body, lease_mtu: int) -> NetworkOptions:
@@ -51,11 +53,18 @@ def network_options(options: Body, lease_mtu: int) -> NetworkOptions:
     publish = given.get(PUBLISH, "flannel")
     if publish not in PUBLISHERS:
         raise BadRequest(f"option {PUBLISH} {publish!r} is not {' or '.join(PUBLISHERS)}")
+    sources = given.get(SOURCES)
+    if sources not in (None, "any"):
+        raise BadRequest(
+            f"option {SOURCES} {sources!r} is not any; leave it out where containers send with "
+            "their own addresses"
+        )
     return NetworkOptions(
         mtu=int(mtu),
         masquerade=masquerade == "true",
         interface_prefix=prefix,
         publish=PUBLISHERS[publish],
+        any_source=sources == "any",
     )
 
 

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import IPv4Address
+from itertools import permutations
 from typing import get_args
 
 from driver.facts import Facts
@@ -26,6 +27,7 @@ from driver.model import (
     Peer,
     PortMapping,
     Proto,
+    State,
 )
 from driver.things import Element, Gate, PortHold, Table, Thing
 
@@ -45,6 +47,9 @@ _CLEAR_MARK = f"meta mark and {JUDGED:#010x} != 0 meta mark set meta mark xor {J
 # Priorities: numbers a step before iptables' and Docker's own (-100, 100, 0), so that ours run
 # first in whatever order the programs start. A map that misses lets the packet go on to the next
 # line: the specific address is tried before the wildcard.
+# `sources` drops what comes from a bridge of ours with an address that is not in `own4`, ahead of
+# connection tracking, lest it belong to another network's connection. It leaves alone what stays on
+# the bridge, which the host sees only where br_netfilter is at work.
 # `forged` gets what goes to a port that takes frames of an overlay, also by way of another port. It
 # leaves alone what stays on one bridge or goes to machines on another.
 # "typeof" in sets of one type: a libnftables of 1.1 writes a "type" there in a way that crashes one
@@ -57,7 +62,9 @@ set carriers {{ typeof iifname; }}
 set tunnels {{ typeof udp dport; }}
 set internal {{ typeof iifname; }}
 set pair {{ type ifname . ifname; }}
-set hair4 {{ type ipv4_addr . ifname; flags interval; }}
+set own4 {{ type ipv4_addr . ifname; flags interval; }}
+set also4 {{ type ipv4_addr . ifname; }}
+set anysource {{ typeof iifname; }}
 set lease4 {{ typeof ip saddr; flags interval; }}
 set over4 {{ typeof ip saddr; flags interval; }}
 set docker4 {{ typeof ip saddr; flags interval; }}
@@ -67,6 +74,15 @@ chain guard {{
     type filter hook prerouting priority -301; policy accept;
     iifname "{BRIDGE_PREFIX}*" ip daddr 127.0.0.0/8 counter drop
     iifname "{BRIDGE_PREFIX}*" ip saddr 127.0.0.0/8 counter drop
+    iifname "{BRIDGE_PREFIX}*" goto sources
+}}
+chain sources {{
+    ip saddr . iifname @own4 accept
+    iifname @anysource accept
+    ip saddr . iifname @also4 fib daddr oifname != "{BRIDGE_PREFIX}*" accept
+    ip daddr {{ 224.0.0.0/4, 255.255.255.255 }} accept
+    ip daddr . iifname @own4 fib daddr type != local accept
+    meta nfproto ipv4 counter drop
 }}
 chain input {{
     type filter hook input priority -1; policy accept;
@@ -102,7 +118,7 @@ chain publish {{
 chain nat_post {{
     type nat hook postrouting priority 99; policy accept;
     ct status dnat oifname "{BRIDGE_PREFIX}*" ip saddr 127.0.0.0/8 masquerade
-    ct status dnat ip saddr . oifname @hair4 masquerade
+    ct status dnat ip saddr . oifname @own4 masquerade
     oifname "{BRIDGE_PREFIX}*" return
     ip saddr @docker4 ip daddr != 224.0.0.0/4 masquerade fully-random
     ip saddr @lease4 ip daddr != @over4 ip daddr != 224.0.0.0/4 masquerade fully-random
@@ -116,6 +132,7 @@ chain forward {{
     meta iifkind "bridge" udp dport @tunnels jump forged
     iifname . oifname @pair accept
     iifname "{BRIDGE_PREFIX}*" oifname != "{OVERLAY_LINKS}" ct state invalid counter drop
+    iifname "{BRIDGE_PREFIX}*" meta nfproto ipv6 counter drop
     iifname @internal counter drop
     oifname @internal counter drop
     oifname "{BRIDGE_PREFIX}*" iifname "{OVERLAY_LINKS}" accept
@@ -176,18 +193,32 @@ def plan_network_rules(network: Network) -> Iterator[Thing]:
     """Give the elements that let a network's members talk, and leave unless it is internal."""
     bridge, block = f'"{network.bridge}"', str(network.gateway.network)
     yield Element("pair", f"{bridge} . {bridge}", owner=network.id)
+    yield Element("own4", f"{block} . {bridge}", owner=network.id)
+    if network.docker_gateway:
+        yield Element("own4", f"{network.docker_gateway.network} . {bridge}", owner=network.id)
+    if network.any_source:
+        yield Element("anysource", bridge, owner=network.id)
     if network.internal:
         yield Element("internal", bridge, owner=network.id)
         return
-    # a container that reaches a neighbour by the host's port must not be answered on the link
-    yield Element("hair4", f"{block} . {bridge}", owner=network.id)
     if network.masquerade:
         yield Element("lease4", block, owner=network.id)
     if network.docker_gateway:
         # another host may have the same subnet: its addresses never leave this one
-        subnet = str(network.docker_gateway.network)
-        yield Element("hair4", f"{subnet} . {bridge}", owner=network.id)
-        yield Element("docker4", subnet, owner=network.id)
+        yield Element("docker4", str(network.docker_gateway.network), owner=network.id)
+
+
+def plan_sources(endpoint: Endpoint, other: Endpoint, state: State) -> Iterator[Thing]:
+    """Let two places of one container send with each other's address: so do its answers.
+
+    It sends all by the network that has its default route, also what answers a packet that came
+    by another one.
+    """
+    places = [(place, state.networks[place.network]) for place in (endpoint, other)]
+    if any(network.internal for _, network in places):
+        return
+    for (place, _), (_, network) in permutations(places):
+        yield Element("also4", f'{place.ip.ip} . "{network.bridge}"', owner=place.id)
 
 
 def plan_ports(endpoint: Endpoint) -> Iterator[Thing]:

@@ -13,7 +13,8 @@ from collections.abc import Iterable
 from driver import legacy_tables
 from driver.errors import HostError
 from driver.generation import has_nf_tables
-from driver.iptables_rules import Chains, Commands, Tables
+from driver.iptables_changes import Commands
+from driver.iptables_rules import Chains, Tables
 
 FILTER = "filter"
 

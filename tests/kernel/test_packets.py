@@ -165,7 +165,7 @@ def test_a_subnet_of_docker_s_never_leaves_the_host(site, loaded):
     site.host.ip(f"addr add 172.18.0.1/24 dev {A.bridge}")
     site.web.ip("addr add 172.18.0.2/24 dev eth0", "route replace default via 172.18.0.1")
     subnet = Element("docker4", "172.18.0.0/24")
-    loaded.apply(Plan(add=(subnet, Element("hair4", f'172.18.0.0/24 . "{A.bridge}"'))))
+    loaded.apply(Plan(add=(subnet, Element("own4", f'172.18.0.0/24 . "{A.bridge}"'))))
     with site.lan.listen(80) as lan, site.web.listen(80) as web:
         assert site.web.reach(lan, LAN, 80) == HOST
         assert site.web.reach(web, HOST, 8080) in ("172.18.0.1", "10.2.0.1")

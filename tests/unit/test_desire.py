@@ -44,8 +44,8 @@ from tests.unit.sample import (
 )
 
 BRIDGE = "fl-aaaaaaaaaaaa"
+OWN = Element("own4", f'10.2.3.0/27 . "{BRIDGE}"', owner=NET)
 PAIR = Element("pair", f'"{BRIDGE}" . "{BRIDGE}"', owner=NET)
-HAIR = Element("hair4", f'10.2.3.0/27 . "{BRIDGE}"', owner=NET)
 BASE: list[Thing] = [
     Route(IPv4Network("10.2.3.0/24")),
     Table(TABLE_TEXT),
@@ -59,8 +59,9 @@ LINKS: list[Thing] = [
     Sysctl(BRIDGE, "ipv4", "route_localnet", "1"),
     Sysctl(BRIDGE, "ipv6", "accept_ra", "0"),
     PAIR,
+    OWN,
 ]
-OUTWARD: list[Thing] = [HAIR, Element("lease4", "10.2.3.0/27", owner=NET)]
+OUTWARD: list[Thing] = [Element("lease4", "10.2.3.0/27", owner=NET)]
 VETH = Veth("flhcccccccccccc", BRIDGE, 1450, False, END, "flccccccccccccc", "02:42:0a:02:03:02")
 PORTS: list[Thing] = [
     PortHold("tcp", IPv4Address(0), 8080, END),
@@ -77,10 +78,14 @@ PORTS: list[Thing] = [
         ([LEASE, POOL, hold("10.2.3.1", "gateway")], []),
         ([network()], []),
         ([LEASE, network()], BASE + LINKS + OUTWARD),
-        ([LEASE, network(masquerade=False)], [*BASE, *LINKS, HAIR]),
+        ([LEASE, network(masquerade=False)], [*BASE, *LINKS]),
         (
             [LEASE, network(internal=True)],
             [*BASE, *LINKS, Element("internal", f'"{BRIDGE}"', owner=NET)],
+        ),
+        (
+            [LEASE, network(masquerade=False, any_source=True)],
+            [*BASE, *LINKS, Element("anysource", f'"{BRIDGE}"', owner=NET)],
         ),
         ([LEASE, network(), endpoint()], [*BASE, *LINKS, *OUTWARD, VETH]),
         (
@@ -88,8 +93,8 @@ PORTS: list[Thing] = [
             [*BASE, *LINKS, *OUTWARD, replace(VETH, hairpin=True), *PORTS],
         ),
     ],
-    ids=["nothing", "no network", "no lease", "plain", "no masquerade", "internal", "endpoint",
-         "ports"],
+    ids=["nothing", "no network", "no lease", "plain", "no masquerade", "internal", "any source",
+         "endpoint", "ports"],
 )  # fmt: skip
 def test_exactly_these_things(records: list[Record], things: list[Thing]) -> None:
     assert desire(state_of(*records), FACTS) == frozenset(things)
@@ -126,7 +131,7 @@ def test_bridges_of_two_networks_have_two_macs_that_stay() -> None:
 def test_a_slice_of_touched_ids_differs_as_the_whole_does(seed: int) -> None:
     rng = seeded(seed)
 
-    apart = network(OTHER, gateway=IPv4Interface("10.2.3.33/27"), internal=True)
+    apart = network(OTHER, gateway=IPv4Interface("10.2.3.33/27"))
 
     def some() -> list[Record]:
         nets = [net for net in (network(), apart) if rng.random() < 0.8]
@@ -134,7 +139,8 @@ def test_a_slice_of_touched_ids_differs_as_the_whole_does(seed: int) -> None:
             endpoint(
                 str(i) * 64,
                 f"10.2.3.{rng.randint(2, 20)}/27",
-                network=nets[0].id,
+                network=rng.choice(nets).id,
+                sandbox=rng.choice([None, "/one", "/other"]),
                 ports=(replace(WEB, host_port=8000 + i),)[: rng.randint(0, 1)],
             )
             for i in range(4)
@@ -219,3 +225,23 @@ def test_the_overlays_ports_and_the_bridges_that_carry_it() -> None:
         for name in ("tunnels", "carriers")
     }
     assert by_set == {"tunnels": {"8472", "4789"}, "carriers": {'"virbr0"', '"virbr1"'}}
+
+
+def test_a_container_answers_with_its_addresses_of_other_networks() -> None:
+    two = network(OTHER, gateway=IPv4Interface("10.2.3.33/27"))
+    ends = [
+        endpoint(sandbox="/one"),
+        endpoint(END2, "10.2.3.34/27", network=OTHER, sandbox="/one"),
+        endpoint("e" * 64, "10.2.3.35/27", network=OTHER, sandbox="/other"),
+        endpoint("9" * 64, "10.2.3.36/27", network=OTHER),
+    ]
+
+    def also(*records: Record) -> set[Thing]:
+        got = desire(state_of(LEASE, network(), *records), FACTS)
+        return {t for t in got if isinstance(t, Element) and t.set == "also4"}
+
+    assert also(two, *ends) == {
+        Element("also4", f'10.2.3.2 . "fl-{OTHER[:12]}"', owner=END),
+        Element("also4", f'10.2.3.34 . "{BRIDGE}"', owner=END2),
+    }
+    assert also(replace(two, internal=True), *ends) == set()

@@ -7,19 +7,8 @@ from itertools import pairwise
 import pytest
 
 from driver import rules
-from driver.iptables_rules import (
-    CHAIN_PREFIX,
-    PARENTS,
-    Commands,
-    Tables,
-    difference,
-    fingerprint,
-    is_whole,
-    jump,
-    leads,
-    render,
-    replacement,
-)
+from driver.iptables_changes import Commands, difference, fingerprint, is_whole, replacement
+from driver.iptables_rules import CHAIN_PREFIX, PARENTS, Tables, jump, leads, render
 from driver.model import replace
 from driver.things import Element
 from tests.unit.fakes import seeded

@@ -9,7 +9,7 @@ import pytest
 
 from driver import rules
 from driver.errors import HostError
-from driver.iptables_rules import CHAIN_PREFIX, PARENTS, SETS, render
+from driver.iptables_rules import CHAIN_PREFIX, ESTABLISHED, PARENTS, SETS, render
 from driver.model import replace
 from driver.things import Element, Thing
 from tests.unit.iptables_sample import FACTS, things
@@ -72,6 +72,7 @@ def test_what_may_be_forwarded() -> None:
     assert chain("BETWEEN", things()) == [
         f"-i {BRIDGE} -o {BRIDGE} -j RETURN",
         f"-i {INNER} -o {INNER} -j RETURN",
+        ESTABLISHED,
         f"-i {INNER} -j DROP",
         f"-o {INNER} -j DROP",
         "-m conntrack --ctstate DNAT -j RETURN",
@@ -102,7 +103,7 @@ def test_frames_of_the_overlay_are_taken_from_nobody_here() -> None:
         f"-i flannel+ {to_port} -j DROP",
         f"{to_port} -j {CHAIN_PREFIX}FORGED",
     ]
-    assert chain("FORWARD", given)[3] == f"{to_port} -j {CHAIN_PREFIX}FORGED"
+    assert chain("FORWARD", given)[4] == f"{to_port} -j {CHAIN_PREFIX}FORGED"
     local = "fl-+", "docker0", "virbr0"
     stays = [f"-o {bridge} -j RETURN" for bridge in local]
     assert chain("FORGED", given) == stays + [f"-i {bridge} -j DROP" for bridge in local]
@@ -110,12 +111,31 @@ def test_frames_of_the_overlay_are_taken_from_nobody_here() -> None:
     assert chain("FORGED", given)[-2:] == ["-o virbr0 -j RETURN", "-i fl-+ -j DROP"]
 
 
+def test_who_may_send_with_which_address() -> None:
+    given = [Element("anysource", f'"{INNER}"'), Element("also4", f'10.2.9.9 . "{BRIDGE}"')]
+    own = [f"10.2.3.0/27 -i {bridge} -j RETURN" for bridge in (BRIDGE, INNER)]
+    assert chain("SOURCES", [*things(), *given]) == [
+        *(f"-s {rule}" for rule in own),
+        f"-i {INNER} -j RETURN",
+        f"-s 10.2.9.9/32 -i {BRIDGE} -j RETURN",
+        "-d 224.0.0.0/4 -j RETURN",
+        "-d 255.255.255.255/32 -j RETURN",
+        "-m addrtype --dst-type LOCAL -j DROP",
+        *(f"-d {rule}" for rule in own),
+        "-j DROP",
+    ]
+    between = chain("BETWEEN", [*things(), *given])
+    assert between[2:4] == [f"-s 10.2.9.9/32 -i {BRIDGE} -j DROP", ESTABLISHED]
+
+
 def test_a_bridge_that_leads_out_may_be_left_by() -> None:
     assert "-o docker0 -j DROP" not in chain("OUT", [*things(), Element("uplinks", '"docker0"')])
 
 
 def test_who_is_masqueraded() -> None:
-    assert chain("HAIR", things()) == [f"-s 10.2.3.0/27 -o {BRIDGE} -j MASQUERADE"]
+    assert chain("HAIR", things()) == [
+        f"-s 10.2.3.0/27 -o {bridge} -j MASQUERADE" for bridge in (BRIDGE, INNER)
+    ]
     assert chain("LEAVE", things()) == [
         "-d 10.2.0.0/16 -j RETURN",
         "-d 224.0.0.0/4 -j RETURN",

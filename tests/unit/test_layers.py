@@ -18,7 +18,7 @@ PURE = {
     "vxlan", "flanneld", "iptables_rules", "iptables_ports", "daemon_json", "docker_opts",
     "report", "ps",
 }  # fmt: skip
-PURE |= {"fights"}
+PURE |= {"fights", "iptables_changes"}
 PURE |= {"addresses"}
 ADAPTERS = {"kernel", "events", "news", "vtep", "underlay", "firewall", "iptables", "sockets"}
 ADAPTERS |= {"sandbox", "store", "conntrack", "xtables", "generation", "listing"}
@@ -41,9 +41,15 @@ NETLINK = {
 FIREWALL = {
     "firewall": {"generation", "port_maps", "rules"},
     "legacy_tables": {"iptables_rules"},
-    "xtables": {"generation", "iptables_rules", "legacy_tables"},
+    "xtables": {"generation", "iptables_rules", "iptables_changes", "legacy_tables"},
     "iptables": {"xtables", "iptables_rules"},
-    "iptables_backend": {"xtables", "generation", "iptables_rules", "iptables_ports"},
+    "iptables_backend": {
+        "xtables",
+        "generation",
+        "iptables_rules",
+        "iptables_ports",
+        "iptables_changes",
+    },
 }
 BELOW = NETLINK | FIREWALL
 FLANNEL = {"flannel", "flannel_config", "peers", "registry", "lease_steps", "membership"}

@@ -13,6 +13,7 @@ from driver.network_options import (
     MTU,
     PUBLISH,
     SIZE,
+    SOURCES,
     block_prefix,
     ipam_prefix,
     network_options,
@@ -34,16 +35,19 @@ from driver.wire import ENABLE_IPV4, Body
         ({ENABLE_IPV4: "false", SIZE: "/26"}, {}),
         ({PUBLISH: "docker"}, {"publish": "docker"}),
         ({PUBLISH: "flannel"}, {}),
+        ({SOURCES: "any"}, {"any_source": True}),
     ],
 )
 def test_options_are_read(options: dict[str, str], changed: dict[str, Any]) -> None:
     defaults = {"mtu": 1450, "masquerade": True, "interface_prefix": "eth", "publish": "flannel"}
+    defaults["any_source"] = False
     assert network_options(Body(options), 1450) == {**defaults, **changed}
 
 
 BAD = {
     MTU: ["", "575", "65536", "-1", "1450 ", "1e3", "0x5dc", "²", "١٤٥٠", "9" * 5000],
     MASQUERADE: ["", "True", "1", "yes", "false "],
+    SOURCES: ["", "Any", "none", "any ", "10.2.0.0/16"],
     PUBLISH: ["", "Docker", "none", "docker ", "flannel,docker"],
     INTERFACE: ["", "1eth", "a" * 13, "eth/0", "et h", "../x", "éth", "eth\n"],
 }
@@ -62,7 +66,7 @@ def test_an_unknown_option_is_refused_with_the_known_ones() -> None:
         network_options(Body({"com.docker.network.bridge.name": "br0"}), 1450)
     assert str(caught.value) == (
         "option -o 'com.docker.network.bridge.name' is unknown; these are known: "
-        f"{MTU}, {MASQUERADE}, {INTERFACE}, {SIZE}, {PUBLISH}"
+        f"{MTU}, {MASQUERADE}, {INTERFACE}, {SIZE}, {PUBLISH}, {SOURCES}"
     )
     with pytest.raises(BadRequest) as caught:
         ipam_prefix(Body({"flannel.sise": "/26"}))

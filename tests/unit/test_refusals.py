@@ -22,7 +22,7 @@ JOIN = {"NetworkID": NET, "EndpointID": END, "SandboxKey": "/x"}
 PUBLISH = {"NetworkID": NET, "EndpointID": END}
 OPTIONS = (
     "com.docker.network.driver.mtu, com.docker.network.bridge.enable_ip_masquerade, "
-    "com.docker.network.container_iface_prefix, flannel.size, flannel.publish"
+    "com.docker.network.container_iface_prefix, flannel.size, flannel.publish, flannel.sources"
 )
 
 POOL, ADDRESS = "IpamDriver.RequestPool", "IpamDriver.RequestAddress"

@@ -75,8 +75,10 @@ def test_the_rules_know_both_addresses(on: Setting) -> None:
         ("internal", inner, ""),
         ("lease4", "10.2.0.0/27", ""),
         ("docker4", "172.18.0.0/16", ""),
-        ("hair4", f"10.2.0.0/27 . {bridge}", ""),
-        ("hair4", f"172.18.0.0/16 . {bridge}", ""),
+        ("own4", f"10.2.0.0/27 . {bridge}", ""),
+        ("own4", f"172.18.0.0/16 . {bridge}", ""),
+        ("own4", f"10.2.0.32/27 . {inner}", ""),
+        ("own4", f"172.19.0.0/16 . {inner}", ""),
         ("pub4_any", "tcp . 8080", "172.18.0.2 . 80"),
     }
 
