@@ -17,18 +17,8 @@ from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Network
 
 from driver.errors import Compacted, FlannelError
-from driver.lease_steps import (
-    Choose,
-    Delete,
-    Host,
-    Memory,
-    Sight,
-    Step,
-    Terms,
-    Write,
-    step,
-    written,
-)
+from driver.lease_sight import Choose, Delete, Host, Memory, Sight, Step, Terms, Write
+from driver.lease_steps import step, written
 from driver.mirror import Mirror
 from driver.model import Overlay, Peer, Vtep
 from driver.peers import Own, sort_peers

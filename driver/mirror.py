@@ -1,6 +1,6 @@
 """What etcd has of the flannel network, as it was read last and as events have changed it.
 
-Imports `flannel`, `flannel_config`, `lease_steps`, `registry`, `errors`.
+Imports `flannel`, `flannel_config`, `lease_sight`, `registry`, `errors`.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from driver.errors import BadRecord
 from driver.flannel import Readings, config_key, lease_range
 from driver.flannel_config import read_config
-from driver.lease_steps import Sight
+from driver.lease_sight import Sight
 from driver.model import Overlay
 from driver.registry import Batch, Entry, Registry, Span
 

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from driver.flannel import lease_value
-from driver.lease_steps import Terms
+from driver.lease_sight import Terms
 from driver.membership import Membership, Options, Snapshot
 from driver.model import Overlay, Peer, Vtep
 from driver.registry import Registry

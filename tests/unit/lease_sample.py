@@ -7,7 +7,8 @@ from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
 
 from driver.flannel import lease_value
-from driver.lease_steps import Held, Host, Memory, Sight, Step, Terms, step
+from driver.lease_sight import Held, Host, Memory, Sight, Step, Terms
+from driver.lease_steps import step
 from driver.model import Overlay
 from driver.peers import Own
 from driver.registry import Entry

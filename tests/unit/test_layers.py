@@ -53,7 +53,7 @@ FIREWALL = {
 }
 BELOW = NETLINK | FIREWALL
 FLANNEL = {"flannel", "flannel_config", "peers", "registry", "lease_steps", "membership"}
-FLANNEL |= {"init_config", "mirror"}
+FLANNEL |= {"init_config", "mirror", "lease_sight"}
 ETCD = {"etcd", "etcd_faults", "etcd_files", "etcd_members", "etcd_settings"}
 NOUNS = {"errors", "facts", "model", "things"}
 COMPOSE = {"service", "plugin", "__main__"}

@@ -8,7 +8,8 @@ from dataclasses import replace
 import pytest
 
 from driver.flannel import lease_value
-from driver.lease_steps import SOON_S, Delete, Held, Host, Step, Write
+from driver.lease_sight import Delete, Held, Host, Step, Write
+from driver.lease_steps import SOON_S
 from driver.peers import Own
 from tests.unit.lease_sample import (
     BUSY,

@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from driver.lease_steps import CHOICES, Delete, Held, Memory, Sight, Step, Write, step, written
+from driver.lease_sight import Delete, Held, Memory, Sight, Step, Write
+from driver.lease_steps import CHOICES, step, written
 from driver.registry import Entry
 from tests.unit.lease_sample import (
     BUSY,

@@ -10,7 +10,7 @@ from ipaddress import IPv4Network
 import pytest
 
 from driver.flannel import read_leases
-from driver.lease_steps import Terms
+from driver.lease_sight import Terms
 from driver.model import Overlay
 from driver.peers import Own, sort_peers
 from tests.unit.etcd_fake import FakeRegistry
