@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from ipaddress import IPv4Network
+from ipaddress import IPv4Address, IPv4Network
 
 from driver.flannel import LeaseRecord, Readings, lease_key, lease_range, read_leases
 from driver.model import Overlay
@@ -16,6 +16,14 @@ from driver.peers import Own
 from driver.registry import Entry
 
 Choose = Callable[[Sequence[IPv4Network]], IPv4Network]
+
+
+Bearer = tuple[IPv4Address, str | None]  # a host by its public IP and its MAC
+
+
+def bearer(of: LeaseRecord | Own) -> Bearer:
+    """Return what tells one host from another."""
+    return of.public_ip, of.mac
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,16 +48,16 @@ class Held:
 class Memory:
     """What one step has to know of the steps before.
 
-    `subnet`: the one had last. `rival`: MAC of a host that has our lease with our public IP.
-    `elder`: MAC of one we yield to, for it had the lease before us, and until when. `moved`: the
-    lease held is for another subnet than before.
+    `subnet`: the one had last. `rival`: a host that has our lease, with our public IP or our MAC.
+    `elder`: one we yield to, for it had the lease before us, and until when. `moved`: the lease
+    held is for another subnet than before.
     """
 
     overlay: Overlay | None = None
     subnet: IPv4Network | None = None
     held: Held | None = None
-    rival: str | None = None
-    elder: tuple[str, float] | None = None
+    rival: Bearer | None = None
+    elder: tuple[Bearer, float] | None = None
     moved: bool = False
 
 
@@ -72,10 +80,17 @@ class Sight:
         """Find a readable lease by its key."""
         return next((r for r in self.leases[0] if r.key == key), None)
 
-    def of(self, own: Own) -> list[LeaseRecord]:
-        """List the leases with this host's public IP, in key order."""
+    def of(self, own: Own, subnet: IPv4Network | None = None) -> list[LeaseRecord]:
+        """List the leases with this host's public IP, in key order.
+
+        One of `subnet` with its MAC is its own, too: the host may have got another public IP.
+        """
         folder = f"{lease_range(self.prefix)}/"
-        mine = [r for r in self.leases[0] if r.public_ip == own.public_ip]
+        mine = [
+            r
+            for r in self.leases[0]
+            if r.public_ip == own.public_ip or (r.subnet == subnet and r.mac == own.mac)
+        ]
         return [r for r in mine if r.key == folder + lease_key(r.subnet, r.subnet6)]
 
     def key(self, subnet: IPv4Network) -> str:

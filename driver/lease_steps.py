@@ -1,7 +1,8 @@
 """What to do about this host's lease, decided from what etcd has. No I/O, no clock.
 
 flannel's rules, but every write is bound to the revision that was seen, another host's key is never
-written, and a second host with our public IP is known by its MAC. Imports `flannel`, `model`.
+written, and a second host with our public IP is known by its MAC, one that is a copy of this one by
+its public IP. Imports `flannel`, `lease_sight`, `peers`, `model`.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from driver.lease_sight import (
     Step,
     Terms,
     Write,
+    bearer,
 )
 from driver.model import Overlay
 from driver.peers import Own
@@ -92,14 +94,15 @@ def _keep(memory: Memory, overlay: Overlay, sight: Sight, host: Host, now: float
     if entry.revision != held.revision:
         record = sight.record(key)
         if record is not None and entry.value not in (held.value.encode(), value.encode()):
-            if record.public_ip != host.own.public_ip:
+            own, other = bearer(host.own), bearer(record)
+            if other[0] != own[0] and other[1] != own[1]:
                 return None
-            if record.mac not in (None, host.own.mac):
+            if other[1] is not None and other != own:
                 elder, until = memory.elder or (None, now)
-                if record.mac == elder and now < until:
-                    return _refused(replace(memory, held=None, rival=record.mac), record)
+                if other == elder and now < until:
+                    return _refused(replace(memory, held=None, rival=other), record, host)
                 # it took our lease for its own of old; we had it first, and it will yield
-                memory = replace(memory, elder=(record.mac, now + SOON_S))
+                memory = replace(memory, elder=(other, now + SOON_S))
         # our own write, of which the answer was lost, or somebody's repair
         held = replace(held, revision=entry.revision, due=min(held.due, now + SOON_S))
         memory = replace(memory, held=held)
@@ -117,24 +120,26 @@ def _spare(key: str, sight: Sight, host: Host) -> Delete | None:
     return None
 
 
-def _refused(memory: Memory, record: LeaseRecord) -> Step:
-    return Step(
-        memory,
-        "refused",
-        problems=(
-            f"another host, with the MAC {record.mac}, has taken the lease of {record.subnet} with "
-            f"our own public IP {record.public_ip}: give one of the two another public IP; if "
-            f"there is no other host, delete the key {record.key}",
-        ),
+def _refused(memory: Memory, record: LeaseRecord, host: Host) -> Step:
+    if record.public_ip == host.own.public_ip:
+        who, what = f"with the MAC {record.mac}", f"public IP {record.public_ip}"
+        cure = "give one of the two another public IP"
+    else:
+        who, what = f"with the public IP {record.public_ip}", f"MAC {record.mac}"
+        cure = "one of the two is a copy of the other: empty the state folder of the copy"
+    problem = (
+        f"another host, {who}, has the lease of {record.subnet} with our own {what}: {cure}; if "
+        f"there is no other host, delete the key {record.key}"
     )
+    return Step(memory, "refused", problems=(problem,))
 
 
 def _acquire(memory: Memory, overlay: Overlay, sight: Sight, host: Host, choose: Choose) -> Step:
-    """Find a subnet: the lease with our public IP, else the subnet we had, else a free one."""
-    mine = sight.of(host.own)
-    rivals = [r for r in mine if r.mac is not None and r.mac == memory.rival]
+    """Find a subnet: a lease of ours, else the subnet we had, else a free one."""
+    own, mine = bearer(host.own), sight.of(host.own, memory.subnet)
+    rivals = [r for r in mine if bearer(r) == memory.rival]
     if rivals:
-        return _refused(memory, rivals[0])
+        return _refused(memory, rivals[0], host)
     only = memory.subnet if host.in_use else None
     action = _reuse(mine, overlay, memory, only) or _drop(mine, overlay, only)
     if isinstance(action, Delete):
@@ -143,9 +148,10 @@ def _acquire(memory: Memory, overlay: Overlay, sight: Sight, host: Host, choose:
     if isinstance(found, str):
         return Step(memory, "lost" if only else "acquiring", problems=(found,))
     subnet, revision = found
-    elder = next((r.mac for r in mine if r.subnet == subnet), None)
-    if elder not in (None, host.own.mac) and subnet != memory.subnet:
-        memory = replace(memory, elder=(elder, inf))  # our own MAC of before, or another host
+    elder = next((bearer(r) for r in mine if r.subnet == subnet), own)
+    first = subnet == memory.subnet and elder[1] != own[1]
+    if elder[1] is not None and elder != own and not first:
+        memory = replace(memory, elder=(elder, inf))  # we ourselves as we were, or another host
     write = Write(sight.key(subnet), subnet, revision, _value(overlay, host.own))
     kept = subnet if subnet == memory.subnet else None
     return Step(memory, "acquiring", kept, write)

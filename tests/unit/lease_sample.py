@@ -21,6 +21,7 @@ MAC = "02:00:00:00:00:01"
 FOREIGN = "02:00:00:00:00:99"
 HOST = Host(Own(IP("192.0.2.11"), MAC))
 BUSY = replace(HOST, in_use=True)
+HOST_99 = (IP("192.0.2.11"), FOREIGN)  # which has our public IP
 SUBNET = N("10.5.9.0/24")
 NOW = 1000.0
 TERMS = Terms(100, 10.0)
@@ -37,6 +38,7 @@ def value(ip: str = "192.0.2.11", mac: str = MAC) -> str:
 OURS = value()
 THEIRS = value("192.0.2.30", FOREIGN)
 TWIN = value(mac=FOREIGN)
+COPY = value("192.0.2.12")
 
 
 def sight(config: Overlay | None = OVERLAY, **keys: tuple[str, int]) -> Sight:

@@ -13,8 +13,10 @@ from driver.lease_steps import SOON_S
 from driver.peers import Own
 from tests.unit.lease_sample import (
     BUSY,
+    COPY,
     FOREIGN,
     HELD,
+    HOST_99,
     IP,
     KNOWN,
     MAC,
@@ -117,7 +119,7 @@ def test_a_host_that_takes_our_lease_with_our_public_ip_is_put_right() -> None:
 
 
 def test_another_host_with_our_public_ip_that_had_the_lease_first_is_yielded_to() -> None:
-    found = decide(replace(HELD, elder=(FOREIGN, math.inf)), sight(_9=(TWIN, 6)))
+    found = decide(replace(HELD, elder=(HOST_99, math.inf)), sight(_9=(TWIN, 6)))
     assert (found.state, found.action, found.subnet) == ("refused", None, None)
     assert FOREIGN in found.problems[0]
     assert "192.0.2.11" in found.problems[0]
@@ -132,3 +134,46 @@ def test_another_host_with_our_public_ip_that_had_the_lease_first_is_yielded_to(
     other = decide(found.memory, sight(_9=(TWIN, 7)), Host(Own(IP("192.0.2.12"), MAC)))
     assert isinstance(other.action, Write)
     assert other.action.revision == 0
+
+
+# --- another public IP, and two hosts with one MAC ---
+
+
+def test_a_lease_of_ours_by_the_public_ip_of_before_is_written_anew() -> None:
+    found = decide(KNOWN, sight(_9=(COPY, 6)), BUSY)
+    assert (found.state, found.subnet, found.problems) == ("acquiring", SUBNET, ())
+    assert found.action == Write(key(SUBNET), SUBNET, 6, OURS)
+    # but not one that another host has taken with that public IP
+    other = decide(KNOWN, sight(_9=(value("192.0.2.12", FOREIGN), 6)), BUSY)
+    assert (other.state, other.action) == ("lost", None)
+    assert "our subnet 10.5.9.0/24 belongs to 192.0.2.12, but networks" in other.problems[0]
+
+
+def test_of_a_host_and_its_copy_the_one_that_had_the_lease_first_keeps_it() -> None:
+    found = decide(HELD, sight(_9=(COPY, 6)), BUSY)
+    assert found.action == Write(key(SUBNET), SUBNET, 6, OURS), "it is put right once"
+    again = decide(found.memory, sight(_9=(COPY, 8)), BUSY)
+    assert (again.state, again.action) == ("refused", None), "and not fought about"
+    # the copy, which has taken it for its own
+    copy = Host(Own(IP("192.0.2.12"), MAC), in_use=True)
+    taken = decide(KNOWN, sight(_9=(OURS, 5)), copy)
+    assert taken.action == Write(key(SUBNET), SUBNET, 5, COPY)
+    held = replace(taken.memory, held=Held(SUBNET, 6, NOW + 50, COPY))
+    yielded = decide(held, sight(_9=(OURS, 7)), copy)
+    assert (yielded.state, yielded.action, yielded.subnet) == ("refused", None, None)
+    assert yielded.problems == (
+        f"another host, with the public IP 192.0.2.11, has the lease of {SUBNET} with our own MAC "
+        f"{MAC}: one of the two is a copy of the other: empty the state folder of the copy; if "
+        f"there is no other host, delete the key {key(SUBNET)}",
+    )
+    assert decide(yielded.memory, sight(_9=(OURS, 8)), copy).state == "refused"
+    assert isinstance(decide(yielded.memory, sight(), copy).action, Write), "it is gone"
+
+
+def test_the_reason_names_what_is_the_same() -> None:
+    refused = decide(replace(HELD, elder=(HOST_99, math.inf)), sight(_9=(TWIN, 6)))
+    assert refused.problems == (
+        f"another host, with the MAC {FOREIGN}, has the lease of {SUBNET} with our own public IP "
+        "192.0.2.11: give one of the two another public IP; if there is no other host, delete the "
+        f"key {key(SUBNET)}",
+    )

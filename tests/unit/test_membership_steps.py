@@ -12,10 +12,11 @@ from driver.lease_steps import CHOICES, step, written
 from driver.registry import Entry
 from tests.unit.lease_sample import (
     BUSY,
-    FOREIGN,
+    COPY,
     FRESH,
     HELD,
     HOST,
+    HOST_99,
     IP,
     KNOWN,
     NOW,
@@ -49,6 +50,11 @@ from tests.unit.lease_sample import (
         (FRESH, sight(_7=(TWIN, 4)), Write(key("10.5.7.0/24"), N("10.5.7.0/24"), 4, OURS)),
         (FRESH, sight(_7=('{"PublicIP":"192.0.2.11"}', 4)),
          Write(key("10.5.7.0/24"), N("10.5.7.0/24"), 4, OURS)),
+        # our MAC and the subnet we had, by the public IP of before
+        (KNOWN, sight(_7=(OURS, 4), _9=(COPY, 3)), Write(key(SUBNET), SUBNET, 3, OURS)),
+        # but not by our MAC alone
+        (KNOWN, sight(_7=(COPY, 4)), Write(key(SUBNET), SUBNET, 0, OURS)),
+        (FRESH, sight(_9=(COPY, 3)), Write(key("10.5.1.0/24"), N("10.5.1.0/24"), 0, OURS)),
         # of two, the first; but rather the subnet we had
         (FRESH, sight(_7=(OURS, 4), _8=(OURS, 3)),
          Write(key("10.5.7.0/24"), N("10.5.7.0/24"), 4, OURS)),
@@ -153,7 +159,7 @@ def test_what_is_remembered_of_a_write() -> None:
     write = Write(key(SUBNET), SUBNET, 0, OURS)
     memory = written(FRESH, write, 8, NOW, TERMS)
     assert memory == Memory(None, SUBNET, Held(SUBNET, 8, NOW + 90, OURS))
-    moved = written(Memory(OVERLAY, N("10.5.7.0/24"), rival=FOREIGN), write, 8, NOW, TERMS)
+    moved = written(Memory(OVERLAY, N("10.5.7.0/24"), rival=HOST_99), write, 8, NOW, TERMS)
     assert moved == Memory(OVERLAY, SUBNET, Held(SUBNET, 8, NOW + 90, OURS), moved=True)
     assert decide(moved, sight(_9=(OURS, 8))).state == "moved"
     renewed = written(moved, write, 9, NOW + 90, TERMS)

@@ -118,6 +118,23 @@ def test_cut_off_for_longer_than_the_lease_lasts(one: Cluster) -> None:
         host.until("held", subnet=subnet)
 
 
+def test_another_public_ip_since_the_last_run(one: Cluster) -> None:
+    with Member(one.client(), vtep(20)) as other:
+        with Member(one.client(), vtep(11)) as before:
+            known = before.until("held")
+            key = before.key
+        moved = replace(vtep(11), public_ip=vtep(12).public_ip)
+        after = Member(one.client(), moved, known=known)
+        after.in_use = True  # networks have its addresses
+        with after:
+            after.until("held", subnet=known.subnet, problems=())
+            assert after.states == ["acquiring", "held"]
+            assert one.values()[key] == lease_value(moved.public_ip, "vxlan", 1, moved.mac)
+            assert len(one.values()) == 3, "the config and two leases"
+            there = replace(peer(11, str(known.subnet)), public_ip=moved.public_ip)
+            other.wait(lambda now: now.peers == {there}, "the host at its new place")
+
+
 def test_keys_deleted_stolen_and_wiped(one: Cluster) -> None:
     with Member(one.client(), vtep(11)) as host, Member(one.client(), vtep(12)) as other:
         host.wait(lambda now: now.state == "held" and len(now.peers) == 1, "a peer")

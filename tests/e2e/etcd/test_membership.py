@@ -204,6 +204,18 @@ def test_beside_a_flanneld_nothing_is_written_and_peers_are_followed(
         assert registry.values()[key] == value(11)
 
 
+def test_a_host_and_its_copy_do_not_fight(registry: FakeRegistry) -> None:
+    with Member(registry, vtep(11)) as one:
+        now = one.until("held")
+        copy = Member(registry, replace(vtep(11), public_ip=vtep(12).public_ip), known=now)
+        copy.in_use = True
+        with copy:
+            refused = copy.until("refused", subnet=None)
+            assert "with our own MAC 02:00:00:00:00:0b" in refused.problems[0]
+            one.until("held")
+            assert registry.values()[one.key] == value(11), "who had it first keeps it"
+
+
 # --- histories ---
 
 
