@@ -1,0 +1,103 @@
+"""The service under the unit's own restrictions does all it is there for."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.bed import Bed, Host, wait_for
+from tests.bed.rootfs import PROJECT, shared
+from tests.e2e.helpers import container, enter, inspect, network, pings, status, web
+
+UNIT = PROJECT / "packaging/docker-flannel.service"
+STATE = "/var/lib/docker-flannel"
+CONFINE = (sys.executable, PROJECT / "tests/bed/confine.py", UNIT)
+CONFIG = '{"Network": "10.9.0.0/16", "SubnetLen": 24, "Backend": {"Type": "vxlan"}}'
+REFUSED = re.compile("(?i)not permitted|permission denied|read-only|bad system call|cannot enable")
+MOST = 40  # of a hundred, by systemd's count
+
+
+def test_what_systemd_thinks_of_the_unit() -> None:
+    ask = ("systemd-analyze", "security", "--no-pager", "--offline=true", f"--threshold={MOST}")
+    told = subprocess.run([*ask, UNIT], capture_output=True, text=True, check=False, timeout=60)
+    assert told.returncode == 0, told.stdout[-2000:] + told.stderr
+    assert "Overall exposure level" in told.stdout
+
+
+@pytest.fixture(scope="module")
+def etcd(bed: Bed) -> str:
+    """Return the URL of an etcd with a network."""
+    node = bed.client("etcd")
+    url = f"http://{node.address}:2379"
+    urls = ("--listen-client-urls", url, "--advertise-client-urls", url)
+    node.popen("etcd", "--data-dir", node.folder / "data", *urls)
+    put = ("etcdctl", f"--endpoints={url}", "put", "/coreos.com/network/config", CONFIG)
+    wait_for(lambda: node.run(*put, check=False, env={"ETCDCTL_API": "3"}).ok, "etcd")
+    return url
+
+
+@pytest.fixture(scope="module", params=["nft", "iptables"])
+def confined(bed: Bed, etcd: str, request: pytest.FixtureRequest) -> Iterator[Host]:
+    """Return a host on which the plugin runs as the unit has it."""
+    host = bed.host("h1" if request.param == "nft" else "h2")
+    if request.param == "iptables":
+        for name in ("iptables", "ip6tables"):
+            host.run("update-alternatives", "--set", name, f"/usr/sbin/{name}-legacy")
+    kept = [path for path in shared() if path != Path("/tmp")]
+    env = {
+        "DOCKER_FLANNEL_STATE_DIR": STATE,
+        "DOCKER_FLANNEL_FIREWALL": request.param,
+        "FLANNELD_ETCD_ENDPOINTS": etcd,
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+    host.start_plugin(env, [*CONFINE, *kept, "--", sys.executable, "-m", "driver", "serve"])
+    host.start_dockerd()
+    host.load_image()
+    wait_for(lambda: status(host)["phase"] == "held", "the lease")
+    yield host
+    host.stop_plugin()
+
+
+def test_it_is_confined(confined: Host) -> None:
+    shown = confined.path(f"/proc/{worker(confined)}/status").read_text()
+    fields = dict(line.split(":\t", 1) for line in shown.splitlines())
+    assert (fields["NoNewPrivs"], fields["Seccomp"]) == ("1", "2")
+    assert int(fields["CapEff"], 16).bit_count() == 5
+    assert not confined.path(f"/proc/{worker(confined)}/root/root/.").exists() or not list(
+        confined.path(f"/proc/{worker(confined)}/root/home").iterdir()
+    )
+
+
+def worker(host: Host) -> int:
+    """Return the number that the plugin's main process has inside."""
+    return int(host.run("cat", f"{STATE}/lock").stdout.split()[1])
+
+
+def test_containers_ports_and_sandboxes(confined: Host) -> None:
+    network(confined, "app")
+    web(confined, "web", "app", "-p", "80:80", "-p", "20000-20200:20000-20200")
+    box = container(confined, "box", "app")
+    assert pings(confined, "web", box)
+    for url in ("http://127.0.0.1/", f"http://{confined.address}/"):
+        wait_for(lambda u=url: confined.reaches(u), url)  # type: ignore[misc]
+    confined.docker("network", "create", "-d", "flannel", "short")
+    container(confined, "beside", "short")
+    look = (*enter(confined, "beside"), "ip", "-o", "-4", "addr")
+    wait_for(lambda: "inet 10.9." in confined.run(*look).stdout, "the lease address in a sandbox")
+    assert confined.path("/run/flannel/subnet.env").is_file()
+    assert "flannel.1" in confined.run("ip", "link").stdout
+    confined.docker("restart", "-t", "0", "web")
+    wait_for(lambda: confined.reaches("http://127.0.0.1/"), "the port again")
+    assert inspect(confined, "container", "beside")["State"]["Running"]
+    confined.docker("rm", "-f", "web", "box", "beside")
+    confined.docker("network", "rm", "app", "short")
+
+
+def test_nothing_was_refused(confined: Host) -> None:
+    assert status(confined)["problems"] == []
+    assert not REFUSED.search(confined.plugin_log())
