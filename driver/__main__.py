@@ -21,6 +21,7 @@ METADATA = {
 }
 
 DAEMON_JSON = Path("/etc/docker/daemon.json")
+OPTIONS = [setting for setting in SETTINGS if not setting.secret]
 OCCUPIED = 69  # exit status when another instance is at work, which no restart changes
 
 
@@ -147,14 +148,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", required=True)
     serve = commands.add_parser("serve", help="answer Docker until SIGTERM")
-    for s in SETTINGS:
+    for s in OPTIONS:
         serve.add_argument(s.option, help=f"{s.help} (default {s.default}; {s.variable})")
     show = commands.add_parser("status", help="show lease, networks, endpoints, ports, problems")
     show.add_argument("--format", choices=("text", "json"), default="text", help="default text")
     listed = commands.add_parser("ps", help="list containers with Docker's and lease address")
     listed.add_argument("--json", action="store_true", help="as JSON")
     init = commands.add_parser("init", help="write flannel's network config where etcd has none")
-    for s in SETTINGS:
+    for s in OPTIONS:
         if s.option.startswith("--etcd") or s.option in ("--network", "--subnet-len"):
             init.add_argument(s.option, help=f"{s.help} ({s.variable})")
     init.add_argument("--backend", choices=("vxlan", "host-gw"), default="vxlan")

@@ -22,12 +22,16 @@ LOG_LEVELS = ("debug", "info", "warning", "error")
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One setting: its `serve` option, environment variable, default and meaning."""
+    """One setting: its `serve` option, environment variable, default and meaning.
+
+    A secret has no option, for everybody sees the command line of a process.
+    """
 
     option: str
     variable: str
     default: str
     help: str
+    secret: bool = False
 
 
 SETTINGS = (
@@ -49,7 +53,7 @@ SETTINGS = (
     Setting("--etcd-certfile", "FLANNELD_ETCD_CERTFILE", "", "this host's certificate for etcd"),
     Setting("--etcd-keyfile", "FLANNELD_ETCD_KEYFILE", "", "the key to that certificate"),
     Setting("--etcd-username", "FLANNELD_ETCD_USERNAME", "", "user of etcd"),
-    Setting("--etcd-password", "FLANNELD_ETCD_PASSWORD", "", "password; better in the variable"),
+    Setting("--etcd-password", "FLANNELD_ETCD_PASSWORD", "", "password of that user", secret=True),
     Setting(
         "--iface",
         "FLANNELD_IFACE",

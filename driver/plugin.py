@@ -9,7 +9,7 @@ from contextlib import ExitStack, closing
 
 from driver import flanneld, xtables
 from driver.announce import Announcer
-from driver.config import Config
+from driver.config import SETTINGS, Config
 from driver.conntrack import Conntrack
 from driver.errors import HostError, Unavailable
 from driver.facts import External, Facts
@@ -25,6 +25,7 @@ from driver.model import Overlay, Vtep, replace
 from driver.reconcile import Reconciler
 from driver.sandbox import Sandboxes
 from driver.seams import Firewall, Host
+from driver.secrets_shown import secrets_shown
 from driver.sockets import Sockets
 from driver.store import Store
 from driver.underlay import Underlay
@@ -115,6 +116,7 @@ def _assembled(config: Config, undo: ExitStack) -> Reconciler:
         source,
     )
     core.require_ipam = config.require_ipam
+    core.shown = lambda: secrets_shown([s.variable for s in SETTINGS if s.secret])
     loop = Loop(core, survey, source)
     loop.boot()
     _thread("leftovers", lambda: _clear_others(firewall.name))

@@ -12,7 +12,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from ipaddress import IPv4Interface
 
@@ -49,6 +49,7 @@ class Reconciler:
         self._journal, self._hosts, self._survey, self._leases = journal, sides, survey, leases
         self.clock = clock
         self.require_ipam = False  # refuse networks that Docker's own IPAM put outside the lease
+        self.shown: Callable[[], Iterable[str]] = tuple  # what everybody sees and should not
         self.state = self._found = journal.load()
         self.facts = Facts()
         self.standing = Standing(None, "")

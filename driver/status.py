@@ -100,6 +100,7 @@ def _endpoint(endpoint: Endpoint) -> Document:
 def _problems(core: Reconciler) -> Iterator[str]:
     state = core.state
     yield from core.standing.problems
+    yield from core.shown()
     for network in state.networks.values():
         block = network.gateway.network
         if state.lease is not None and not block.subnet_of(state.lease.subnet):

@@ -18,13 +18,14 @@ COMMAND = Path(sys.prefix, "bin", "docker-flannel")
 INSTALL = """
 set -eu
 mount --make-rprivate /
-for folder in /opt /etc/systemd /usr/local/bin /usr/local/lib/docker /run/systemd; do
+for folder in /opt /etc/systemd /etc/default /usr/local/bin /usr/local/lib/docker /run/systemd; do
     mkdir -p $folder
     mount -t tmpfs tmpfs $folder
 done
 cd "$1"
 PYTHON="$2" PREFIX=/opt/elsewhere packaging/install
 grep ExecStart=/opt/elsewhere/bin/docker-flannel /etc/systemd/system/docker-flannel.service
+stat -c %a /etc/default/docker-flannel
 /usr/local/bin/docker-flannel --version
 /usr/local/lib/docker/cli-plugins/docker-flannel docker-cli-plugin-metadata
 PREFIX=/opt/elsewhere packaging/uninstall
@@ -44,9 +45,10 @@ def test_install_and_uninstall() -> None:
     assert ran.returncode == 0, ran.stdout + ran.stderr
     lines = ran.stdout.splitlines()
     assert lines[0].startswith("installed in /opt/elsewhere")
-    assert '"SchemaVersion": "0.1.0"' in lines[3]
-    assert lines[4].startswith("removed;")
-    assert lines[5:] == [], "nothing is left"
+    assert lines[2] == "600"
+    assert '"SchemaVersion": "0.1.0"' in lines[4]
+    assert lines[5].startswith("removed;")
+    assert lines[6:] == [], "nothing is left"
 
 
 def test_the_docker_cli_plugin(host: Host) -> None:
