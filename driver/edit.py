@@ -46,7 +46,8 @@ Noun = TypeVar("Noun", Pool, Network, Endpoint)
 class Edit:
     """The state as it becomes (`state`), and the rows that change on the way.
 
-    Units: `now` is Unix time in seconds. `found`: the state as the process before this left it.
+    Units: `now` is Unix time in seconds. `found`: the state as the process before this left it,
+    or the dockerd before this one.
     """
 
     def __init__(self, state: State, now: float, found: State = EMPTY) -> None:
@@ -193,7 +194,8 @@ class Edit:
     def _broken_off(self) -> frozenset[str]:
         """Name the holds of calls that broke off.
 
-        A former process stored them, and since then nobody has made or joined an endpoint there.
+        They are from before this process or this dockerd, and since then nobody has made or joined
+        an endpoint there.
         Only our own networks count: of another driver's we see no endpoints.
         """
         networks = {network.pool for network in self.state.networks.values()}

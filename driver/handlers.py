@@ -84,6 +84,8 @@ def _heed(core: Reconciler, method: str, body: bytes) -> None:
     """Take a hint from a call that is answered the same in any case."""
     if method == "Plugin.Activate":
         core.wake()  # dockerd may just have started, and made its firewall anew
+    elif method == "NetworkDriver.GetCapabilities":
+        core.inherit()  # a dockerd that starts goes on with nothing that another one had begun
     elif method == "NetworkDriver.EndpointOperInfo":
         with suppress(BadRequest):
             endpoint_calls.populated(core, Body.decode(body))

@@ -144,6 +144,10 @@ class Reconciler:
             log.warning("undo: %s", error)
         self.woken.set()
 
+    def inherit(self) -> None:
+        """Take all calls that have not led to a container yet for such that broke off."""
+        self._found = self.state
+
     def bury(self, wanted: IPv4Interface | None = None) -> bool:
         """Drop what is certainly dead; tell whether there was any. It may be in a caller's way.
 

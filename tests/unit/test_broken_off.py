@@ -11,6 +11,7 @@ import pytest
 
 from tests.unit.bench import Bench, make_core
 from tests.unit.docker import Container, Docker, Net, Refused, direct, port
+from tests.unit.plugin import Setting
 
 FIXED = "10.2.0.20"
 KINDS = ["flannel", "docker", "off"]  # who gives the addresses
@@ -118,6 +119,21 @@ def test_a_start_on_its_way_loses_its_place_only_when_nothing_else_is_left(
     assert {docker.start(net).address for _ in range(2)} == set(late)
     with pytest.raises(Refused, match="no free address"):
         docker.start(net)
+
+
+def test_a_dockerd_that_starts_goes_on_with_nothing_that_another_one_had_begun(on: Setting) -> None:
+    net = on.docker.create_network()
+    address = on.docker.address(net, FIXED)
+    body = {"NetworkID": net.id, "EndpointID": "e" * 64, "Interface": {"Address": address}}
+    on.bench.call("NetworkDriver.CreateEndpoint", **body)
+    with pytest.raises(Refused, match="already in use"):
+        on.docker.start(net, wanted=FIXED)
+    on.plugin.call("NetworkDriver.GetCapabilities")
+    made = on.docker.start(net, wanted=FIXED)
+    assert list(on.bench.state.endpoints) == [made.id]
+    on.plugin.call("NetworkDriver.GetCapabilities")
+    with pytest.raises(Refused, match="already in use"):
+        on.docker.start(net, wanted=FIXED)
 
 
 def test_the_address_of_another_drivers_container_is_nobodys_to_give() -> None:
