@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from ipaddress import IPv4Interface
 from typing import TypeVar
 
-from driver import addresses, bridge, flanneld, ipam, rules, vxlan
+from driver import addresses, bridge, flanneld, ipam, rules, strays, vxlan
 from driver.edit import OWN_POOL
 from driver.facts import Facts
 from driver.model import Endpoint, Network, Peer, Record, State, hold_id, short
@@ -48,6 +48,7 @@ def _things(
         return
     yield from bridge.plan_lease(state.lease)
     yield from rules.plan_base(state.lease, state.overlay, facts)
+    yield from strays.plan_rules(state.lease, known, facts)
     if state.overlay:
         yield from rules.plan_peer_rules(state.overlay, known)
     for network in _chosen(state.networks, networks):
@@ -77,6 +78,7 @@ def _overlay(state: State, facts: Facts, peers: Iterable[Peer], *, whole: bool) 
     if lease and overlay and vtep and facts.external and lease.source == "etcd":
         if whole:
             yield from vxlan.plan_vtep(overlay, lease.subnet, vtep, facts.external)
+            yield from strays.plan_route(overlay, lease.subnet, peers, facts)
         yield from vxlan.plan_peers(overlay, peers, vtep, facts.external)
 
 

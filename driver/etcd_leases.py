@@ -11,19 +11,20 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
 
-from driver import flanneld, vxlan
+from driver import flanneld, strays, vxlan
 from driver.errors import FlannelError, StoreError
 from driver.facts import External, Facts
-from driver.leases import Stamp, Standing, file_stamp, kept
+from driver.leases import Stamp, Standing, file_stamp, kept, lan_fault
 from driver.membership import Membership, Snapshot
 from driver.model import Lease, State, Vtep, replace
+from driver.peers import Own
 from driver.subnet_env import flannelds_lease, write_docker_options, write_subnet_env
 
 TOLD = ("refused", "beside")  # phases whose problem who wants an address is told
 FIRST_S = 1.0  # a host without a lease can do nothing for Docker anyway
 DOCKER_OPTIONS = "docker_opts.env"  # beside subnet.env
 
-Start = Callable[[Vtep, Snapshot], Membership]
+Start = Callable[[Own, Snapshot], Membership]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +77,7 @@ class EtcdLeases:
             )  # fmt: skip
         public_ip = self._settings.public_ip or external.ip
         vtep = Vtep(public_ip, state.vtep.mac if state.vtep else self._mac)
-        snapshot = self._follow(vtep, state)
+        snapshot = self._follow(Own(public_ip, vtep.mac, ground=facts.ground), state)
         overlay = snapshot.overlay
         found = Standing(None, snapshot.state, snapshot.problems, overlay, vtep, snapshot.peers)
         if what := flanneld.sign(facts.flanneld, overlay):
@@ -94,6 +95,9 @@ class EtcdLeases:
             problems.append(kept(lease, "etcd"))
         elif overlay is not None:
             problems += vxlan.problems(overlay, snapshot.peers, vtep, external)
+            if lease is not None:
+                problems += strays.problems(overlay, lease.subnet, snapshot.peers, facts)
+                problems += filter(None, [lan_fault(lease, facts)])
             problems += self._tell_others(lease)
         refusal = snapshot.problems[0] if snapshot.state in TOLD and snapshot.problems else ""
         return replace(found, lease=lease, problems=tuple(problems), refusal=refusal)
@@ -116,15 +120,15 @@ class EtcdLeases:
         problems = (why, kept(left, "subnet-file")) if left else (why,)
         return replace(found, lease=left, phase="beside", problems=problems, refusal=why)
 
-    def _follow(self, vtep: Vtep, state: State) -> Snapshot:
+    def _follow(self, own: Own, state: State) -> Snapshot:
         if self._membership is None:
             lease = state.lease
             ours = lease if lease and lease.source in ("etcd", "subnet-file") else None
             known = Snapshot(
                 state.overlay, ours.subnet if ours else None, frozenset(state.peers.values())
             )
-            self._membership = self._start(vtep, known)
-        self._membership.identify(vtep)
+            self._membership = self._start(own, known)
+        self._membership.identify(own)
         return self._membership.snapshot()
 
     def _lease(self, state: State, snapshot: Snapshot, external: External) -> Lease | None:

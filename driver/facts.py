@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 
+OWN, GATEWAY, ETCD = "this host's own address", "this host's gateway", "an endpoint of etcd"
+
 
 @dataclass(frozen=True, slots=True)
 class External:
@@ -33,13 +35,27 @@ class Flanneld:
 
 
 @dataclass(frozen=True, slots=True)
+class Ground:
+    """What the host itself uses of the addresses there are: no other host's lease may cover it.
+
+    `onlink`: prefixes it reaches without a gateway or owns, but ours; `lans`: those of them that
+    lead out of the host. `places`: single addresses, each with what it is.
+    """
+
+    onlink: tuple[IPv4Network, ...] = ()
+    lans: tuple[IPv4Network, ...] = ()
+    places: tuple[tuple[IPv4Address, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
     """What the plugin needs to know of the host beyond its own things.
 
     `uplinks`: others' bridges that lead out of the host; `foreign`: those that do not, so that
-    somebody's containers are there. `onlink`: prefixes the host reaches directly or owns, but ours.
-    `firewall`: its backend. `gates`: iptables variants in use, "nft", "legacy". `uplink_mtu`: of
-    the default route's link, in bytes. `external`: to the underlay; None: there is none, or no use.
+    somebody's containers are there. `onlink`, `lans`, `places`: see `Ground`; `resolvers`: name
+    servers. `firewall`: its backend. `gates`: iptables variants in use, "nft", "legacy".
+    `uplink_mtu`: of the default route's link, in bytes. `external`: to the underlay; None: there is
+    none, or no use.
     `tunnels`: UDP ports of flannel's devices; `carriers`: others' bridges those devices send by.
     `bridged`: frames within a bridge pass iptables.
     `flanneld`: signs of one.
@@ -57,3 +73,11 @@ class Facts:
     carriers: frozenset[str] = frozenset()
     bridged: bool = False
     flanneld: Flanneld = Flanneld()
+    lans: tuple[IPv4Network, ...] = ()
+    places: tuple[tuple[IPv4Address, str], ...] = ()
+    resolvers: tuple[IPv4Address, ...] = ()
+
+    @property
+    def ground(self) -> Ground:
+        """What the host itself uses."""
+        return Ground(self.onlink, self.lans, self.places)

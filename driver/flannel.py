@@ -1,7 +1,8 @@
 """flannel's leases: their keys, their values, and what they mean to this host. No I/O.
 
 Keys and values are byte for byte flannel's, since flannelds read them: one that they cannot read
-makes them drop all their peers. Imports `flannel_config`, `registry`, `model`, `errors`.
+makes them drop all their peers. Imports `flannel_config`, `registry`, `prefixes`, `model`,
+`errors`.
 """
 
 from __future__ import annotations
@@ -12,15 +13,18 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from itertools import islice
 from typing import Any, TypeVar
 
 from driver.errors import BadRecord
 from driver.flannel_config import quoted, read_object
 from driver.model import Overlay, Peer
+from driver.prefixes import overlap, parts
 from driver.registry import Entry
 
 # The tail of a key is what counts: flannel does not look at what comes before.
 KEY = re.compile(r"(\d+\.\d+\.\d+\.\d+)-(\d+)(?:&([a-f0-9:]+)-(\d+))?\Z", re.ASCII)
+CHOICES = 100  # free subnets to choose from, so that hosts seldom want the same one
 LONGEST_V4 = 31
 LONGEST_V6 = 127
 MAC_FORMS = re.compile(
@@ -46,6 +50,11 @@ class LeaseRecord:
     def peer(self) -> Peer:
         """Give what it is to this host; always the same object, which is quick to compare."""
         return Peer(self.subnet, self.public_ip, self.backend, self.mac)
+
+    @cached_property
+    def numbers(self) -> tuple[int, int, int]:
+        """Subnet's start, its length, and public IP as numbers, which are quick to compare."""
+        return int(self.subnet.network_address), self.subnet.prefixlen, int(self.public_ip)
 
 
 Readings = dict[Entry, LeaseRecord | str]  # a text says what is wrong
@@ -223,3 +232,22 @@ def compatible(overlay: Overlay, subnet: IPv4Network) -> bool:
         subnet.prefixlen == overlay.subnet_len
         and overlay.subnet_min <= subnet.network_address <= overlay.subnet_max
     )
+
+
+class Offer:
+    """The subnets that a host may have: those of the config that overlap none of its own LANs.
+
+    A LAN that has the whole Network in it is how the administrator has chosen the Network. A host
+    whose subnet is in use stays with it, and is given no LANs here.
+    """
+
+    def __init__(self, overlay: Overlay, lans: tuple[IPv4Network, ...]) -> None:
+        self.overlay, self.lans = overlay, parts(overlay.network, lans)
+
+    def free(self, taken: Iterable[IPv4Network]) -> list[IPv4Network]:
+        """Return the first of those that nobody else has."""
+        return list(islice(free_subnets(self.overlay, [*taken, *self.lans]), CHOICES))
+
+    def allows(self, subnet: IPv4Network) -> bool:
+        """Whether the host may have this one, if nobody else has it."""
+        return compatible(self.overlay, subnet) and not any(overlap(n, subnet) for n in self.lans)

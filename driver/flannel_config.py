@@ -1,7 +1,7 @@
 """flannel's network config: one JSON document in etcd, read as flannel reads it. No I/O.
 
 IPv6 fields are checked, since flannel refuses the whole document for a bad one; what they say is
-not used. Imports `model`, `errors`.
+not used. Imports `prefixes`, `model`, `errors`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any, Generic, TypeVar
 
 from driver.errors import BadRecord
 from driver.model import Overlay
+from driver.prefixes import fault_of_network
 
 BACKENDS = ("vxlan", "host-gw")
 DEFAULT_PORT = 8472  # the kernel's, not IANA's
@@ -139,8 +140,10 @@ def _read_range(
         return None
     if network is None:
         raise BadRecord(f"{prefix}Network is missing in the network config")
-    if network.prefixlen == 0:
-        raise BadRecord(f"{prefix}Network {network} is no network for an overlay")
+    fault = fault_of_network(network) if isinstance(network, IPv4Network) else ""
+    if fault or network.prefixlen == 0:
+        why = f": it {fault}" if fault else ""
+        raise BadRecord(f"{prefix}Network {network} is no network for an overlay{why}")
     length = _length(network, asked, family)
     size = 1 << (network.max_prefixlen - length)
     return Range(

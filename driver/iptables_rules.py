@@ -28,6 +28,7 @@ CHAIN_PREFIX = "DKFLANNEL-"
 OURS, OVERLAY = f"{BRIDGE_PREFIX}+", "flannel+"
 SETS = {"uplinks", "foreign", "direct", "peers4", "internal", "pair"}
 SETS |= {"own4", "lease4", "over4", "docker4", "carriers", "tunnels", "also4", "anysource"}
+SETS |= {"closed4", "near4"}
 PARENTS = {
     "raw": {"PREROUTING": "GUARD"},
     "mangle": {
@@ -39,6 +40,7 @@ PARENTS = {
     "nat": {"PREROUTING": "PRE", "OUTPUT": "OUTPUT", "POSTROUTING": "POST"},
 }
 ESTABLISHED = "-m conntrack --ctstate RELATED,ESTABLISHED -j RETURN"
+ASKING = "-m conntrack --ctdir ORIGINAL"
 DNAT = "-m conntrack --ctstate DNAT"
 LOCAL = "-m addrtype --dst-type LOCAL"
 IS_JUDGED = f"-m mark --mark {JUDGED:#x}/{JUDGED:#x}"
@@ -156,11 +158,17 @@ def _mangle(sets: Sets) -> Chains:
         "SENT": [UNMARK],
         "FORWARD": [
             *(f"-{side} {OURS} {JUDGE}" for side in "io"),
+            *(f"-d {net} -i {OURS} {ASKING} -j {CHAIN_PREFIX}STRAY" for (net,) in sets["closed4"]),
             f"-i {OURS} -o {OURS} -g {CHAIN_PREFIX}BETWEEN",
             ESTABLISHED,
             *(f"{_to_port('udp', port)} -j {CHAIN_PREFIX}FORGED" for (port,) in sets["tunnels"]),
             f"-i {OURS} -g {CHAIN_PREFIX}OUT",
             f"-o {OURS} -g {CHAIN_PREFIX}IN",
+        ],
+        "STRAY": [
+            *(f"-o {link} -j RETURN" for link in (OURS, OVERLAY, *direct)),
+            *(f"-d {prefix} -j RETURN" for (prefix,) in sets["near4"]),
+            "-j DROP",
         ],
         "BETWEEN": [
             *(f"-i {one} -o {other} -j RETURN" for one, other in sets["pair"]),

@@ -1,7 +1,7 @@
 """Makes links, addresses, settings and routes be what a plan says, and tells what is there.
 
-Imports `events`, `listing`, `news` and `tunnels`, which read. What is written pyroute2 encodes,
-only here; it takes 0.1 s to load, so it is not before it is needed (`Netlink.prepare`).
+Imports `events`, `listing`, `news` and `surroundings`, which read. What is written pyroute2
+encodes, only here; it takes 0.1 s to load, so it is not before it is needed (`Netlink.prepare`).
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from ipaddress import IPv4Interface, IPv4Network
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from driver import events, listing, tunnels
+from driver import events, listing, surroundings
 from driver.errors import HostError
-from driver.events import DOOMED, GROUP, MAIN_TABLE, METRIC, PROTOCOL, UNICAST, Channel, Link
+from driver.events import DOOMED, GROUP, MAIN_TABLE, METRIC, PROTOCOL, Channel, Link
 from driver.facts import Facts
 from driver.model import ALIAS_PREFIX, CONTAINER_END_PREFIX, HOST_END_PREFIX, replace
 from driver.news import Heard, News, unheard
@@ -33,7 +33,6 @@ log = logging.getLogger(__name__)
 NEW = 0x600  # make it, fail if it exists
 BATCH = 50  # veths removed at once; the kernel keeps other changes waiting some 30 ms
 UNREACHABLE = 7
-BRIDGED = Path("/proc/sys/net/bridge/bridge-nf-call-iptables")  # there with br_netfilter
 ACCEPT_RA = Sysctl("", "ipv6", "accept_ra", "0")
 SYSCTLS = next(filter(Path.exists, map(Path, ("/host/proc/sys/net", "/proc/sys/net"))))
 SETTINGS = {"bridge": (Sysctl("", "ipv4", "route_localnet", "1"), ACCEPT_RA), "vxlan": (ACCEPT_RA,)}
@@ -101,31 +100,8 @@ class Netlink:
         return {Route(route.dst) for route in found}
 
     def facts(self) -> Facts:
-        """Look at the rest of the host. A bridge leads out by a port or by a gateway behind it."""
-        links = self._channel.links()
-        theirs = {index: link for index, link in links.items() if not link.ours}
-        routes = [route for route in listing.routes(self._channel, UNICAST) if route.hops]
-        outward = {link.master for link in theirs.values() if not link.local}
-        outward.update(index for route in routes for index, gateway in route.hops if gateway)
-        main = [(r, r.hops[0][0]) for r in routes if r.table == MAIN_TABLE]
-        near = [r for r, index in main if r.scope == events.ON_LINK and index in theirs]
-        reached = {r.dst for r in near if r.dst.prefixlen}
-        for address in listing.addresses(self._channel):
-            if address.link in theirs:
-                reached |= address.prefixes
-        defaults = [(r.metric, index) for r, index in main if not r.dst.prefixlen]
-        bridges = [link for link in theirs.values() if link.kind == "bridge"]
-        carrying = tunnels.carriers(links.values())
-        return Facts(
-            uplinks=frozenset(link.name for link in bridges if link.number in outward),
-            foreign=frozenset(link.name for link in bridges if link.number not in outward),
-            onlink=tuple(sorted(net for net in reached if not net.is_loopback)),
-            forwarding=Path("/proc/sys/net/ipv4/ip_forward").read_text().strip() == "1",
-            bridged=BRIDGED.exists() and BRIDGED.read_text().strip() == "1",
-            uplink_mtu=next((links[i].mtu for _, i in sorted(defaults) if i in links), None),
-            tunnels=tunnels.ports(links.values()),
-            carriers=frozenset(link.name for link in bridges if link.number in carrying),
-        )
+        """Look at the rest of the host."""
+        return surroundings.look(self._channel)
 
     def apply(self, plan: Plan) -> None:
         """Carry a plan out; what fails does not keep the rest from being done.

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 from ipaddress import IPv4Network
-from itertools import islice
 from math import inf
 
 from driver.flannel import (
     LeaseRecord,
+    Offer,
     compatible,
-    free_subnets,
     lease_value,
     taken_subnets,
 )
@@ -34,7 +33,6 @@ from driver.lease_sight import (
 from driver.model import Overlay
 from driver.peers import Own
 
-CHOICES = 100  # free subnets to choose from, so that hosts seldom want the same one
 SOON_S = 60.0  # a lease that something else wrote with our own values is written again so soon
 
 
@@ -45,9 +43,10 @@ def step(memory: Memory, sight: Sight, host: Host, now: float, choose: Choose) -
     if overlay is None:
         return Step(memory, "waiting", memory.subnet, problems=problems)
     memory = replace(memory, overlay=overlay)
-    found = _keep(memory, overlay, sight, host, now) if memory.held else None
+    offer = Offer(overlay, () if host.in_use else host.own.ground.lans)
+    found = _keep(memory, offer, sight, host, now) if memory.held else None
     if found is None:
-        found = _acquire(replace(memory, held=None), overlay, sight, host, choose)
+        found = _acquire(replace(memory, held=None), offer, sight, host, choose)
     return replace(found, problems=problems + found.problems)
 
 
@@ -82,15 +81,15 @@ def _value(overlay: Overlay, own: Own) -> str:
     return lease_value(own.public_ip, overlay.backend, overlay.vni, own.mac)
 
 
-def _keep(memory: Memory, overlay: Overlay, sight: Sight, host: Host, now: float) -> Step | None:
+def _keep(memory: Memory, offer: Offer, sight: Sight, host: Host, now: float) -> Step | None:
     """Look after the lease we hold; None when it is ours no more."""
     held = memory.held
     assert held is not None  # noqa: S101 - the caller has looked
     key = sight.key(held.subnet)
     entry = sight.entries.get(key)
-    if entry is None or not compatible(overlay, held.subnet):
+    if entry is None or not offer.allows(held.subnet):
         return None
-    value = _value(overlay, host.own)
+    value = _value(offer.overlay, host.own)
     if entry.revision != held.revision:
         record = sight.record(key)
         if record is not None and entry.value not in (held.value.encode(), value.encode()):
@@ -134,17 +133,17 @@ def _refused(memory: Memory, record: LeaseRecord, host: Host) -> Step:
     return Step(memory, "refused", problems=(problem,))
 
 
-def _acquire(memory: Memory, overlay: Overlay, sight: Sight, host: Host, choose: Choose) -> Step:
+def _acquire(memory: Memory, offer: Offer, sight: Sight, host: Host, choose: Choose) -> Step:
     """Find a subnet: a lease of ours, else the subnet we had, else a free one."""
     own, mine = bearer(host.own), sight.of(host.own, memory.subnet)
     rivals = [r for r in mine if bearer(r) == memory.rival]
     if rivals:
         return _refused(memory, rivals[0], host)
     only = memory.subnet if host.in_use else None
-    action = _reuse(mine, overlay, memory, only) or _drop(mine, overlay, only)
+    action = _reuse(mine, offer, memory, only) or _drop(mine, offer, only)
     if isinstance(action, Delete):
         return Step(memory, "acquiring", only, action)
-    found = action or _choose(memory.subnet, only, overlay, sight, choose)
+    found = action or _choose(memory.subnet, only, offer, sight, choose)
     if isinstance(found, str):
         return Step(memory, "lost" if only else "acquiring", problems=(found,))
     subnet, revision = found
@@ -152,25 +151,25 @@ def _acquire(memory: Memory, overlay: Overlay, sight: Sight, host: Host, choose:
     first = subnet == memory.subnet and elder[1] != own[1]
     if elder[1] is not None and elder != own and not first:
         memory = replace(memory, elder=(elder, inf))  # we ourselves as we were, or another host
-    write = Write(sight.key(subnet), subnet, revision, _value(overlay, host.own))
+    write = Write(sight.key(subnet), subnet, revision, _value(offer.overlay, host.own))
     kept = subnet if subnet == memory.subnet else None
     return Step(memory, "acquiring", kept, write)
 
 
 def _reuse(
-    mine: list[LeaseRecord], overlay: Overlay, memory: Memory, only: IPv4Network | None
+    mine: list[LeaseRecord], offer: Offer, memory: Memory, only: IPv4Network | None
 ) -> tuple[IPv4Network, int] | None:
-    fit = [r for r in mine if r.subnet6 is None and compatible(overlay, r.subnet)]
+    fit = [r for r in mine if r.subnet6 is None and offer.allows(r.subnet)]
     fit = [r for r in fit if only in (None, r.subnet)]
     fit.sort(key=lambda r: r.subnet != memory.subnet)
     return (fit[0].subnet, fit[0].revision) if fit else None
 
 
-def _drop(mine: list[LeaseRecord], overlay: Overlay, only: IPv4Network | None) -> Delete | None:
+def _drop(mine: list[LeaseRecord], offer: Offer, only: IPv4Network | None) -> Delete | None:
     """Name a lease of ours that does not fit, to go; one in use stays if its subnet fits not."""
     for record in mine:
-        fits = record.subnet6 is None and compatible(overlay, record.subnet)
-        if not fits and (record.subnet != only or compatible(overlay, record.subnet)):
+        allowed = offer.allows(record.subnet)
+        if not (allowed and record.subnet6 is None) and (record.subnet != only or allowed):
             return Delete(record.key, record.revision)
     return None
 
@@ -178,13 +177,14 @@ def _drop(mine: list[LeaseRecord], overlay: Overlay, only: IPv4Network | None) -
 def _choose(
     before: IPv4Network | None,
     only: IPv4Network | None,
-    overlay: Overlay,
+    offer: Offer,
     sight: Sight,
     choose: Choose,
 ) -> tuple[IPv4Network, int] | str:
     """Choose a subnet that nobody has, or say in a sentence why there is none."""
+    overlay = offer.overlay
     taken = taken_subnets(sight.entries.values(), overlay, sight.known)
-    if before is not None and compatible(overlay, before):
+    if before is not None and offer.allows(before):
         if not any(before.overlaps(other) for other in taken):
             return before, 0
         owner = sight.record(sight.key(before))
@@ -196,7 +196,7 @@ def _choose(
             f"our subnet {only} {why}, but networks use it: remove them, and this host gets "
             f"another; or delete the key {sight.key(only)} if nobody else uses it"
         )
-    free = list(islice(free_subnets(overlay, taken), CHOICES))
+    free = offer.free(taken)
     if not free:
         return (
             f"no free subnet of /{overlay.subnet_len} from {overlay.subnet_min} to "

@@ -17,6 +17,7 @@ from driver import flanneld
 from driver.errors import Exhausted, FlannelError
 from driver.facts import Facts
 from driver.model import Lease, Overlay, Peer, State, Vtep
+from driver.prefixes import overlap, parts
 from driver.subnet_env import flannelds_lease, is_ours
 
 DEFAULT_MTU = 1500  # bytes, when no default route tells the uplink's
@@ -86,7 +87,7 @@ class Leases:
                     return self._changed(stored, source)
                 source = stored.source
             if source == "subnet-file":
-                return flannelds_lease(self.file), ""
+                return self._flannelds(stored, facts, in_use=in_use)
             return self._standalone(stored, facts, in_use=in_use)
         except FlannelError as error:
             return (stored if stored and stored.source == source else None), str(error)
@@ -110,6 +111,16 @@ class Leases:
         alone = not flanneld.sign(facts.flanneld, None)
         there = self.file.exists() and not is_ours(self.file, stored, alone=alone)
         return "subnet-file" if there else "standalone"
+
+    def _flannelds(
+        self, stored: Lease | None, facts: Facts, *, in_use: bool
+    ) -> tuple[Lease | None, str]:
+        """Read flanneld's lease; one that overlaps a LAN of the host is taken only if in use."""
+        lease = flannelds_lease(self.file)
+        fault = lan_fault(lease, facts)
+        if fault and not (in_use and stored == lease):
+            return stored if in_use else None, fault
+        return lease, fault
 
     def _standalone(self, stored: Lease | None, facts: Facts, *, in_use: bool) -> tuple[Lease, str]:
         if stored is not None and stored.source == "standalone":
@@ -136,6 +147,20 @@ def file_stamp(file: Path) -> Stamp:
     except OSError:
         return None
     return found.st_ino, found.st_mtime_ns, found.st_size
+
+
+def lan_fault(lease: Lease, facts: Facts) -> str:
+    """Say what a lease takes of this host's own LANs, "" if nothing.
+
+    A LAN that has the whole Network in it is how the administrator has chosen the Network.
+    """
+    for lan in parts(lease.network, facts.lans):
+        if overlap(lan, lease.subnet):
+            return (
+                f"the lease {lease.subnet} overlaps {lan}, a LAN of this host: choose a Network "
+                "without it, or SubnetMin and SubnetMax around it, and have this host get another"
+            )
+    return ""
 
 
 def kept(stored: Lease, source: str) -> str:

@@ -1,6 +1,6 @@
 """Lists the host's addresses and routes, decoding only what the plugin needs.
 
-Imports only `events`. Source: linux/{if_addr,rtnetlink}.h.
+Imports only `events` and `model`. Source: linux/{if_addr,rtnetlink}.h.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from driver import events
 from driver.events import Channel, attributes, integer
+from driver.model import ANY
 
 REMOTE, LOCAL = 1, 2  # attributes of an address,
 DST, OUT, GATEWAY, PRIORITY, HOPS, VIA = 1, 4, 5, 6, 9, 18  # of a route
@@ -43,13 +44,13 @@ class Address(NamedTuple):
 
 
 class Route(NamedTuple):
-    """An IPv4 route. `hops`: the links it goes out of, and whether to a gateway."""
+    """An IPv4 route. `hops`: the links it goes out of, each with the gateway, 0.0.0.0 if IPv6's."""
 
     dst: IPv4Network
     table: int
     scope: int
     metric: int
-    hops: tuple[tuple[int, bool], ...]
+    hops: tuple[tuple[int, IPv4Address | None], ...]
 
 
 def addresses(channel: Channel) -> Iterator[Address]:
@@ -76,17 +77,19 @@ def _route(body: bytes) -> Route:
     found = attributes(body, events.ROUTE.size)
     hops = list(_hops(found.get(HOPS, b"")))
     if out := integer(found.get(OUT, b"")):
-        hops.append((out, _leads_on(found)))
+        hops.append((out, _gateway(found)))
     dst = IPv4Network((found.get(DST, bytes(4)), length))
     return Route(dst, table, scope, integer(found.get(PRIORITY, b"")), tuple(hops))
 
 
-def _hops(data: bytes) -> Iterator[tuple[int, bool]]:
+def _hops(data: bytes) -> Iterator[tuple[int, IPv4Address | None]]:
     while len(data) >= _HOP.size:
         length, link = _HOP.unpack_from(data)
-        yield link, _leads_on(attributes(data[:length], _HOP.size))
+        yield link, _gateway(attributes(data[:length], _HOP.size))
         data = data[(length + 3) & ~3 :]
 
 
-def _leads_on(found: dict[int, bytes]) -> bool:
-    return not found.keys().isdisjoint((GATEWAY, VIA))
+def _gateway(found: dict[int, bytes]) -> IPv4Address | None:
+    if GATEWAY in found:
+        return IPv4Address(found[GATEWAY])
+    return ANY if VIA in found else None

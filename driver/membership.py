@@ -20,8 +20,8 @@ from driver.errors import Compacted, FlannelError
 from driver.lease_sight import Choose, Delete, Host, Memory, Sight, Step, Terms, Write
 from driver.lease_steps import step, written
 from driver.mirror import Mirror
-from driver.model import Overlay, Peer, Vtep
-from driver.peers import Own, sort_peers
+from driver.model import Overlay, Peer
+from driver.peers import Own, clear_of_ground, sort_peers
 from driver.registry import Entry, Feed, Registry
 
 log = logging.getLogger(__name__)
@@ -71,7 +71,7 @@ class Membership:
         self,
         registry: Registry,
         prefix: str,
-        vtep: Vtep,
+        own: Own,
         known: Snapshot = Snapshot(),
         *,
         in_use: Callable[[], bool] = lambda: False,
@@ -86,7 +86,7 @@ class Membership:
         of what a flanneld of this host has, if it has this network: then nothing is written.
         """
         self._registry, self._options = registry, options
-        self._vtep, self._in_use, self._changed = vtep, in_use, changed
+        self._own, self._in_use, self._changed = own, in_use, changed
         self._mirror, self._beside = Mirror(registry, prefix), beside
         self._memory = Memory(overlay=known.overlay, subnet=known.subnet)
         self._snapshot = replace(known, state="unreachable", problems=())
@@ -102,9 +102,9 @@ class Membership:
         """Tell how things stand."""
         return self._snapshot
 
-    def identify(self, vtep: Vtep) -> None:
-        """Change this host's public IP or MAC; the lease is written again within a second."""
-        self._vtep = vtep
+    def identify(self, own: Own) -> None:
+        """Say what this host is like; with another public IP or MAC its lease is written again."""
+        self._own = own
 
     def run(self, stop: threading.Event) -> None:
         """Follow etcd until `stop`. The lease stays."""
@@ -162,7 +162,7 @@ class Membership:
         """Take steps until there is nothing to do; those to come are taken after the next tick."""
         for _ in range(ROUNDS):
             sight, now = self._mirror.look(), self._options.clock()
-            host = Host(Own(self._vtep.public_ip, self._vtep.mac), self._in_use())
+            host = Host(self._own, self._in_use())
             found = self._allowed(step(self._memory, sight, host, now, self._options.choose))
             self._memory = found.memory
             if self._told != (sight, host, found):
@@ -218,7 +218,7 @@ class Membership:
         if overlay is not None:
             # a subnet that was lost is no peer's for us while containers use its addresses
             subnet = found.subnet or (found.memory.subnet if host.in_use else None)
-            peers, more = sort_peers(records, overlay, replace(host.own, subnet=subnet))
+            peers, more = sort_peers(records, overlay, replace(host.own, subnet=subnet), peers)
             problems = problems + more
         self._publish(
             Snapshot(overlay, found.subnet, peers, found.state, found.problems + tuple(problems))
@@ -226,10 +226,11 @@ class Membership:
 
     def _cut_off(self, problem: str) -> None:
         problems, self._told = [problem], None
-        held, terms = self._memory.held, self._options.terms
+        held, terms, old = self._memory.held, self._options.terms, self._snapshot
         if held is not None and self._options.clock() >= held.due + terms.margin_s:
             problems.append(f"our lease of {held.subnet} has run out: another host may take it")
-        self._publish(replace(self._snapshot, state="unreachable", problems=tuple(problems)))
+        peers = clear_of_ground(old.peers, old.overlay, self._own)
+        self._publish(replace(old, peers=peers, state="unreachable", problems=tuple(problems)))
 
     def _publish(self, new: Snapshot) -> None:
         old, self._snapshot = self._snapshot, new

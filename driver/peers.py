@@ -1,124 +1,267 @@
 """Which leases are peers of this host. No I/O.
 
 One bad lease takes no good one along; thousands are looked at after each change, so it is quick.
-Imports `flannel`, `flannel_config`, `model`.
+Imports `flannel`, `flannel_config`, `prefixes` and nouns.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network
+from operator import attrgetter
 
+from driver.facts import Ground
 from driver.flannel import LeaseRecord
 from driver.flannel_config import quoted
-from driver.model import ANY, Overlay, Peer
+from driver.model import Overlay, Peer
+from driver.prefixes import holds, overlap, parts
 
 NO_MAC = "00:00:00:00:00:00"
 LOOPBACK, MULTICAST = 127, 224  # first bytes of addresses; behind multicast all is reserved
+STAYS, KEY_STAYS, NEW = range(3)  # ranks: a peer as it was; under its key with a new MAC; neither
 
 
 @dataclass(frozen=True, slots=True)
 class Own:
-    """What tells this host's lease from the others'. `mac`: None for a backend without one."""
+    """What tells this host's lease from the others'. `mac`: None for a backend without one.
+
+    `ground`: what this host uses itself, so that no lease of another may cover it.
+    """
 
     public_ip: IPv4Address
     mac: str | None
     subnet: IPv4Network | None = None
+    ground: Ground = field(default_factory=Ground)
 
 
 def sort_peers(
-    records: Iterable[LeaseRecord], overlay: Overlay, own: Own
+    records: Iterable[LeaseRecord],
+    overlay: Overlay,
+    own: Own,
+    before: frozenset[Peer] = frozenset(),
 ) -> tuple[frozenset[Peer], list[str]]:
     """Tell the peers from what cannot be one, which is skipped with a sentence each.
 
-    Of several records for one subnet, or two that begin alike, and of several public IPs for one
-    MAC, the one written last counts: its host is alive. But first those of the config's length.
+    Of two leases that overlap, or have one MAC but two public IPs, the one stays that was a peer
+    `before`, also if its host has written it again with another MAC or address. Of two others,
+    one of the config's length counts, and then the one written last: its host is alive.
+    A lease larger than SubnetLen allows is no peer, unless it was one before SubnetLen changed.
     """
     problems: list[str] = []
     good: list[LeaseRecord] = []
+    limits = _Limits(overlay, own)
     for record in records:
         if record.public_ip == own.public_ip and record.subnet == own.subnet:
             continue
-        fault = _fault(record, overlay, own)
+        fault = limits.fault(record)
         if fault:
             problems.append(f"lease {quoted(record.key)} {fault}: skipped")
         else:
             good.append(record)
-    length, peers = overlay.subnet_len, set[Peer]()
-    starts: dict[IPv4Address, LeaseRecord] = {}
-    homes: dict[str | None, LeaseRecord] = {}
-    for record in sorted(good, key=lambda r: (r.subnet.prefixlen != length, -r.revision)):
-        start = record.subnet.network_address
-        first = starts.get(start) or homes.get(record.mac) or record
-        if first.mac != record.mac or first.public_ip != record.public_ip:
-            problems.append(_doubled(record, first))
-            continue
-        peers.add(record.peer)
-        starts.setdefault(start, record)
-        if record.mac is not None:
-            homes[record.mac] = record
+    peers, ground = list[Peer](), _Ground(overlay, own)
+    taken = _Taken({record.numbers[1] for record in good}, overlay.network)
+    for rank, ranked in enumerate(_ranked(good, overlay, before)):
+        stays = rank != NEW
+        for record in ranked:
+            fault = ground.fault(record.subnet, stays=stays) or taken.fault(record, stays=stays)
+            if fault:
+                who = f"lease {quoted(record.key)} of {record.public_ip}"
+                problems.append(f"{who} {fault}: skipped")
+                continue
+            peers.append(record.peer)
+            taken.put(record)
     return frozenset(peers), problems
+
+
+def clear_of_ground(peers: frozenset[Peer], overlay: Overlay | None, own: Own) -> frozenset[Peer]:
+    """Leave out the peers that cover what this host uses itself: it may be the way to etcd."""
+    ground = _Ground(overlay, own) if overlay else None
+    if not ground:
+        return peers
+    bad = [p for p in peers if ground.fault(p.subnet, stays=True)]
+    return peers.difference(bad) if bad else peers
+
+
+def _ranked(
+    records: list[LeaseRecord], overlay: Overlay, before: frozenset[Peer]
+) -> tuple[list[LeaseRecord], ...]:
+    """Sort the records by whether they were a peer before, and which of two then counts."""
+    objects = set(map(id, before))  # mostly the same ones as the last time, which is quick to see
+    stay: list[LeaseRecord] = []
+    rest: list[LeaseRecord] = []
+    for record in sorted(records, key=attrgetter("revision"), reverse=True):
+        same = id(record.peer) in objects or record.peer in before
+        (stay if same else rest).append(record)
+    found = stay, list[LeaseRecord](), list[LeaseRecord]()
+    changed = {p.subnet: p for p in before.difference(r.peer for r in stay)} if rest else {}
+    for record in rest:
+        old = changed.get(record.subnet)
+        if old is None or (old.public_ip != record.public_ip and old.mac != record.mac):
+            found[NEW].append(record)
+        else:
+            found[STAYS if old.mac == record.mac else KEY_STAYS].append(record)
+    for part in found:
+        part.sort(key=lambda record: record.numbers[1] != overlay.subnet_len)
+    return found
+
+
+class _Limits:
+    """What no lease of another host can be, whatever else there is."""
+
+    def __init__(self, overlay: Overlay, own: Own) -> None:
+        self._overlay, self._own, self._ip = overlay, own, int(own.public_ip)
+        self._length = overlay.network.prefixlen
+        self._shift = 32 - self._length
+        self._bits = int(overlay.network.network_address) >> self._shift
+
+    def fault(self, record: LeaseRecord) -> str:
+        """Say why a lease is no peer's, "" if it may be one's."""
+        return self._of_place(record) or self._of_address(record) or self._of_backend(record)
+
+    def _of_place(self, record: LeaseRecord) -> str:
+        start, length, _ = record.numbers
+        if length == 0 and record.subnet6:
+            return "has no IPv4 subnet"
+        own = self._own.subnet
+        if own is not None and overlap(own, record.subnet):
+            if own == record.subnet:
+                return f"gives our own subnet to {record.public_ip}"
+            return f"overlaps our own subnet {own}"
+        if length <= self._length or start >> self._shift != self._bits:
+            return f"is not inside the Network {self._overlay.network}"
+        return ""
+
+    def _of_address(self, record: LeaseRecord) -> str:
+        ip = record.numbers[2]
+        if ip == self._ip:
+            return f"has our own PublicIP {record.public_ip}"
+        first = ip >> 24
+        if ip == 0 or first == LOOPBACK or first >= MULTICAST:
+            return f"has the PublicIP {record.public_ip}, which is no host's"
+        own = self._own.subnet
+        if own is not None and ip >> self._shift == self._bits and holds(own, record.public_ip):
+            return f"has the PublicIP {record.public_ip}, which is in our own subnet"
+        return ""
+
+    def _of_backend(self, record: LeaseRecord) -> str:
+        overlay, mac = self._overlay, record.mac
+        if record.backend != overlay.backend:
+            theirs = quoted(record.backend)
+            return f"is of the backend {theirs}, the network's is {overlay.backend}"
+        if overlay.backend != "vxlan":
+            return ""
+        if mac is None:
+            return "has no VtepMAC"
+        if mac == self._own.mac:
+            return f"has our own VtepMAC {mac}"
+        if mac == NO_MAC or int(mac[:2], 16) & 1:
+            return f"has the VtepMAC {mac}, which is no host's"
+        return ""
+
+
+class _Ground:
+    """What this host uses itself, as far as it concerns the Network.
+
+    A prefix on the link that has the whole Network in it is how the administrator has chosen the
+    Network, and says nothing about one lease.
+    """
+
+    def __init__(self, overlay: Overlay, own: Own) -> None:
+        self._longest = overlay.subnet_len
+        self._onlink = parts(overlay.network, own.ground.onlink)
+        self._places = [(ip, w) for ip, w in own.ground.places if holds(overlay.network, ip)]
+
+    def __bool__(self) -> bool:
+        return bool(self._onlink or self._places)
+
+    def fault(self, subnet: IPv4Network, *, stays: bool) -> str:
+        """Say why a subnet can be no peer's, "" if it can.
+
+        One that `stays` may have in it what the host reaches by a longer prefix all the same.
+        """
+        length = subnet.prefixlen
+        if length < self._longest and not stays:
+            return f"is larger than the config's SubnetLen, /{self._longest}, allows"
+        if not self:
+            return ""
+        near = [p for p in self._onlink if overlap(p, subnet)]
+        longer = [p for p in near if p.prefixlen > length]
+        for prefix in near:
+            if not (stays and prefix in longer):
+                return f"overlaps {prefix}, which this host reaches directly or owns"
+        for ip, what in self._places:
+            if holds(subnet, ip) and not (stays and any(holds(p, ip) for p in longer)):
+                return f"covers {ip}, {what}"
+        return ""
+
+
+class _Taken:
+    """What the peers so far have, looked up by prefix in no more steps than there are lengths."""
+
+    def __init__(self, lengths: set[int], network: IPv4Network) -> None:
+        self._shift = 32 - network.prefixlen
+        self._bits = int(network.network_address) >> self._shift
+        self._outer = {k: [(n, 32 - n) for n in sorted(lengths) if n <= k] for k in lengths}
+        self._shifts = [(n, 32 - n) for n in sorted(lengths)]
+        self._at: dict[tuple[int, int], LeaseRecord] = {}  # by length and bits of the subnet
+        self._in: dict[tuple[int, int], list[LeaseRecord]] = {}  # by those of what is around it
+        self._hosts: dict[tuple[int, int], LeaseRecord] = {}  # by those of what has the PublicIP
+        self._homes: dict[str | None, LeaseRecord] = {}  # by MAC
+
+    def put(self, record: LeaseRecord) -> None:
+        """Add a peer."""
+        start, length, ip = record.numbers
+        for around, shift in self._outer[length]:
+            at = around, start >> shift
+            if around == length:
+                self._at.setdefault(at, record)
+            else:
+                self._in.setdefault(at, []).append(record)
+        if ip >> self._shift == self._bits:
+            for around, shift in self._shifts:
+                self._hosts.setdefault((around, ip >> shift), record)
+        if record.mac is not None:
+            self._homes.setdefault(record.mac, record)
+
+    def fault(self, record: LeaseRecord, *, stays: bool) -> str:
+        """Say what of a peer's a lease claims for another host, "" if nothing."""
+        start, length, _ = record.numbers
+        for around, shift in self._outer[length]:
+            first = self._at.get((around, start >> shift))
+            if first and _another(first, record):
+                return _doubled(record, first)
+        for first in self._in.get((length, start >> 32 - length), ()):
+            if _another(first, record):
+                return _doubled(record, first)
+        if (first := self._homes.get(record.mac)) and first.public_ip != record.public_ip:
+            return f"has the MAC {record.mac} of the {_named(record, first)}"
+        return "" if stays else self._fault_of_host(record)
+
+    def _fault_of_host(self, record: LeaseRecord) -> str:
+        """Say whether packets to a host would go into the overlay instead."""
+        start, length, ip = record.numbers
+        if host := self._hosts.get((length, start >> 32 - length)):
+            return f"covers the PublicIP of the {_named(record, host)}"
+        if ip >> self._shift != self._bits:
+            return ""
+        if holds(record.subnet, record.public_ip):
+            return "covers its own PublicIP"
+        for around, shift in self._shifts:
+            if first := self._at.get((around, ip >> shift)):
+                return f"has a PublicIP in the {_named(record, first)}"
+        return ""
+
+
+def _another(one: LeaseRecord, other: LeaseRecord) -> bool:
+    return one.public_ip != other.public_ip or one.mac != other.mac
 
 
 def _doubled(record: LeaseRecord, first: LeaseRecord) -> str:
     alike = first.subnet.network_address == record.subnet.network_address
-    what = "subnet" if alike else f"MAC {record.mac}"
+    return f"{'has the subnet of' if alike else 'overlaps'} the {_named(record, first)}"
+
+
+def _named(record: LeaseRecord, first: LeaseRecord) -> str:
     which = "later " if first.revision > record.revision else ""
-    return (
-        f"lease {quoted(record.key)} of {record.public_ip} has the {what} of the {which}"
-        f"{quoted(first.key)} of {first.public_ip}: skipped"
-    )
-
-
-def _fault(record: LeaseRecord, overlay: Overlay, own: Own) -> str:
-    """Say why a record is no peer of ours, "" when it is one."""
-    return (
-        _fault_of_place(record, overlay, own)
-        or _fault_of_address(record, own)
-        or _fault_of_backend(record, overlay, own)
-    )
-
-
-def _fault_of_place(record: LeaseRecord, overlay: Overlay, own: Own) -> str:
-    if record.subnet.prefixlen == 0 and record.subnet6:
-        return "has no IPv4 subnet"
-    if own.subnet is not None and _overlap(own.subnet, record.subnet):
-        if own.subnet == record.subnet:
-            return f"gives our own subnet to {record.public_ip}"
-        return f"overlaps our own subnet {own.subnet}"
-    if record.subnet.prefixlen <= overlay.network.prefixlen or not _overlap(
-        overlay.network, record.subnet
-    ):
-        return f"is not inside the Network {overlay.network}"
-    return ""
-
-
-def _overlap(one: IPv4Network, other: IPv4Network) -> bool:
-    """Tell whether one of two has the other in it; `ipaddress` takes ten times as long."""
-    free = one.max_prefixlen - min(one.prefixlen, other.prefixlen)
-    return int(one.network_address) >> free == int(other.network_address) >> free
-
-
-def _fault_of_address(record: LeaseRecord, own: Own) -> str:
-    ip = record.public_ip
-    if ip == own.public_ip:
-        return f"has our own PublicIP {ip}"
-    first = int(ip) >> 24
-    if ip == ANY or first == LOOPBACK or first >= MULTICAST:
-        return f"has the PublicIP {ip}, which is no host's"
-    return ""
-
-
-def _fault_of_backend(record: LeaseRecord, overlay: Overlay, own: Own) -> str:
-    if record.backend != overlay.backend:
-        return f"is of the backend {quoted(record.backend)}, the network's is {overlay.backend}"
-    if overlay.backend != "vxlan":
-        return ""
-    if record.mac is None:
-        return "has no VtepMAC"
-    if record.mac == own.mac:
-        return f"has our own VtepMAC {record.mac}"
-    if record.mac == NO_MAC or int(record.mac[:2], 16) & 1:
-        return f"has the VtepMAC {record.mac}, which is no host's"
-    return ""
+    return f"{which}{quoted(first.key)} of {first.public_ip}"

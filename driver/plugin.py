@@ -12,7 +12,7 @@ from driver.announce import Announcer
 from driver.config import SETTINGS, Config
 from driver.conntrack import Conntrack
 from driver.errors import HostError, Unavailable
-from driver.facts import External, Facts
+from driver.facts import ETCD, External, Facts
 from driver.flows import Forgetful
 from driver.generation import has_nf_tables
 from driver.iptables import Iptables
@@ -21,11 +21,12 @@ from driver.leases import Leases, Source
 from driver.legacy import LegacyFilter
 from driver.lookout import Lookout
 from driver.loop import Loop
-from driver.model import Overlay, Vtep, replace
+from driver.model import Overlay, replace
 from driver.reconcile import Reconciler
 from driver.sandbox import Sandboxes
 from driver.seams import Firewall, Host
 from driver.secrets_shown import secrets_shown
+from driver.servers import Servers
 from driver.sockets import Sockets
 from driver.store import Store
 from driver.underlay import Underlay
@@ -43,6 +44,7 @@ class HostSurvey:
         self._netlink, self._firewall, self._legacy = netlink, firewall, LegacyFilter()
         self._underlay = Underlay() if config.follows_etcd else None
         self._lookout = lookout
+        self.servers = Servers([e.host for e in config.etcd.endpoints] if config.etcd else [])
         self._iface, self._public_ip = config.iface or None, config.public_ip
         self._last: External | None = None
 
@@ -51,6 +53,8 @@ class HostSurvey:
         facts = self._netlink.facts()
         return replace(
             facts,
+            places=(*facts.places, *((ip, ETCD) for ip in sorted(self.servers.etcd()))),
+            resolvers=self.servers.resolvers(),
             firewall=self._firewall.name,
             gates=Iptables.variants(),
             external=self._external(),
@@ -119,6 +123,8 @@ def _assembled(config: Config, undo: ExitStack) -> Reconciler:
     core.shown = lambda: secrets_shown([s.variable for s in SETTINGS if s.secret])
     loop = Loop(core, survey, source)
     loop.boot()
+    if survey.servers.names:
+        _thread("names", lambda: survey.servers.run(stop))
     _thread("leftovers", lambda: _clear_others(firewall.name))
     _thread("passes", lambda: loop.run(stop))
     _thread("events", lambda: netlink.watch(loop.links_changed, stop, core.settle))
@@ -164,14 +170,15 @@ def _source(
     from driver.etcd import Etcd  # noqa: PLC0415
     from driver.etcd_leases import EtcdLeases, Settings  # noqa: PLC0415
     from driver.membership import Membership, Snapshot  # noqa: PLC0415
+    from driver.peers import Own  # noqa: PLC0415
 
     etcd, prefix = Etcd(config.etcd), config.etcd.prefix
 
-    def follow(vtep: Vtep, known: Snapshot) -> Membership:
+    def follow(own: Own, known: Snapshot) -> Membership:
         member = Membership(
             etcd,
             prefix,
-            vtep,
+            own,
             known,
             in_use=lambda: bool(core().state.pools),
             changed=lambda: core().follow(),

@@ -52,6 +52,8 @@ _CLEAR_MARK = f"meta mark and {JUDGED:#010x} != 0 meta mark set meta mark xor {J
 # the bridge, which the host sees only where br_netfilter is at work.
 # `forged` gets what goes to a port that takes frames of an overlay, also by way of another port. It
 # leaves alone what stays on one bridge or goes to machines on another.
+# `stray` gets what containers send to the overlay's Network, and lets it go only where a peer or a
+# link of the host is: what no peer has must not leave in clear.
 # "typeof" in sets of one type: a libnftables of 1.1 writes a "type" there in a way that crashes one
 # of 1.0, be it that of the host's nft or of another form of this plugin.
 TABLE_TEXT = f"""\
@@ -68,6 +70,8 @@ set anysource {{ typeof iifname; }}
 set lease4 {{ typeof ip saddr; flags interval; }}
 set over4 {{ typeof ip saddr; flags interval; }}
 set docker4 {{ typeof ip saddr; flags interval; }}
+set closed4 {{ typeof ip daddr; flags interval; }}
+set near4 {{ typeof ip daddr; flags interval; }}
 set direct {{ typeof iifname; }}
 set peers4 {{ typeof ip saddr; }}
 chain guard {{
@@ -124,10 +128,18 @@ chain nat_post {{
     ip saddr @lease4 ip daddr != @over4 ip daddr != 224.0.0.0/4 masquerade fully-random
     ip saddr != @over4 ip daddr @over4 oifname "{OVERLAY_LINKS}" masquerade fully-random
 }}
+chain stray {{
+    oifname "{BRIDGE_PREFIX}*" return
+    oifname "{OVERLAY_LINKS}" return
+    oifname @direct return
+    ip daddr @near4 return
+    counter drop
+}}
 chain forward {{
     type filter hook forward priority -1; policy accept;
     iifname "{BRIDGE_PREFIX}*" {_SET_MARK}
     oifname "{BRIDGE_PREFIX}*" {_SET_MARK}
+    iifname "{BRIDGE_PREFIX}*" ip daddr @closed4 ct direction original jump stray
     ct state established,related accept
     meta iifkind "bridge" udp dport @tunnels jump forged
     iifname . oifname @pair accept

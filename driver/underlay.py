@@ -22,12 +22,12 @@ class _Way(NamedTuple):
 
     route: Route
     link: int
-    by_gateway: bool
+    gateway: IPv4Address | None
 
     @property
     def near(self) -> bool:
         """Tell whether what it leads to is on the link."""
-        return self.route.scope == ON_LINK and not self.by_gateway
+        return self.route.scope == ON_LINK and self.gateway is None
 
 
 class Underlay:

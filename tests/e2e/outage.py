@@ -211,12 +211,13 @@ def everyday(host: Host, visitor: Node, name: str = "daily") -> None:
 
 
 class Traffic:
-    """Pings from a container, from now on."""
+    """Pings from a container, or from the host itself, from now on."""
 
     def __init__(self, host: Host, container: str, target: str, every_s: str = "0.2") -> None:
         name = f"ping-{next(FRESH)}"
         command = ("ping", "-i", every_s, target)
-        self._process = host.popen(*enter(host, container), *command, log_name=name)
+        into = enter(host, container) if container else ()
+        self._process = host.popen(*into, *command, log_name=name)
 
     def end(self, may_lose: int = 1) -> None:
         """Stop, and check that all but so many were answered; one may be under way."""

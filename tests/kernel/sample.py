@@ -2,7 +2,7 @@
 
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
-from driver import rules
+from driver import rules, strays
 from driver.facts import Facts
 from driver.firewall import Nft
 from driver.model import Endpoint, Lease, Network, PortMapping
@@ -49,6 +49,7 @@ WANTED = wanted(
     rules.plan_base(
         LEASE, None, Facts(uplinks=frozenset({"br0", "vmbr1"}), gates=frozenset({"nft"}))
     ),
+    strays.plan_rules(LEASE, (), Facts()),
     *(rules.plan_network_rules(n) for n in (A, B, INNER)),
     *(rules.plan_ports(e) for e in (WEB, OTHER)),
 )

@@ -14,6 +14,7 @@ from driver.flannel import lease_value
 from driver.lease_sight import Terms
 from driver.membership import Membership, Options, Snapshot
 from driver.model import Overlay, Peer, Vtep
+from driver.peers import Own
 from driver.registry import Registry
 
 PREFIX = "/coreos.com/network"
@@ -28,16 +29,21 @@ def vtep(number: int) -> Vtep:
     return Vtep(IPv4Address(f"192.0.2.{number}"), f"02:00:00:00:00:{number:02x}")
 
 
+def own(number: int) -> Own:
+    """Give what tells a host's lease from others'."""
+    return Own(vtep(number).public_ip, vtep(number).mac)
+
+
 def value(number: int) -> str:
     """Word the lease of a host."""
-    own = vtep(number)
-    return lease_value(own.public_ip, "vxlan", 1, own.mac)
+    host = vtep(number)
+    return lease_value(host.public_ip, "vxlan", 1, host.mac)
 
 
 def peer(number: int, subnet: str) -> Peer:
     """Give a host as it should be seen by others."""
-    own = vtep(number)
-    return Peer(IPv4Network(subnet), own.public_ip, "vxlan", own.mac)
+    host = vtep(number)
+    return Peer(IPv4Network(subnet), host.public_ip, "vxlan", host.mac)
 
 
 QUICK = {"tick_s": 0.02, "pause_s": 0.01, "burst_s": 0.02}
@@ -49,7 +55,7 @@ class Member:
     def __init__(
         self,
         registry: Registry,
-        own: Vtep,
+        host: Vtep,
         known: Snapshot = Snapshot(),  # noqa: B008 - it is immutable
         terms: Terms = Terms(),  # noqa: B008 - as above
         beside: Callable[[Overlay], str] = lambda _overlay: "",
@@ -61,7 +67,7 @@ class Member:
         self.membership = Membership(
             registry,
             PREFIX,
-            own,
+            Own(host.public_ip, host.mac),
             known,
             in_use=lambda: self.in_use,
             changed=lambda: self.seen.append(self.now),

@@ -49,6 +49,7 @@ PAIR = Element("pair", f'"{BRIDGE}" . "{BRIDGE}"', owner=NET)
 BASE: list[Thing] = [
     Route(IPv4Network("10.2.3.0/24")),
     Table(TABLE_TEXT),
+    Element("closed4", "10.2.0.0/16"),
     Element("over4", "10.2.0.0/16"),
     Element("uplinks", '"br-lan"'),
     Gate("nft"),

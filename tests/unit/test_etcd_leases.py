@@ -10,11 +10,12 @@ import pytest
 from driver.addresses import Wish, take_address
 from driver.errors import Unavailable
 from driver.etcd_leases import EtcdLeases, Settings
-from driver.facts import External, Facts, Flanneld
+from driver.facts import ETCD, External, Facts, Flanneld
 from driver.ipam import PoolRequest, take_pool
 from driver.leases import Leases, Standing
 from driver.membership import Snapshot
 from driver.model import Lease, State, Vtep, replace
+from driver.peers import Own
 from driver.subnet_env import MARK
 from tests.unit.sample import LEASE, OVERLAY, PEER, POOL, VTEP
 
@@ -29,14 +30,14 @@ class Etcd:
     """A membership that says what a test wants."""
 
     def __init__(self, snapshot: Snapshot) -> None:
-        self.now, self.known, self.vtep = snapshot, Snapshot(), VTEP
+        self.now, self.known, self.own = snapshot, Snapshot(), Own(VTEP.public_ip, VTEP.mac)
 
-    def start(self, vtep: Vtep, known: Snapshot) -> Etcd:
-        self.vtep, self.known = vtep, known
+    def start(self, own: Own, known: Snapshot) -> Etcd:
+        self.own, self.known = own, known
         return self
 
-    def identify(self, vtep: Vtep) -> None:
-        self.vtep = vtep
+    def identify(self, own: Own) -> None:
+        self.own = own
 
     def snapshot(self) -> Snapshot:
         return self.now
@@ -68,7 +69,7 @@ def test_the_mac_is_made_once_and_kept(tmp_path: Path) -> None:
     assert first is not None
     assert int(first.mac[:2], 16) & 3 == 2, "locally administered, unicast"
     again = source(etcd, tmp_path).current(State(vtep=first), HERE).vtep
-    assert again == first == etcd.vtep
+    assert again == first == Vtep(etcd.own.public_ip, etcd.own.mac)
     moved = replace(HERE, external=replace(EXTERNAL, ip=IPv4Address("192.0.2.99")))
     assert source(etcd, tmp_path).current(State(vtep=first), moved).vtep == replace(
         first, public_ip=IPv4Address("192.0.2.99")
@@ -109,6 +110,21 @@ def test_the_source_does_not_change_while_networks_use_the_lease(tmp_path: Path)
     assert kept.lease == OURS
     assert "from etcd: it is kept until they are removed" in kept.problems[0]
     assert back.current(State(OURS), HERE).lease != OURS
+
+
+def test_a_lan_in_the_lease_and_a_need_in_the_network_are_told(tmp_path: Path) -> None:
+    inside = replace(HERE, lans=(IPv4Network("10.2.3.0/25"),))
+    told = source(Etcd(HELD), tmp_path).current(State(), inside).problems
+    assert told == (
+        "the lease 10.2.3.0/24 overlaps 10.2.3.0/25, a LAN of this host: choose a Network without "
+        "it, or SubnetMin and SubnetMax around it, and have this host get another",
+    )
+    etcd = Etcd(HELD)
+    needy = replace(HERE, places=((IPv4Address("10.2.99.1"), ETCD),))
+    told = source(etcd, tmp_path).current(State(), needy).problems
+    assert len(told) == 1
+    assert told[0].startswith("the Network 10.2.0.0/16 has 10.2.99.1, an endpoint of etcd, in it")
+    assert etcd.own.ground == needy.ground
 
 
 def test_a_file_that_cannot_be_written_is_told_and_tried_again(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from driver.model import Lease, Overlay, Peer, State, Vtep, replace
 from driver.reconcile import Reconciler
 from driver.things import Fdb, Neighbour, PeerRoute, Thing, Vxlan
 from tests.unit.etcd_fake import FakeRegistry
-from tests.unit.etcd_member import CONFIG, PREFIX, vtep
+from tests.unit.etcd_member import CONFIG, PREFIX, own
 from tests.unit.fakes import (
     FACTS,
     FakeHost,
@@ -195,7 +195,7 @@ def test_a_flood_of_news_is_taken_over_in_few_steps() -> None:
         calls.append(len(member.snapshot().peers))
         time.sleep(0.01)
 
-    member = Membership(registry, PREFIX, vtep(1), changed=slowly)
+    member = Membership(registry, PREFIX, own(1), changed=slowly)
     thread = threading.Thread(target=member.run, args=(stop,), daemon=True)
     thread.start()
     member.hear(30)

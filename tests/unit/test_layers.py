@@ -19,14 +19,16 @@ PURE = {
     "report", "ps",
 }  # fmt: skip
 PURE |= {"fights", "iptables_changes"}
-PURE |= {"addresses"}
+PURE |= {"addresses", "strays"}
 ADAPTERS = {"kernel", "events", "news", "vtep", "underlay", "firewall", "iptables", "sockets"}
 ADAPTERS |= {"sandbox", "store", "conntrack", "xtables", "generation", "listing"}
+ADAPTERS |= {"surroundings", "servers"}
 ADAPTERS |= {"iptables_backend", "legacy_tables", "legacy", "port_maps", "tunnels"}
 ADAPTERS |= {"lookout"}
 ADAPTERS |= {"announce"}
 NETLINK = {
-    "kernel": {"events", "listing", "news", "tunnels"},
+    "kernel": {"events", "listing", "news", "surroundings"},
+    "surroundings": {"events", "listing", "tunnels"},
     "listing": {"events"},
     "news": {"events"},
     "tunnels": {"events"},
@@ -55,7 +57,7 @@ BELOW = NETLINK | FIREWALL
 FLANNEL = {"flannel", "flannel_config", "peers", "registry", "lease_steps", "membership"}
 FLANNEL |= {"init_config", "mirror", "lease_sight"}
 ETCD = {"etcd", "etcd_faults", "etcd_files", "etcd_members", "etcd_settings"}
-NOUNS = {"errors", "facts", "model", "things"}
+NOUNS = {"errors", "facts", "model", "things", "prefixes"}
 COMPOSE = {"service", "plugin", "__main__"}
 HANDLERS = {"handlers", "ipam_calls", "network_calls", "endpoint_calls", "status", "upkeep"}
 HANDLERS |= {"port_list"}
@@ -65,6 +67,7 @@ ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "facts": set(),
     "model": set(),
+    "prefixes": set(),
     "config": {"errors", "etcd_settings"},
     "things": {"model"},
     "seams": {"facts", "model", "things"},
@@ -75,10 +78,12 @@ ALLOWED: dict[str, set[str]] = {
     **{name: NOUNS | below for name, below in BELOW.items()},
     **{name: NOUNS | FLANNEL - {name} for name in FLANNEL},
     **{name: {"errors", "files", "registry"} | ETCD - {name} for name in ETCD},
+    "servers": {"files"},
     "subnet_env": NOUNS | {"docker_opts", "files"},
     "leases": NOUNS | {"flanneld", "subnet_env"},
     "setup_daemon": {"errors", "daemon_json"},
-    "etcd_leases": NOUNS | {"flanneld", "leases", "vxlan", "membership", "subnet_env"},
+    "etcd_leases": NOUNS
+    | {"flanneld", "leases", "vxlan", "strays", "membership", "peers", "subnet_env"},
     "conntrack": NOUNS | {"events", "flows"},
     "flows": NOUNS | {"rules", "seams"},
     "hosts": NOUNS | {"seams"},

@@ -115,6 +115,20 @@ def test_what_cannot_be_read_leaves_the_stored_lease(env: Path, text: str | None
     assert ask(leases("subnet-file", env), OWN, (), FACTS)[0] is None
 
 
+def test_flannelds_lease_is_not_taken_where_a_lan_of_the_host_is(env: Path) -> None:
+    env.write_text(GOOD)
+    source, lan = leases("subnet-file", env), replace(FACTS, lans=(IPv4Network("10.244.5.0/25"),))
+    fault = (
+        "the lease 10.244.5.0/24 overlaps 10.244.5.0/25, a LAN of this host: choose a Network "
+        "without it, or SubnetMin and SubnetMax around it, and have this host get another"
+    )
+    assert ask(source, None, [], lan) == (None, fault)
+    assert ask(source, FROM_FILE, [], lan) == (None, fault)
+    assert ask(source, FROM_FILE, IN_USE, lan) == (FROM_FILE, fault), "what runs goes on"
+    around = replace(FACTS, lans=(IPv4Network("10.0.0.0/8"),))
+    assert ask(source, None, [], around) == (FROM_FILE, ""), "the Network was chosen so"
+
+
 def test_a_source_that_was_set_waits_until_networks_are_gone(env: Path) -> None:
     env.write_text(GOOD)
     kept, problem = ask(leases("subnet-file", env), OWN, IN_USE, FACTS)

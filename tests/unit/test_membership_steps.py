@@ -7,8 +7,10 @@ from dataclasses import replace
 
 import pytest
 
-from driver.lease_sight import Delete, Held, Memory, Sight, Step, Write
-from driver.lease_steps import CHOICES, step, written
+from driver.facts import Ground
+from driver.flannel import CHOICES
+from driver.lease_sight import Delete, Held, Host, Memory, Sight, Step, Write
+from driver.lease_steps import step, written
 from driver.registry import Entry
 from tests.unit.lease_sample import (
     BUSY,
@@ -76,6 +78,36 @@ def test_acquiring(memory: Memory, seen: Sight, expected: Write | Delete) -> Non
     assert (found.state, found.action, found.problems) == ("acquiring", expected, ())
     assert found.subnet in (None, SUBNET)
     assert (found.subnet == SUBNET) == (isinstance(expected, Write) and expected.subnet == SUBNET)
+
+
+def on_lan(*lans: str, in_use: bool = False) -> Host:
+    return Host(replace(HOST.own, ground=Ground(lans=tuple(map(N, lans)))), in_use)
+
+
+@pytest.mark.parametrize(
+    ("memory", "seen", "lan", "expected"),
+    [
+        # a LAN of the host is nobody's to give
+        (FRESH, sight(), "10.5.1.0/24", Write(key("10.5.2.0/24"), N("10.5.2.0/24"), 0, OURS)),
+        (FRESH, sight(), "10.5.0.0/22", Write(key("10.5.4.0/24"), N("10.5.4.0/24"), 0, OURS)),
+        (KNOWN, sight(), "10.5.9.128/25", Write(key("10.5.1.0/24"), N("10.5.1.0/24"), 0, OURS)),
+        # a lease of ours there goes first, also one that is held
+        (KNOWN, sight(_9=(OURS, 4)), "10.5.9.0/24", Delete(key(SUBNET), 4)),
+        (HELD, sight(_9=(OURS, 5)), "10.5.9.0/24", Delete(key(SUBNET), 5)),
+        # one that has the whole Network in it was chosen so
+        (FRESH, sight(), "10.0.0.0/8", Write(key("10.5.1.0/24"), N("10.5.1.0/24"), 0, OURS)),
+        (FRESH, sight(), "10.5.0.0/16", Write(key("10.5.1.0/24"), N("10.5.1.0/24"), 0, OURS)),
+    ],
+)
+def test_no_subnet_is_taken_from_a_lan_of_the_host(
+    memory: Memory, seen: Sight, lan: str, expected: Write | Delete
+) -> None:
+    assert decide(memory, seen, on_lan(lan)).action == expected
+
+
+def test_a_subnet_in_use_stays_when_the_host_gets_such_a_lan() -> None:
+    found = decide(HELD, sight(_9=(OURS, 5)), on_lan("10.5.9.0/24", in_use=True))
+    assert (found.state, found.subnet, found.action) == ("held", SUBNET, None)
 
 
 def test_one_of_a_hundred_is_chosen() -> None:

@@ -69,6 +69,7 @@ def test_the_rules_know_both_addresses(on: Setting) -> None:
     bridge, inner = (f'"fl-{short(net)}"' for net in (NET, NET2))
     assert found == {
         ("over4", "10.2.0.0/16", ""),
+        ("closed4", "10.2.0.0/16", ""),
         ("uplinks", '"br-lan"', ""),
         ("pair", f"{bridge} . {bridge}", ""),
         ("pair", f"{inner} . {inner}", ""),

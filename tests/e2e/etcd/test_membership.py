@@ -20,6 +20,7 @@ from tests.unit.etcd_member import (
     FOLDER,
     PREFIX,
     Member,
+    own,
     peer,
     together,
     value,
@@ -114,7 +115,7 @@ def test_another_address_is_written_at_once(registry: FakeRegistry) -> None:
     with Member(registry, vtep(11)) as host:
         host.until("held")
         key = host.key
-        host.membership.identify(vtep(12))
+        host.membership.identify(own(12))
         host.wait(lambda _: registry.values()[key] == value(12), "another value")
         host.until("held")
         assert host.key == key
@@ -166,7 +167,7 @@ def test_two_hosts_with_one_public_ip(registry: FakeRegistry) -> None:
             assert vtep(11).mac in refused.problems[0]
             one.until("held")
             assert registry.values()[one.key] == value(11), "who had it first keeps it"
-            two.membership.identify(vtep(12))
+            two.membership.identify(own(12))
             two.until("moved", peers={peer(11, str(one.subnet))})
     assert sorted(v for k, v in registry.values().items() if k != CONFIG_KEY) == [
         value(11),

@@ -2,6 +2,7 @@
 
 import pytest
 
+from driver.facts import GATEWAY, OWN
 from tests.kernel.netlink.sample import N1
 
 pytestmark = pytest.mark.kernel
@@ -55,6 +56,29 @@ def test_tunnels_are_flannels_ports_and_carriers_the_bridges_they_use(full, host
     host.ip("link del flannel.1", "link del flannel.7", "link del flannel0")
     found = full.facts()
     assert (found.tunnels, found.carriers) == (frozenset(), frozenset())
+
+
+def test_lans_lead_out_and_places_are_addresses_and_the_way_out(full, host):
+    host.ip(
+        "link add eth0 up type veth peer name veth1",
+        *(f"link add {name} up type bridge" for name in ("br0", "docker0")),
+        "link add flannel.9 up type vxlan id 9 dstport 4789",
+        "addr add 192.168.7.1/24 dev eth0",
+        "addr add 10.7.0.1/24 dev br0",
+        "addr add 10.8.0.1/24 dev docker0",
+        "addr add 10.9.0.0/32 dev flannel.9",
+        "addr add 172.31.255.1/24 dev lo",
+        "route add default via 192.168.7.254",
+        "route add 10.60.0.0/16 via 192.168.7.253",
+        "route add 10.61.0.0/16 via 10.7.0.254",
+        "route add 10.9.1.0/24 via 10.9.1.0 dev flannel.9 onlink",
+    )
+    found = full.facts()
+    assert [str(net) for net in found.lans] == ["10.7.0.0/24", "192.168.7.0/24"]
+    assert {str(ip): what for ip, what in found.places} == {
+        **dict.fromkeys(("192.168.7.1", "10.7.0.1", "10.8.0.1", "10.9.0.0", "172.31.255.1"), OWN),
+        "192.168.7.254": GATEWAY,
+    }
 
 
 def test_onlink_is_what_the_host_reaches_or_owns(full, host):

@@ -1,0 +1,68 @@
+"""Where the servers are that the host needs: etcd's members, and the name servers.
+
+Names are looked up in a thread, for that may take long. Imports only `files`.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import threading
+from collections.abc import Iterable
+from contextlib import suppress
+from ipaddress import IPv4Address
+from pathlib import Path
+
+from driver.files import read_file
+
+log = logging.getLogger(__name__)
+
+# the second has the true ones where the first names systemd's own
+RESOLVERS = tuple(map(Path, ("/etc/resolv.conf", "/run/systemd/resolve/resolv.conf")))
+LOOK_UP_S = 60.0
+
+
+class Servers:
+    """Knows the addresses; `names` are etcd's members, by address or by name."""
+
+    def __init__(self, names: Iterable[str], resolvers: Iterable[Path] = RESOLVERS) -> None:
+        """Take the addresses as they are; the names are looked up by `run`."""
+        self._resolvers = tuple(resolvers)
+        self._known: dict[str, frozenset[IPv4Address]] = {}
+        self.names = frozenset(name for name in names if not self._is_address(name))
+
+    def _is_address(self, name: str) -> bool:
+        with suppress(ValueError):
+            self._known[name] = frozenset({IPv4Address(name)})
+        return name in self._known or ":" in name  # one of IPv6 is in no IPv4 network
+
+    def etcd(self) -> frozenset[IPv4Address]:
+        """Return the addresses of etcd's members, as far as they are known."""
+        return frozenset().union(*list(self._known.values()))
+
+    def resolvers(self) -> tuple[IPv4Address, ...]:
+        """Return the name servers that the host's files name, but those on the host itself."""
+        found = {ip for file in self._resolvers for ip in _named(file)}
+        return tuple(sorted(ip for ip in found if not ip.is_loopback))
+
+    def run(self, stop: threading.Event, every_s: float = LOOK_UP_S) -> None:
+        """Look names up again and again until `stop`; what was found stays until there is more."""
+        while self.names and not stop.is_set():
+            for name in self.names:
+                try:
+                    found = socket.getaddrinfo(name, None, socket.AF_INET, socket.SOCK_STREAM)
+                    self._known[name] = frozenset(IPv4Address(at[0]) for *_, at in found)
+                except OSError as error:
+                    log.debug("%s cannot be looked up: %s", name, error)
+            stop.wait(every_s)
+
+
+def _named(file: Path) -> Iterable[IPv4Address]:
+    try:
+        text = read_file(file).decode(errors="replace")
+    except OSError:
+        return
+    for words in map(str.split, text.splitlines()):
+        if words[:1] == ["nameserver"]:
+            with suppress(ValueError, IndexError):
+                yield IPv4Address(words[1])
