@@ -101,13 +101,16 @@ def _in_one_sandbox(state: State, ids: Iterable[str] | None) -> Iterator[tuple[E
                 yield endpoint, other
 
 
-def stale(state: State, links: frozenset[str], now: float) -> Iterator[tuple[Record, str]]:
+def stale(
+    state: State, links: frozenset[str], occupied: frozenset[str], now: float
+) -> Iterator[tuple[Record, str]]:
     """Give the stored nouns that nothing in Docker stands for any more, each with the reason.
 
-    `links` are the names of our links in the host's namespace. A caller drops what two passes
-    name: a link may be under way between namespaces in one.
+    `links` are the names of our links in the host's namespace, `occupied` those whose other end
+    is in a sandbox: a running container's endpoint is not dead, whatever its row says. A caller
+    drops what two passes name: a link may be under way between namespaces in one.
     """
-    for endpoint in state.endpoints.values():
+    for endpoint in [e for e in state.endpoints.values() if e.host_end not in occupied]:
         reason = _why_stale(endpoint, links, now)
         if reason:
             yield endpoint, f"endpoint {short(endpoint.id)} {reason}"

@@ -29,6 +29,7 @@ from driver.model import (
 
 DOCKER_POOL = "docker/"  # of a block inside the lease that Docker's own IPAM hands out
 OWN_POOL = "network/"  # of a block whose addresses the driver gives, without IPAM calls
+ADOPTED = "adopted/"  # of one found on the host: Docker's next call says which of these it is
 FIELDS: dict[type[Record], str] = {
     Pool: "pools",
     Freed: "freed",
@@ -69,7 +70,7 @@ class Edit:
             for endpoint in self.state.endpoints_of(record.id):
                 self.drop(endpoint)
             pool = self.state.pools.get(record.pool)
-            if pool is not None and pool.id.startswith((DOCKER_POOL, OWN_POOL)):
+            if pool is not None and pool.id.startswith((DOCKER_POOL, OWN_POOL, ADOPTED)):
                 self.drop(pool)
         self._remember(record)
         self._unset(record)
@@ -119,6 +120,23 @@ class Edit:
         self.drop(hold)
         if user is not None:
             self.drop(user)
+
+    def claim(self, pool_id: str) -> None:
+        """Let an adopted block have the id by which Docker asks for it, which begins with it."""
+        pool = self.state.pools.get(ADOPTED + pool_id.rpartition("/")[0])
+        if pool is not None and pool_id not in self.state.pools:
+            self.rename(pool, pool_id)
+
+    def rename(self, pool: Pool, pool_id: str) -> None:
+        """Give a pool another id, with all that hangs on it."""
+        network = self.state.network_of(pool.id)
+        for hold in [h for h in self.state.holds.values() if h.pool == pool.id]:
+            self.drop(hold)
+            self.put(replace(hold, pool=pool_id))
+        self._unset(pool)
+        self._puts.pop((pool.kind, pool.id), None)
+        self._drops[pool.kind, pool.id] = pool
+        self.put(replace(pool, id=pool_id), *([replace(network, pool=pool_id)] if network else []))
 
     def become(self, new: Standing) -> None:
         """Take over what the lease's source says in place of what is stored."""

@@ -15,7 +15,7 @@ from pathlib import Path
 from driver import wire
 from driver.addresses import Wish
 from driver.bridge import mac_for
-from driver.edit import OWN_POOL, Edit
+from driver.edit import ADOPTED, DOCKER_POOL, OWN_POOL, Edit
 from driver.errors import BadRequest, Conflict, Place
 from driver.model import (
     HOST_END_PREFIX,
@@ -28,6 +28,7 @@ from driver.model import (
 )
 from driver.ports import Binding, choose_ports
 from driver.reconcile import Reconciler
+from driver.things import Element
 from driver.unburied import unburied
 from driver.wire import Body, Reply
 
@@ -65,6 +66,10 @@ def _put_endpoint(
             if not same or mac not in (known.mac, ""):
                 raise Conflict(f"endpoint {endpoint_id[:12]} exists already, with other settings")
             return known
+        if network.pool.startswith(ADOPTED):  # nobody asked this plugin's IPAM for the address
+            kind = DOCKER_POOL if ip else OWN_POOL
+            edit.rename(edit.pool(network.pool), f"{kind}{network_id}")
+            network = edit.network(network_id)
         beside = _inside(ip, network.docker_gateway) if network.docker_gateway else None
         own = network.pool.startswith(OWN_POOL)
         if ip and (beside or not own):
@@ -118,8 +123,11 @@ def delete_endpoint(core: Reconciler, req: Body) -> Reply:
     """
     endpoint_id = req.object_id("EndpointID")
     with core.edit() as edit:
-        if endpoint_id in edit.state.endpoints:
-            edit.drop(edit.state.endpoints[endpoint_id])
+        known = edit.state.endpoints.get(endpoint_id)
+        if known is not None:
+            edit.drop(known)
+    if known is None:
+        core.discard(endpoint_id)
     return {}
 
 
@@ -235,4 +243,6 @@ def revoke(core: Reconciler, req: Body) -> Reply:
         endpoint = edit.state.endpoints.get(endpoint_id)
         if endpoint is not None and endpoint.ports:
             edit.put(replace(endpoint, ports=()))
+    if endpoint is None:
+        core.discard(endpoint_id, (Element,))
     return {}

@@ -32,6 +32,7 @@ _ERROR, _DONE = 2, 3
 _ASK, _INTERRUPTED, _EXPLAINED = 0x5, 0x10, 0x200
 _SOL_NETLINK, _CAP_ACK, _EXT_ACK, _STRICT = 270, 10, 11, 12
 _LOWER_UP = 1 << 16
+_NETNSID = 37  # attribute of a link
 _NO_STATISTICS = (8).to_bytes(4, byteorder)
 RECEIVE_BYTES = 1 << 16
 _DUMP_ATTEMPTS = 10
@@ -52,6 +53,7 @@ class Link(NamedTuple):
     """A link of the host; `number` is its index. `kind`: "" for hardware; `master`: 0 for none.
 
     `carrier`: both ends of a veth are up. `detail`: the attributes that only its kind has.
+    `peer`: the index of a veth's other end, in the namespace that `elsewhere` numbers; None: here.
     """
 
     number: int
@@ -66,6 +68,8 @@ class Link(NamedTuple):
     group: int
     hairpin: bool
     detail: bytes
+    peer: int = 0
+    elsewhere: int | None = None
 
     @property
     def ours(self) -> bool:
@@ -133,6 +137,8 @@ def read_link(body: bytes) -> Link:
         group=integer(found.get(27, b"")),
         hairpin=port.get(4) == b"\1",
         detail=info.get(2, b""),
+        peer=integer(found.get(5, b"")),
+        elsewhere=integer(found[_NETNSID]) if _NETNSID in found else None,
     )
 
 

@@ -6,7 +6,7 @@ Imports nothing of ours.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
 OWN, GATEWAY, ETCD = "this host's own address", "this host's gateway", "an endpoint of etcd"
 
@@ -81,3 +81,19 @@ class Facts:
     def ground(self) -> Ground:
         """What the host itself uses."""
         return Ground(self.onlink, self.lans, self.places)
+
+
+@dataclass(frozen=True, slots=True)
+class Resident:
+    """What is at the other end of a veth of ours: a running container's interface.
+
+    `host_end`: the veth's name on the host. `sandbox`: the path of the container's namespace, as
+    Docker gives it at Join. `gateways`: of the default routes in there.
+    """
+
+    host_end: str
+    sandbox: str
+    interface: str
+    mac: str
+    addresses: tuple[IPv4Interface, ...]
+    gateways: frozenset[IPv4Address]

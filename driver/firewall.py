@@ -7,7 +7,8 @@ and `rules`.
 
 Whether the table's constant part is still ours is told by a fingerprint: its listing, without
 what changes by itself, right after we installed it. A table that some other process made is
-therefore not ours, and is replaced by the first pass, in one transaction and with all elements.
+therefore not ours, and is replaced by the first pass, in one transaction and with all elements
+that are wanted: those it had are read first, for they tell what runs.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from itertools import groupby
 from typing import Any, ClassVar
 
@@ -50,19 +52,21 @@ class Nft:
         self._seen = 0
 
     def observe(self) -> frozenset[Thing]:
-        """List the table and its elements; nothing if its constant part is not as installed.
+        """List the table and its elements; one whose constant part is not as installed differs.
 
         Errors: HostError.
         """
         with self._lock:
-            return self._intact()
+            return self._look()
 
-    def _intact(self) -> frozenset[Thing]:
+    def _look(self) -> frozenset[Thing]:
         self._seen = self._ruleset.number()
-        if self._installed is None or (listed := self._list()) is None:
+        bodies = self._bodies(terse=False)
+        if bodies is None:
             return frozenset()
-        (table, expected), (skeleton, elements) = self._installed, listed
-        return frozenset((table, *elements)) if skeleton == expected else frozenset()
+        if self._installed is not None and _skeleton(bodies) == self._installed[1]:
+            return frozenset((self._installed[0], *_all_elements(bodies)))
+        return frozenset((Table(""), *_readable(bodies)))
 
     def apply(self, plan: Plan) -> None:
         """Carry out a plan in one transaction, all or nothing.
@@ -90,10 +94,10 @@ class Nft:
         elements = plan.only((Element,))
         table = next((t for t in _new(plan) if isinstance(t, Table)), None)
         if table is not None:
-            have = self._intact()
+            have = self._look()
             if table not in have:
-                touched = plan.touched() if have else frozenset[Key]()
-                kept = (t for t in have if t.key not in touched)
+                touched = plan.touched()
+                kept = (t for t in have if _has_set(table, t) and t.key not in touched)
                 self._replace(table, [*kept, *_new(elements)])
                 return
         elif any(isinstance(t, Table) for t in plan.remove):
@@ -170,7 +174,7 @@ class Nft:
         bodies = self._bodies(terse=False)
         if bodies is None:
             return None
-        return _skeleton(bodies), [element for body in bodies for element in _elements(body)]
+        return _skeleton(bodies), _all_elements(bodies)
 
     def _bodies(self, *, terse: bool) -> list[dict[str, Any]] | None:
         """Read what is in the table, if `terse` without elements; None if there is no table."""
@@ -193,6 +197,24 @@ class Nft:
 
 def _skeleton(bodies: Iterable[dict[str, Any]]) -> Skeleton:
     return [{k: v for k, v in body.items() if k not in ("handle", "elem")} for body in bodies]
+
+
+def _all_elements(bodies: Iterable[dict[str, Any]]) -> list[Element]:
+    return [element for body in bodies for element in _elements(body)]
+
+
+def _readable(bodies: Iterable[dict[str, Any]]) -> Iterator[Element]:
+    """Read what can be of a table that is not as installed; its sets may be another version's."""
+    for body in bodies:
+        with suppress(AttributeError, LookupError, TypeError, ValueError):
+            found = list(_elements(body))
+            for element in found:
+                read_port(element)
+            yield from found
+
+
+def _has_set(table: Table, thing: Thing) -> bool:
+    return isinstance(thing, Element) and f" {thing.set} {{" in table.text
 
 
 def _refused(message: str) -> HostError:

@@ -47,6 +47,7 @@ def release_pool(core: Reconciler, req: Body) -> Reply:
     """
     pool_id = req.pool_id()
     with core.edit() as edit:
+        edit.claim(pool_id)
         if pool_id in edit.state.pools:
             edit.drop(edit.state.pools[pool_id])
     return {}
@@ -68,6 +69,7 @@ def request_address(core: Reconciler, req: Body) -> Reply:
 
 def _take_address(core: Reconciler, pool_id: str, wish: Wish) -> IPv4Interface:
     with core.edit() as edit:
+        edit.claim(pool_id)
         pool = edit.pool(pool_id)
         hold = edit.take_address(pool, wish)
     return IPv4Interface((hold.ip, pool.cidr.prefixlen))
@@ -81,6 +83,7 @@ def release_address(core: Reconciler, req: Body) -> Reply:
     pool_id = req.text("PoolID", needed=False)
     ip = req.address("Address")
     with core.edit() as edit:
+        edit.claim(pool_id)
         pool = edit.state.pools.get(pool_id)
         if pool is not None and ip is not None:
             edit.release(pool, ip)

@@ -18,6 +18,7 @@ from driver.errors import Conflict, FlannelError, HostError
 from driver.generation import Generation
 from driver.iptables_changes import difference, fingerprint, is_whole, replacement
 from driver.iptables_ports import PortRule
+from driver.iptables_reading import read_back
 from driver.iptables_rules import CHAIN_PREFIX, PARENTS, Tables, render
 from driver.things import Element, Key, Plan, Table, Thing
 
@@ -44,12 +45,12 @@ class Fallback:
         self._looked = 0.0
 
     def observe(self) -> frozenset[Thing]:
-        """Give what was written, if it still reads as it did then; else nothing.
+        """Give what was written, if it still reads as it did then; else what its rules tell.
 
         Errors: HostError.
         """
         with self._lock:
-            return frozenset(self._have.values()) if self._intact() else frozenset()
+            return frozenset(self._have.values()) if self._intact() else self._found()
 
     def apply(self, plan: Plan) -> None:
         """Carry out a plan, all or nothing as far as it concerns one of iptables' tables.
@@ -94,7 +95,9 @@ class Fallback:
         if any(isinstance(thing, Table) for thing in plan.remove):
             self._replace({})
         elif any(isinstance(thing, Table) for thing in new) and not self._intact():
-            self._replace({thing.key: thing for thing in new})
+            touched = plan.touched()
+            kept = [t for t in self._found() if t.key not in touched]
+            self._replace({thing.key: thing for thing in (*kept, *new)})
         elif self._have:
             for thing in plan.add:
                 _refuse_taken(self._have.get(thing.key), thing)
@@ -142,6 +145,12 @@ class Fallback:
             self._number = self._ruleset.number()
             return False
         return self._look() == self._written
+
+    def _found(self) -> frozenset[Thing]:
+        """Return what was written to chains that now read otherwise, or what their rules tell."""
+        told = read_back(self._look())
+        written = frozenset(t for t in self._have.values() if isinstance(t, Element))
+        return frozenset((Table(""), *written)) if told and written else told
 
     def _look(self) -> Tables:
         self._number = self._ruleset.number()  # before the list: a change during it is news

@@ -24,6 +24,7 @@ class Loop:
     def boot(self) -> None:
         """Make the first pass, and take over what the lease's source has said meanwhile."""
         with suppress(FlannelError, OSError):  # the pass tells why
+            self._core.recall()
             self._leases.begin(self._core.state, self._core.survey())
         self._core.attempt()
         self._core.follow()

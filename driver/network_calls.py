@@ -227,8 +227,11 @@ def delete_network(core: Reconciler, req: Body) -> Reply:
     """
     network_id = req.object_id("NetworkID")
     with core.edit() as edit:
-        if network_id in edit.state.networks:
-            edit.drop(edit.state.networks[network_id])
+        known = edit.state.networks.get(network_id)
+        if known is not None:
+            edit.drop(known)
+    if known is None:
+        core.discard(network_id)
     return {}
 
 

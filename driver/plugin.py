@@ -12,7 +12,7 @@ from driver.announce import Announcer
 from driver.config import SETTINGS, Config
 from driver.conntrack import Conntrack
 from driver.errors import HostError, Unavailable
-from driver.facts import ETCD, External, Facts
+from driver.facts import ETCD, External, Facts, Resident
 from driver.flows import Forgetful
 from driver.generation import has_nf_tables
 from driver.iptables import Iptables
@@ -23,6 +23,7 @@ from driver.lookout import Lookout
 from driver.loop import Loop
 from driver.model import Overlay, replace
 from driver.reconcile import Reconciler
+from driver.residents import Residents
 from driver.sandbox import Sandboxes
 from driver.seams import Firewall, Host
 from driver.secrets_shown import secrets_shown
@@ -42,6 +43,7 @@ class HostSurvey:
         self, config: Config, netlink: Netlink, firewall: Firewall, lookout: Lookout
     ) -> None:
         self._netlink, self._firewall, self._legacy = netlink, firewall, LegacyFilter()
+        self._residents = Residents()
         self._underlay = Underlay() if config.follows_etcd else None
         self._lookout = lookout
         self.servers = Servers([e.host for e in config.etcd.endpoints] if config.etcd else [])
@@ -78,6 +80,14 @@ class HostSurvey:
     def links(self) -> frozenset[str]:
         """List our links by name."""
         return self._netlink.links()
+
+    def occupied(self) -> frozenset[str]:
+        """Name the host ends of our veths whose other end is in another network namespace."""
+        return self._residents.occupied()
+
+    def residents(self, host_ends: frozenset[str]) -> tuple[Resident, ...]:
+        """Look what is at the other ends of veths, where their sandboxes can be entered."""
+        return self._residents.look(host_ends)
 
 
 def build(config: Config) -> Reconciler:

@@ -14,10 +14,11 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from ipaddress import IPv4Interface
+from typing import get_args
 
 from driver import hosts
-from driver.desire import awaited, desire, gone, in_sandboxes, stale, surely_dead
+from driver.adoption import Taken
+from driver.desire import awaited, desire, gone, in_sandboxes, stale
 from driver.edit import Edit
 from driver.errors import BadRequest, Conflict, FlannelError, StoreError
 from driver.facts import Facts
@@ -27,6 +28,8 @@ from driver.leases import Source, Standing
 from driver.model import Endpoint, Network, Peer
 from driver.report import Report, summary
 from driver.seams import Host, Journal, Survey
+from driver.strangers import Seen, belongings, kept, strangers
+from driver.takeover import Takeover
 from driver.things import Key, Plan, PortHold, Thing, diff
 
 log = logging.getLogger(__name__)
@@ -51,17 +54,15 @@ class Reconciler:
         self.require_ipam = False  # refuse networks that Docker's own IPAM put outside the lease
         self.shown: Callable[[], Iterable[str]] = tuple  # what everybody sees and should not
         self.state = self._found = journal.load()
+        self._takeover = Takeover(survey, self.state)
         self.facts = Facts()
         self.standing = Standing(None, "")
         self.reports: deque[Report] = deque(maxlen=20)
         self.last: Report | None = None
         self._lock = threading.Lock()
-        self._suspects: frozenset[tuple[str, str]] = frozenset()
         self._awaited: frozenset[Key] = frozenset()
         self.fights = Fights()
         self.woken = threading.Event()  # a pass is asked for soon
-
-    # --- fast path ---
 
     @contextmanager
     def edit(self) -> Iterator[Edit]:
@@ -124,6 +125,9 @@ class Reconciler:
         return diff(desire(self.state, self.facts, *scope), desire(edit.state, self.facts, *scope))
 
     def _write(self, edit: Edit) -> None:
+        if self._journal.lost():
+            self._journal.renew(self.state)
+            self.reports.append(Report(self.clock(), ("1 state file",), (), ()))
         put, drop = edit.rows()
         if put or drop:
             self._journal.commit(put, drop, durable=edit.durable())
@@ -134,6 +138,7 @@ class Reconciler:
 
         What cannot be taken away is left to the next pass: it must not fail a container's end.
         """
+        self._takeover.heed(plan)
         for error in hosts.take_away(self._hosts, plan):
             log.warning("left to the next pass: %s", error)
             self.woken.set()
@@ -148,18 +153,9 @@ class Reconciler:
         """Take all calls that have not led to a container yet for such that broke off."""
         self._found = self.state
 
-    def bury(self, wanted: IPv4Interface | None = None) -> bool:
-        """Drop what is certainly dead; tell whether there was any. It may be in a caller's way.
-
-        `wanted`: an address that Docker has given to another. One look is enough with the lock: a
-        host end never leaves this namespace.
-        """
-        with self.edit() as edit:
-            dead = surely_dead(edit.state, self._survey.links(), wanted)
-            for endpoint in dead:
-                log.info("endpoint %s has no sandbox any more: dropped", endpoint.id[:12])
-                edit.drop(endpoint)
-        return bool(dead)
+    def links(self) -> frozenset[str]:
+        """List our links by name, both ends of veth pairs, in the host's namespace."""
+        return self._survey.links()
 
     def settle(self, host_ends: frozenset[str]) -> None:
         """Set lease addresses in sandboxes, now that Docker may have put interfaces there.
@@ -173,12 +169,20 @@ class Reconciler:
             log.debug("left to the next pass: %s", errors)
             self.woken.set()
 
+    def discard(self, owner: str, kinds: tuple[type[Thing], ...] = get_args(Thing)) -> None:
+        """Take away what the host has of an endpoint or network that the state does not know."""
+        with self._lock:
+            self._apply(belongings(self._takeover.see(self.observe()), owner).only(kinds))
+
+    def recall(self) -> None:
+        """Take this host's place in the overlay from the host itself, if the state is empty."""
+        found = self._takeover.recall(self.observe(), self.survey().uplink_mtu)
+        self.state = found or self.state
+
     def survey(self) -> Facts:
         """Look at the host anew."""
         self.facts = self._survey.facts()
         return self.facts
-
-    # --- slow path ---
 
     def wake(self) -> None:
         """Ask for a pass soon."""
@@ -192,7 +196,7 @@ class Reconciler:
             right = False  # the pass tells why
         if right:
             self.fights.found(frozenset(), self.clock())
-            self._suspects, self._awaited = frozenset(), frozenset()
+            self._takeover.suspects, self._awaited = frozenset(), frozenset()
             report = Report(self.clock(), (), (), ())
         else:
             with self._lock:
@@ -210,14 +214,16 @@ class Reconciler:
 
     def _looks_right(self) -> bool:
         """Compare without the lock; what changes meanwhile only makes it look again."""
-        state, facts = self.state, self.facts
+        state, facts, seen = self.state, self.facts, self._takeover.see(self.observe())
         return (
             self.last is not None
             and not self.last.errors
+            and not self._journal.lost()
             and self._survey.facts() == facts
             and self._leases.current(state, facts) == self.standing
-            and not any(stale(state, self._survey.links(), self.clock()))
-            and not diff(self.observe(), desire(state, facts))
+            and not any(stale(state, seen.links, seen.occupied, self.clock()))
+            and not strangers(state, seen)
+            and not diff(seen.have, desire(state, facts))
         )
 
     def observe(self) -> frozenset[Thing]:
@@ -229,20 +235,22 @@ class Reconciler:
         """Bring the host to what the state desires, and with `adopt` the state to what is alive."""
         now = self.clock()
         try:
-            facts, links = self.survey(), self._survey.links()
-            dropped = self._adopt(facts, links, now) if adopt else ()
-            plan = diff(self.observe(), desire(self.state, facts))
+            facts, seen = self.survey(), self._takeover.see(self.observe())
+            taken = self._adopt(facts, seen) if adopt else Taken()
+            want = desire(self.state, facts)
+            plan = diff(seen.have, want | kept(self.state, seen, want))
         except (FlannelError, OSError) as error:
             return Report(now, (), (), (str(error),))
-        self._awaited = awaited(self.state, links)
-        plan = plan.without(gone(self.state, links) | self._awaited)
+        self._awaited = awaited(self.state, seen.links)
+        plan = plan.without(gone(self.state, seen.links) | self._awaited)
         self.fights.found(plan.touched(), now)
         left = self.fights.left(plan, now) if adopt else frozenset[Key]()  # a call needs all
         errors, failed, new = self._repair(plan.without(left), now)
         if self.last and self.fights.failed(left):
             errors += [told for told in self.last.errors if told not in errors]
         done = plan.without(left | failed)
-        return Report(now, summary(done), dropped, tuple(errors), routine=not new)
+        told = tuple(taken.told)
+        return Report(now, summary(done), told, (*taken.left, *errors), routine=not (new or told))
 
     def _repair(self, plan: Plan, now: float) -> tuple[list[str], frozenset[Key], bool]:
         """Carry out what a pass repairs. Return failures, what failed, and whether it is news.
@@ -257,23 +265,21 @@ class Reconciler:
                 failed = plan.touched() & after.touched()
         return [str(e) for e in errors], failed, self.fights.tried(plan.touched(), failed, now)
 
-    def _adopt(self, facts: Facts, links: frozenset[str], now: float) -> tuple[str, ...]:
-        """Take over a new lease, and drop what two passes found dead; say what was dropped."""
-        edit = Edit(self.state, now)
+    def _adopt(self, facts: Facts, seen: Seen) -> Taken:
+        """Take over a new lease and what runs unknown, and drop what two passes found dead."""
+        edit = Edit(self.state, self.clock())
+        self._takeover.begin(edit)
         found = self._leases.current(self.state, facts)
         edit.become(found)
-        dead = list(stale(self.state, links, now))
-        dropped = [(r, why) for r, why in dead if (r.kind, r.id) in self._suspects]
-        self._suspects = frozenset((r.kind, r.id) for r, _ in dead)
-        for record, _ in dropped:
-            edit.drop(record)
+        taken = self._takeover.adopt(edit, seen, self.state)
         self._write(edit)
+        self._takeover.written()
         self.standing = found
-        return tuple(f"{why}: dropped" for _, why in dropped)
+        return taken
 
     def again_s(self) -> float | None:
         """Return in how many seconds the next pass has something to make sure of, None: nothing."""
-        if self._suspects or self._awaited:
+        if self._takeover.suspects or self._awaited:
             return SOON_S
         return self.fights.again_s(self.clock())
 

@@ -40,7 +40,7 @@ _NEWNET = 0x40000000
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-class _Ends(NamedTuple):
+class Ends(NamedTuple):
     """A veth's ends by their indexes, each in its own namespace."""
 
     outside: int
@@ -93,8 +93,8 @@ class Sandboxes:
     def _look(self, thing: SandboxAddress) -> list[Thing]:
         if not (ends := self._ends(thing)):
             return []
-        with closing(_enter(thing.sandbox)) as inside:
-            if not _interface(inside, ends) or thing.ip not in _addresses(inside, ends.inside):
+        with closing(enter(thing.sandbox)) as inside:
+            if not interface(inside, ends) or thing.ip not in addresses(inside, ends.inside):
                 return []
             if thing.via and (not _rules(inside) >= RULES or _ways(inside, ends) != _wanted(thing)):
                 return [replace(thing, via=None)]
@@ -122,8 +122,8 @@ class Sandboxes:
         """Set an address; tell whether its interface was there to set it on."""
         if not (ends := self._ends(thing)):
             return False
-        with closing(_enter(thing.sandbox)) as inside:
-            link = _interface(inside, ends)
+        with closing(enter(thing.sandbox)) as inside:
+            link = interface(inside, ends)
             if link is None:
                 raise OSError(errno.ENODEV, f"the other end of {thing.link} is not in it")
             if not link.up:
@@ -133,14 +133,14 @@ class Sandboxes:
                 _set_ways(inside, ends, _wanted(thing))
         return True
 
-    def _ends(self, thing: SandboxAddress) -> _Ends | None:
+    def _ends(self, thing: SandboxAddress) -> Ends | None:
         """Look a veth up; None if it is gone, or has both ends on the host."""
         body = bytes(events.LINK.size) + attribute(3, thing.link.encode() + b"\0")
         answer = self._channel.ask(events.GETLINK, body, fine=errno.ENODEV)
         found = attributes(answer[0], events.LINK.size) if answer else {}
         if _NETNSID not in found:
             return None
-        return _Ends(events.read_link(answer[0]).number, integer(found[_LINK]))
+        return Ends(events.read_link(answer[0]).number, integer(found[_LINK]))
 
 
 def _words(thing: SandboxAddress, error: OSError) -> str:
@@ -150,7 +150,7 @@ def _words(thing: SandboxAddress, error: OSError) -> str:
     )
 
 
-def _enter(path: str) -> Channel:
+def enter(path: str) -> Channel:
     """Open a socket in a sandbox."""
     got: list[Channel | OSError] = []
 
@@ -183,7 +183,7 @@ def _channel_in(path: str) -> Channel:
     return Channel()
 
 
-def _interface(inside: Channel, ends: _Ends) -> events.Link | None:
+def interface(inside: Channel, ends: Ends) -> events.Link | None:
     """Find the interface; one that only has its number has another end."""
     body = events.LINK.pack(0, ends.inside, 0, 0)
     answer = inside.ask(events.GETLINK, body, fine=errno.ENODEV)
@@ -193,7 +193,8 @@ def _interface(inside: Channel, ends: _Ends) -> events.Link | None:
     return events.read_link(answer[0])
 
 
-def _addresses(inside: Channel, index: int) -> set[IPv4Interface]:
+def addresses(inside: Channel, index: int) -> set[IPv4Interface]:
+    """List the IPv4 addresses of an interface."""
     asked = events.ADDRESS.pack(socket.AF_INET, 0, 0, 0, index)
     found = set()
     for body in inside.ask(events.GETADDR, asked, DUMP):
@@ -203,7 +204,7 @@ def _addresses(inside: Channel, index: int) -> set[IPv4Interface]:
     return found
 
 
-def _set_address(inside: Channel, ends: _Ends, ip: IPv4Interface) -> None:
+def _set_address(inside: Channel, ends: Ends, ip: IPv4Interface) -> None:
     length = ip.network.prefixlen
     body = events.ADDRESS.pack(socket.AF_INET, length, 0, 0, ends.inside)
     body += attribute(_LOCAL, ip.ip.packed) + attribute(_ADDRESS, ip.ip.packed)
@@ -214,7 +215,7 @@ def _wanted(thing: SandboxAddress) -> set[_Way]:
     return {_Way(thing.overlay, thing.via, thing.ip.ip)} if thing.overlay and thing.via else set()
 
 
-def _set_ways(inside: Channel, ends: _Ends, wanted: set[_Way]) -> None:
+def _set_ways(inside: Channel, ends: Ends, wanted: set[_Way]) -> None:
     for priority, table, longer in RULES:
         body = events.ROUTE.pack(socket.AF_INET, 0, 0, 0, table, 0, 0, _TO_TABLE, 0)
         body += attribute(_PRIORITY, _number(priority)) + attribute(_LONGER, _number(longer))
@@ -233,7 +234,7 @@ def _route(way: _Way, index: int) -> bytes:
     return body + attribute(_GATEWAY, way.via.packed) + attribute(_SOURCE, way.source.packed)
 
 
-def _ways(inside: Channel, ends: _Ends) -> set[_Way]:
+def _ways(inside: Channel, ends: Ends) -> set[_Way]:
     """List the routes of ours by an interface; there is no table before the first."""
     asked = events.ROUTE.pack(socket.AF_INET, 0, 0, 0, TABLE, PROTOCOL, 0, 0, 0)
     found = set()

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Protocol
 
-from driver.facts import Facts
+from driver.facts import Facts, Resident
 from driver.model import Record, State
 from driver.things import Plan, Thing
 
@@ -57,6 +57,12 @@ class Survey(Protocol):
     def links(self) -> frozenset[str]:
         """List our links by name, both ends of veth pairs, in the host's namespace."""
 
+    def occupied(self) -> frozenset[str]:
+        """Name the host ends of our veths whose other end is in another network namespace."""
+
+    def residents(self, host_ends: frozenset[str]) -> tuple[Resident, ...]:
+        """Look what is at the other ends of veths, where their sandboxes can be entered."""
+
 
 class Journal(Protocol):
     """Where the state lives."""
@@ -66,3 +72,9 @@ class Journal(Protocol):
 
     def commit(self, put: Iterable[Record], drop: Iterable[Record], *, durable: bool) -> None:
         """Write a change, all or nothing."""
+
+    def lost(self) -> bool:
+        """Whether what was written is gone, so that a change would be written to nowhere."""
+
+    def renew(self, state: State) -> None:
+        """Write the whole state anew. Errors: StoreError."""

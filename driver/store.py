@@ -10,17 +10,26 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
+import logging
+import os
 import sqlite3
 import types
 import typing
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
 from driver.errors import StoreError
 from driver.model import RECORD_TYPES, Claim, PortMapping, Record, State
 
+log = logging.getLogger(__name__)
+
 VERSION = 1
+HOW = (
+    "put a copy back with `docker-flannel restore FILE`, or move it away: then what runs is taken "
+    "over from the host"
+)
 WAIT_S = 1.0  # for another program that reads the file
 COLUMNS = """(
     kind TEXT NOT NULL, id TEXT NOT NULL, body TEXT NOT NULL, PRIMARY KEY (kind, id)
@@ -43,20 +52,58 @@ class Store:
         Errors: StoreError when it cannot be read, or was written by a newer version.
         """
         self._path = path
+        self._open()
+
+    def _open(self) -> None:
         self._durable: bool | None = None  # as the last commit was
+        path = self._path
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._db = sqlite3.connect(
                 path, isolation_level=None, check_same_thread=False, timeout=WAIT_S
             )
             self._migrate()
+            self._known = self._files()
         except (OSError, sqlite3.Error) as error:
-            raise StoreError(
-                f"state file {path} cannot be used: {error}; repair or move it away, then restart "
-                "docker-flannel"
-            ) from error
+            raise StoreError(f"state file {path} cannot be used: {error}; {HOW}") from error
+
+    def _files(self) -> tuple[os.stat_result, os.stat_result]:
+        """Look at the state file, and at the one beside it with what is not yet in it."""
+        return self._path.stat(), Path(f"{self._path}-wal").stat()
+
+    def lost(self) -> bool:
+        """Whether a file is gone or cut, or another one is in its place: nothing would be kept."""
+        try:
+            now, before = self._files(), self._known
+        except OSError:
+            return True
+        shrunk = now[0].st_size < before[0].st_size  # which it never does by itself
+        if shrunk or not all(map(os.path.samestat, before, now)):
+            return True
+        self._known = now
+        return False
+
+    def renew(self, state: State) -> None:
+        """Write the whole state anew in place of what is lost; another's file is kept beside.
+
+        Errors: StoreError.
+        """
+        log.warning("state file %s was gone, or another one: written anew", self._path)
+        self.close()
+        beside = Path(f"{self._path}-wal")
+        try:
+            if beside.exists() and os.path.samestat(beside.stat(), self._known[1]):
+                beside.unlink()  # sqlite would read it into whatever file it is beside
+            put_aside(self._path, "found")
+        except OSError as error:
+            raise StoreError(f"state file {self._path} cannot be written: {error}") from error
+        self._open()
+        self.commit(records(state), (), durable=True)
 
     def _migrate(self) -> None:
+        for (told,) in self._db.execute("PRAGMA quick_check(1)"):
+            if told != "ok":
+                raise sqlite3.DatabaseError(told)
         version = self._db.execute("PRAGMA user_version").fetchone()[0]
         if version > VERSION:
             raise StoreError(
@@ -78,13 +125,13 @@ class Store:
         try:
             rows = self._db.execute(ROWS).fetchall()
         except sqlite3.Error as error:
-            raise StoreError(f"state file {self._path} cannot be read: {error}") from error
+            raise StoreError(f"state file {self._path} cannot be read: {error}; {HOW}") from error
         for kind, row_id, body in rows:
             try:
                 found[kind][row_id] = from_row(kind, body)
             except (AttributeError, KeyError, TypeError, ValueError) as error:
                 raise StoreError(
-                    f"state file {self._path} has an unreadable row {kind} {row_id}: {error}"
+                    f"state file {self._path} has an unreadable row {kind} {row_id}: {error}; {HOW}"
                 ) from error
         return State(
             lease=found["lease"].get("own"),
@@ -121,9 +168,61 @@ class Store:
                 self._db.execute("ROLLBACK")
             raise StoreError(f"state file {self._path} cannot be written: {error}") from error
 
+    def settle(self) -> None:
+        """Close the file so that it is the only one: it can be copied alone."""
+        self._db.execute("PRAGMA journal_mode = DELETE")
+        self.close()
+
     def close(self) -> None:
         """Close the file."""
         self._db.close()
+
+
+def records(state: State) -> Iterator[Record]:
+    """List all that a state has."""
+    for field in dataclasses.fields(state):
+        value = getattr(state, field.name)
+        if isinstance(value, Mapping):
+            yield from value.values()
+        elif value is not None:
+            yield value
+
+
+def put_aside(path: Path, name: str) -> None:
+    """Rename a state file, with what belongs to it, so that another can take its place.
+
+    Errors: OSError.
+    """
+    for end in ("", "-wal", "-shm"):
+        with suppress(FileNotFoundError):
+            Path(f"{path}{end}").replace(f"{path}.{name}{end}")
+
+
+def copy(source: Path, target: Path) -> None:
+    """Copy a state file as it is at one moment, be it in use or not.
+
+    Errors: StoreError, also where this version cannot read it; then `target` is as it was.
+    """
+    part = Path(f"{target}.part")
+    try:
+        part.unlink(missing_ok=True)
+        asked = f"{source.absolute().as_uri()}?mode=ro"
+        with (
+            closing(sqlite3.connect(asked, uri=True, timeout=WAIT_S)) as old,
+            closing(sqlite3.connect(part)) as new,
+        ):
+            old.backup(new)
+            if new.execute("PRAGMA user_version").fetchone() == (0,):
+                raise sqlite3.DatabaseError("it is no state file")
+        made = Store(part)
+        made.load()
+        made.settle()
+        part.replace(target)
+    except (OSError, sqlite3.Error) as error:
+        raise StoreError(f"state file {source} cannot be copied to {target}: {error}") from error
+    finally:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
 
 
 def _table(record: Record) -> str:

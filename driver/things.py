@@ -179,7 +179,10 @@ class PortHold(_Identified):
 
 @dataclass(frozen=True, slots=True)
 class Table(_Identified):
-    """The nft table's constant part: chains, rules, empty maps and sets. `text` is nft syntax."""
+    """The nft table's constant part: chains, rules, empty maps and sets. `text` is nft syntax.
+
+    A table that is not as this process made it is found with the text "".
+    """
 
     text: str
     identity: ClassVar[tuple[str, ...]] = ()

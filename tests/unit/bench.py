@@ -16,6 +16,7 @@ from driver.reconcile import Reconciler
 from driver.report import Report
 from driver.things import Thing
 from driver.wire import Body
+from tests.unit.fake_journal import MemoryJournal
 from tests.unit.fakes import (
     Clock,
     FakeGate,
@@ -25,7 +26,6 @@ from tests.unit.fakes import (
     FakePorts,
     FakeSandboxes,
     FakeSurvey,
-    MemoryJournal,
     World,
 )
 
@@ -54,6 +54,13 @@ class Bench:
         self.core = Reconciler(self.journal, self.hosts, self.survey, self.leases, self.clock)
         self.loop = Loop(self.core, self.survey, self.leases)
         self.core.converge()
+
+    def reboot(self) -> None:
+        """Boot as the service does, which may have lost its state."""
+        self.ports.things.clear()
+        self.core = Reconciler(self.journal, self.hosts, self.survey, self.leases, self.clock)
+        self.loop = Loop(self.core, self.survey, self.leases)
+        self.loop.boot()
 
     def call(self, method: str, **body: Any) -> dict[str, Any]:
         """Make one Docker call, past HTTP."""

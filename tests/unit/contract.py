@@ -103,3 +103,4 @@ def check_journal(reopen: Callable[[], Journal]) -> None:
     journal.commit([], [r for r in RECORDS if r.kind != "lease"], durable=True)
     journal.commit([], [LEASE], durable=True)
     assert reopen().load() == State(), "rows are left over"
+    assert not reopen().lost()

@@ -7,13 +7,13 @@ element its table; what hangs on a thing goes with it. Tests make them fail, for
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from ipaddress import IPv4Network
 from typing import Any, ClassVar
 
 from driver.errors import Conflict, FlannelError, HostError
-from driver.facts import Facts
-from driver.model import Record, State, replace
+from driver.facts import Facts, Resident
+from driver.model import replace
 from driver.things import (
     RANK,
     Address,
@@ -247,6 +247,7 @@ class FakeSurvey:
         self.now = FACTS
         self.blind: FlannelError | None = None
         self.changed = False
+        self.inside: list[Resident] = []  # what is seen in sandboxes, if anybody looks
         self._kernel = kernel
 
     def disturbed(self) -> bool:
@@ -260,33 +261,9 @@ class FakeSurvey:
     def links(self) -> frozenset[str]:
         return self._kernel.links()
 
+    def occupied(self) -> frozenset[str]:
+        veths = (t for t in list(self._kernel.things.values()) if isinstance(t, Veth))
+        return frozenset(t.name for t in veths if t.container_end in self._kernel.moved)
 
-class MemoryJournal:
-    """The state in a dict. `error` is what writing ends in."""
-
-    def __init__(self, world: World | None = None) -> None:
-        self.world = world or World()
-        self.rows: dict[tuple[str, str], Record] = {}
-        self.error: FlannelError | None = None
-
-    def load(self) -> State:
-        found: dict[str, dict[str, Any]] = {f"{name.removesuffix('s')}": {} for name in FIELDS}
-        for (kind, row_id), record in self.rows.items():
-            found.setdefault(kind, {})[row_id] = record
-        return State(
-            *(found.get(kind, {}).get("own") for kind in ("lease", "overlay", "vtep")),
-            found.get("peer", {}),
-            **{f: found[f.removesuffix("s")] for f in FIELDS},
-        )
-
-    def commit(self, put: Iterable[Record], drop: Iterable[Record], *, durable: bool) -> None:
-        self.world.step()
-        if self.error is not None:
-            raise self.error
-        rows = dict(self.rows)
-        for record in drop:
-            rows.pop((record.kind, record.id), None)
-        rows.update(((record.kind, record.id), record) for record in put)
-        self.rows = rows
-        self.world.events.append(("journal", durable))
-        self.world.step()
+    def residents(self, host_ends: frozenset[str]) -> tuple[Resident, ...]:
+        return tuple(r for r in self.inside if r.host_end in host_ends)

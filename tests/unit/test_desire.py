@@ -203,13 +203,13 @@ def test_what_is_stored_but_dead(
     records: list[Record], links: frozenset[str], reasons: list[str]
 ) -> None:
     state = state_of(LEASE, POOL, network(), *records)
-    assert [why for _, why in stale(state, links, NOW)] == reasons
+    assert [why for _, why in stale(state, links, frozenset(), NOW)] == reasons
 
 
 def test_several_are_dead_at_once() -> None:
     dead = [joined(), endpoint(END2, "10.2.3.3/27", since=OLD), pool("10.2.3.64/27", since=OLD)]
     found = [record for record, _ in stale(state_of(LEASE, POOL, network(), *dead), ALIVE - {
-        "flhcccccccccccc"}, NOW)]  # fmt: skip
+        "flhcccccccccccc"}, frozenset(), NOW)]  # fmt: skip
     assert found == dead
 
 

@@ -20,12 +20,12 @@ from driver.reconcile import Reconciler
 from driver.things import Fdb, Neighbour, PeerRoute, Thing, Vxlan
 from tests.unit.etcd_fake import FakeRegistry
 from tests.unit.etcd_member import CONFIG, PREFIX, own
+from tests.unit.fake_journal import MemoryJournal
 from tests.unit.fakes import (
     FACTS,
     FakeHost,
     FakeKernel,
     FakeSurvey,
-    MemoryJournal,
     World,
     nothing,
     seeded,

@@ -10,7 +10,7 @@ import pytest
 from driver.seams import Journal
 from driver.store import Store
 from tests.unit.contract import check_journal
-from tests.unit.fakes import MemoryJournal
+from tests.unit.fake_journal import MemoryJournal
 
 
 def memory(_folder: Path) -> Callable[[], Journal]:

@@ -85,7 +85,7 @@ def test_a_file_that_is_no_database(path: Path, make: object) -> None:
     make(path)
     with pytest.raises(StoreError, match=f"^state file {path} cannot be used: ") as caught:
         Store(path)
-    assert str(caught.value).endswith("repair or move it away, then restart docker-flannel")
+    assert str(caught.value).endswith("then what runs is taken over from the host")
 
 
 def test_a_folder_that_cannot_be_made(path: Path) -> None:

@@ -1,0 +1,68 @@
+"""What runs unknown to the state is taken over, what is dead dropped: how a pass begins.
+
+Imports `adoption`, `desire`, `edit`, `strangers` and the nouns.
+"""
+
+from __future__ import annotations
+
+from driver import adoption
+from driver.adoption import Taken
+from driver.desire import stale
+from driver.edit import Edit
+from driver.model import Record, State
+from driver.seams import Survey
+from driver.strangers import Seen, strangers
+from driver.things import Plan, Thing, Veth
+
+
+class Takeover:
+    """What is remembered for it between passes."""
+
+    def __init__(self, survey: Survey, state: State) -> None:
+        self._survey = survey
+        self._lost = state == State()  # or this is the first start
+        self._recalled: list[Record] = []
+        self.suspects: frozenset[tuple[str, str]] = (
+            frozenset()
+        )  # dead rows, if the next pass agrees
+        self._ended = frozenset[str]()  # veths that calls ended, which may not be removed yet
+
+    def recall(self, have: frozenset[Thing], mtu: int | None) -> State | None:
+        """Return this host's place in the overlay as the host shows it, if the state is empty."""
+        if not self._lost:
+            return None
+        found = adoption.recall(have, mtu)
+        self._recalled = [record for record in (found.lease, found.vtep) if record]
+        return found
+
+    def see(self, have: frozenset[Thing]) -> Seen:
+        """Look which of our links there are, and which belong to running containers."""
+        links, occupied = self._survey.links(), self._survey.occupied()
+        return Seen(links, occupied - self._ended, have)
+
+    def begin(self, edit: Edit) -> None:
+        """Write what was recalled before the lease's source is asked."""
+        edit.put(*self._recalled)
+
+    def adopt(self, edit: Edit, seen: Seen, state: State) -> Taken:
+        """Make rows for what runs unknown, and drop those that two passes found dead."""
+        self._ended &= seen.links
+        unknown = strangers(edit.state, seen)
+        residents = self._survey.residents(frozenset(v.name for v in unknown)) if unknown else ()
+        taken = adoption.adopt(edit, seen.have, unknown, residents, empty=self._lost)
+        dead = list(stale(state, seen.links, seen.occupied, edit.now))
+        for record, why in dead:
+            if (record.kind, record.id) in self.suspects:
+                edit.drop(record)
+                taken.told.append(f"{why}: dropped")
+        self.suspects = frozenset((record.kind, record.id) for record, _ in dead)
+        return taken
+
+    def written(self) -> None:
+        """Note that all that was taken over is stored."""
+        self._lost, self._recalled = False, []
+
+    def heed(self, plan: Plan) -> None:
+        """Note which veths a call ends: they belong to nobody from now on."""
+        self._ended |= {thing.name for thing in plan.remove if isinstance(thing, Veth)}
+        self._ended -= {thing.name for thing in plan.add if isinstance(thing, Veth)}
