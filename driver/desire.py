@@ -49,8 +49,9 @@ def _things(
     yield from bridge.plan_lease(state.lease)
     yield from rules.plan_base(state.lease, state.overlay, facts)
     yield from strays.plan_rules(state.lease, known, facts)
-    if state.overlay:
-        yield from rules.plan_peer_rules(state.overlay, known)
+    if state.overlay and state.vtep and facts.external:
+        near = vxlan.direct_peers(state.overlay, known, state.vtep, facts.external)
+        yield from rules.plan_peer_rules(near)
     for network in _chosen(state.networks, networks):
         yield from bridge.plan_network(network)
         yield from rules.plan_network_rules(network)

@@ -28,7 +28,7 @@ CHAIN_PREFIX = "DKFLANNEL-"
 OURS, OVERLAY = f"{BRIDGE_PREFIX}+", "flannel+"
 SETS = {"uplinks", "foreign", "direct", "peers4", "internal", "pair"}
 SETS |= {"own4", "lease4", "over4", "docker4", "carriers", "tunnels", "also4", "anysource"}
-SETS |= {"closed4", "near4"}
+SETS |= {"closed4", "near4", "direct4", "home4"}
 PARENTS = {
     "raw": {"PREROUTING": "GUARD"},
     "mangle": {
@@ -129,10 +129,12 @@ Sets = Mapping[str, list[tuple[str, ...]]]
 
 def _raw(sets: Sets) -> Chains:
     """Drop what the nft table's chains `guard` and `sources` drop."""
+    others = [OVERLAY, *(link for (link,) in sets["direct"])]
     return {
         "GUARD": [
             *(f"-{side} 127.0.0.0/8 -i {OURS} -j DROP" for side in "ds"),
             f"-i {OURS} -g {CHAIN_PREFIX}SOURCES",
+            *(f"-s {lease} -i {link} -j DROP" for (lease,) in sets["home4"] for link in others),
         ],
         "SOURCES": [
             *(f"-s {block} -i {bridge} -j RETURN" for block, bridge in sets["own4"]),
@@ -152,7 +154,6 @@ def _mangle(sets: Sets) -> Chains:
     internal = [bridge for (bridge,) in sets["internal"]]
     foreign = [bridge for bridge in sets["foreign"] if bridge not in sets["uplinks"]]
     direct = [link for (link,) in sets["direct"]]
-    by_overlay = [(link, prefix) for link in direct for (prefix,) in sets["over4"]]
     return {
         "LOCALHOST": [f"-i {OURS} -m conntrack --ctorigdst 127.0.0.0/8 --ctdir REPLY {JUDGE}"],
         "SENT": [UNMARK],
@@ -188,12 +189,12 @@ def _mangle(sets: Sets) -> Chains:
         "IN": [
             *(f"-o {bridge} -j DROP" for bridge in internal),
             f"-i {OVERLAY} -j RETURN",
-            *(f"-s {prefix} -i {link} -j RETURN" for link, prefix in by_overlay),
             *(f"-i {link} -g {CHAIN_PREFIX}PEERS" for link in direct),
             f"{DNAT} -j RETURN",
             "-j DROP",
         ],
         "PEERS": [
+            *(f"-s {subnet} -j RETURN" for (subnet,) in sets["direct4"]),
             *(f"-s {ip}/32 -j RETURN" for (ip,) in sets["peers4"]),
             f"{DNAT} -j RETURN",
             "-j DROP",

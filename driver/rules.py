@@ -73,12 +73,16 @@ set docker4 {{ typeof ip saddr; flags interval; }}
 set closed4 {{ typeof ip daddr; flags interval; }}
 set near4 {{ typeof ip daddr; flags interval; }}
 set direct {{ typeof iifname; }}
+set direct4 {{ typeof ip saddr; flags interval; }}
 set peers4 {{ typeof ip saddr; }}
+set home4 {{ typeof ip saddr; flags interval; }}
 chain guard {{
     type filter hook prerouting priority -301; policy accept;
     iifname "{BRIDGE_PREFIX}*" ip daddr 127.0.0.0/8 counter drop
     iifname "{BRIDGE_PREFIX}*" ip saddr 127.0.0.0/8 counter drop
     iifname "{BRIDGE_PREFIX}*" goto sources
+    iifname "{OVERLAY_LINKS}" ip saddr @home4 counter drop
+    iifname @direct ip saddr @home4 counter drop
 }}
 chain sources {{
     ip saddr . iifname @own4 accept
@@ -148,7 +152,7 @@ chain forward {{
     iifname @internal counter drop
     oifname @internal counter drop
     oifname "{BRIDGE_PREFIX}*" iifname "{OVERLAY_LINKS}" accept
-    oifname "{BRIDGE_PREFIX}*" iifname @direct ip saddr @over4 accept
+    oifname "{BRIDGE_PREFIX}*" iifname @direct ip saddr @direct4 accept
     oifname "{BRIDGE_PREFIX}*" iifname @direct ip saddr @peers4 accept
     ct status dnat accept
     iifname "{BRIDGE_PREFIX}*" oifname "{BRIDGE_PREFIX}*" counter drop
@@ -173,6 +177,7 @@ def plan_base(lease: Lease, overlay: Overlay | None, facts: Facts) -> Iterator[T
     """
     yield Table(TABLE_TEXT)
     yield Element("over4", str(lease.network))
+    yield Element("home4", str(lease.subnet))
     if overlay and facts.external and _has_direct(overlay):
         yield Element("direct", f'"{facts.external.name}"')
     carriers = facts.carriers | ({facts.external.name} if facts.external else set())
@@ -190,11 +195,11 @@ def plan_base(lease: Lease, overlay: Overlay | None, facts: Facts) -> Iterator[T
         yield Gate(variant, facts.bridged)
 
 
-def plan_peer_rules(overlay: Overlay, peers: Iterable[Peer]) -> Iterator[Thing]:
-    """Let in the hosts of peers themselves, which come with their own addresses if direct."""
-    if _has_direct(overlay):
-        for ip in {peer.public_ip for peer in peers}:
-            yield Element("peers4", str(ip))
+def plan_peer_rules(peers: Iterable[Peer]) -> Iterator[Thing]:
+    """Let in the containers of direct peers, and those hosts with their own addresses."""
+    for peer in peers:
+        yield Element("direct4", str(peer.subnet))
+        yield Element("peers4", str(peer.public_ip))
 
 
 def _has_direct(overlay: Overlay) -> bool:

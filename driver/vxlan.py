@@ -76,6 +76,20 @@ def problems(
             yield f"peer {peer.subnet} {obstacle}"
 
 
+def direct_peers(
+    overlay: Overlay, peers: Iterable[Peer], vtep: Vtep, external: External
+) -> Iterator[Peer]:
+    """List the peers whose packets come as they are, without those inside another's subnet."""
+    if not (overlay.direct_routing or overlay.backend == "host-gw"):
+        return
+    last: IPv4Network | None = None
+    for peer, obstacle in _judged(overlay, peers, vtep, external):
+        inside = last is not None and peer.subnet.subnet_of(last)
+        if not obstacle and not inside and _is_direct(overlay, peer, external):
+            last = peer.subnet
+            yield peer
+
+
 def _plan(overlay: Overlay, peer: Peer, external: External) -> Iterator[Thing]:
     if peer.mac is None or _is_direct(overlay, peer, external):
         # ip route replace 10.5.24.0/24 via 192.0.2.24 dev eth0

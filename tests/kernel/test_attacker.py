@@ -245,3 +245,22 @@ def test_who_lies_in_arp_gains_nothing(stage):
         assert arrived(stage) == {"other", "lan"}
         send(stage.host, "10.2.0.2", 9, END)
         assert not ear.heard(SECRET)
+
+
+@pytest.mark.parametrize("link", ["eth0", "flannel.1"])
+def test_no_host_sends_with_an_address_of_this_one(stage, link):
+    """Of those of the link only peers come in at all, and each with its own."""
+    stage.firewall.apply(Plan(add=(Element("direct", '"eth0"'), Element("direct4", "10.2.8.0/24"))))
+    mac = mac_of(stage.host, link)
+
+    def come(source):
+        send_raw(stage.lan, link, mac, udp(source, "10.2.0.66", 7, SECRET))
+        return "other" in arrived(stage)
+
+    assert come("10.2.8.2")
+    for source in ("10.2.0.67", "10.2.0.2", "10.2.0.250"):
+        assert not come(source), source
+    assert come("10.2.77.2") == (link == "flannel.1")
+    assert not come(LAN) if link == "eth0" else come(LAN)
+    flush(stage.host)
+    assert come("10.2.0.67")

@@ -151,7 +151,9 @@ def test_peers_come_in_without_encapsulation_if_told_to(site, loaded):
     with site.web.listen(80) as web, site.inner.listen(80) as inner, prefix.listen(80) as peer:
         assert reached(web, "10.2.0.2") == reached(inner, "10.2.0.130") == set()
         assert site.inner.cannot_reach(peer, "10.2.8.2", 80)
-        loaded.apply(Plan(add=(Element("direct", '"eth1"'),)))
+        loaded.apply(Plan(add=(Element("direct", '"eth1"'), Element("direct4", "10.2.9.0/24"))))
+        assert reached(web, "10.2.0.2") == set()
+        loaded.apply(Plan(add=(Element("direct4", "10.2.8.0/24"),)))
         assert reached(web, "10.2.0.2") == {"10.2.8.2"}
         assert site.web.reach(peer, "10.2.8.2", 80) == "10.2.0.2"
         loaded.apply(Plan(add=(Element("peers4", "198.51.100.9"),)))

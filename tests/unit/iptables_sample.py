@@ -22,7 +22,7 @@ FACTS = Facts(
 def things() -> list[Thing]:
     return [
         *rules.plan_base(LEASE, DIRECT, FACTS),
-        *rules.plan_peer_rules(DIRECT, [PEER]),
+        *rules.plan_peer_rules([PEER]),
         *rules.plan_network_rules(network()),
         *rules.plan_network_rules(network(OTHER, internal=True)),
         *rules.plan_ports(endpoint(END2, ports=(WEB, DNS))),

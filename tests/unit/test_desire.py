@@ -51,6 +51,7 @@ BASE: list[Thing] = [
     Table(TABLE_TEXT),
     Element("closed4", "10.2.0.0/16"),
     Element("over4", "10.2.0.0/16"),
+    Element("home4", "10.2.3.0/24"),
     Element("uplinks", '"br-lan"'),
     Gate("nft"),
 ]

@@ -171,7 +171,7 @@ def test_the_options_of_a_network_are_used(on: Setting) -> None:
     names = on.plugin.call("NetworkDriver.Join", body)["InterfaceName"]
     assert names["DstPrefix"] == "net"
     sets = {t.set for t in on.bench.observed() if isinstance(t, Element)}
-    assert sets == {"over4", "closed4", "uplinks", "pair", "own4"}
+    assert sets == {"over4", "closed4", "home4", "uplinks", "pair", "own4"}
 
 
 def test_reserved_addresses_stay_reserved(on: Setting) -> None:

@@ -88,12 +88,17 @@ def test_what_may_be_forwarded() -> None:
     assert chain("IN", things()) == [
         f"-o {INNER} -j DROP",
         "-i flannel+ -j RETURN",
-        "-s 10.2.0.0/16 -i eth0 -j RETURN",
         f"-i eth0 -g {CHAIN_PREFIX}PEERS",
         "-m conntrack --ctstate DNAT -j RETURN",
         "-j DROP",
     ]
-    assert chain("PEERS", things())[0] == "-s 192.0.2.12/32 -j RETURN"
+    assert chain("PEERS", things())[:2] == [
+        "-s 10.2.9.0/24 -j RETURN",
+        "-s 192.0.2.12/32 -j RETURN",
+    ]
+    assert chain("GUARD", things())[-2:] == [
+        f"-s 10.2.3.0/24 -i {link} -j DROP" for link in ("flannel+", "eth0")
+    ]
 
 
 def test_frames_of_the_overlay_are_taken_from_nobody_here() -> None:

@@ -70,6 +70,7 @@ def test_the_rules_know_both_addresses(on: Setting) -> None:
     assert found == {
         ("over4", "10.2.0.0/16", ""),
         ("closed4", "10.2.0.0/16", ""),
+        ("home4", "10.2.0.0/24", ""),
         ("uplinks", '"br-lan"', ""),
         ("pair", f"{bridge} . {bridge}", ""),
         ("pair", f"{inner} . {inner}", ""),

@@ -14,6 +14,7 @@ from driver.things import Address, Fdb, Neighbour, PeerRoute, Plan, Sysctl, Thin
 from driver.vxlan import (
     container_mtu,
     device_name,
+    direct_peers,
     plan_peers,
     plan_vtep,
     problems,
@@ -192,6 +193,13 @@ def test_directly_routed_peers_may_have_one_mac() -> None:
     twins = [NEAR, peer("10.5.9.0", "192.168.77.9")]
     assert len(plan(twins, DIRECT)) == 2
     assert list(problems(DIRECT, twins, VTEP, ETH0)) == []
+
+
+def test_direct_peers_are_those_that_come_as_they_are() -> None:
+    inside = peer("10.5.24.128", "192.168.77.26", MAC2, length=25)
+    peers = [inside, FAR, NEAR, peer("10.5.27.0", "192.168.77.11")]
+    assert list(direct_peers(DIRECT, peers, VTEP, ETH0)) == [NEAR]
+    assert list(direct_peers(OVERLAY, peers, VTEP, ETH0)) == []
 
 
 def test_leases_of_one_host_share_its_fdb_entry() -> None:
