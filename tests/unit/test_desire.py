@@ -140,7 +140,7 @@ def test_a_slice_of_touched_ids_differs_as_the_whole_does(seed: int) -> None:
         ends = [
             endpoint(
                 str(i) * 64,
-                f"10.2.3.{rng.randint(2, 20)}/27",
+                f"10.2.3.{rng.randint(2, 4) + 4 * i}/27",
                 network=rng.choice(nets).id,
                 sandbox=rng.choice([None, "/one", "/other"]),
                 ports=(replace(WEB, host_port=8000 + i),)[: rng.randint(0, 1)],
