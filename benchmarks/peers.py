@@ -24,6 +24,7 @@ from pathlib import Path
 
 from driver.kernel import Netlink
 from driver.model import Overlay, Peer, Vtep
+from driver.news import News
 from driver.things import Plan, Thing, diff
 from driver.underlay import Underlay
 from driver.vtep import Overlays
@@ -49,8 +50,9 @@ class Node:
         run("ip", "link", "add", "eth0", "up", "type", "veth", "peer", "name", "far")
         run("ip", "link", "set", "far", "up")
         run("ip", "addr", "add", f"{HOST}/12", "dev", "eth0")
-        self.overlays = made.enter_context(closing(Overlays()))
-        self.netlink = made.enter_context(closing(Netlink()))
+        news = News()
+        self.overlays = made.enter_context(closing(Overlays(news)))
+        self.netlink = made.enter_context(closing(Netlink(news)))
         with closing(Underlay()) as underlay:
             self.external = underlay.external("eth0", None)
         self.news: list[frozenset[str]] = []

@@ -6,7 +6,7 @@ Imports only `model` and `things`.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from ipaddress import IPv4Address
 
 from driver.model import Endpoint, Lease, Network
@@ -41,6 +41,12 @@ def plan_network(network: Network) -> Iterator[Thing]:
         yield Address(network.bridge, network.docker_gateway)
     yield Sysctl(network.bridge, "ipv4", "route_localnet", "1")
     yield Sysctl(network.bridge, "ipv6", "accept_ra", "0")
+
+
+def plan_forwarding(links: Iterable[str]) -> Iterator[Sysctl]:
+    """Give the settings by which packets that come in by links are forwarded."""
+    for link in links:
+        yield Sysctl(link, "ipv4", "forwarding", "1")
 
 
 def plan_endpoint(endpoint: Endpoint, network: Network) -> Iterator[Thing]:

@@ -105,6 +105,12 @@ SETTINGS = (
         "1 refuses networks whose subnet Docker chose outside the lease",
     ),
     Setting(
+        "--ip-forward",
+        "DOCKER_FLANNEL_IP_FORWARD",
+        "1",
+        "1 keeps net.ipv4.ip_forward on while there are networks; 0 leaves it to you",
+    ),
+    Setting(
         "--log-level",
         "DOCKER_FLANNEL_LOG_LEVEL",
         "info",
@@ -151,6 +157,7 @@ class Config:
     state_dir: Path
     sockets: tuple[Path, ...]
     require_ipam: bool
+    ip_forward: bool
     log_level: str
 
     @property
@@ -183,6 +190,7 @@ class Config:
             state_dir=Path(text["--state-dir"]),
             sockets=_sockets(text["--socket"]),
             require_ipam=_one_of("--require-ipam", text["--require-ipam"], ("0", "1")) == "1",
+            ip_forward=_one_of("--ip-forward", text["--ip-forward"], ("0", "1")) == "1",
             log_level=_one_of("--log-level", text["--log-level"], LOG_LEVELS),
         )
 

@@ -10,7 +10,7 @@ from driver import addresses, bridge, flanneld, ipam, rules, strays, vxlan
 from driver.edit import OWN_POOL
 from driver.facts import Facts
 from driver.model import Endpoint, Network, Peer, Record, State, hold_id, short
-from driver.things import Key, SandboxAddress, Thing, Veth
+from driver.things import ALL, Address, Bridge, Key, SandboxAddress, Sysctl, Thing, Veth, Vxlan
 
 STALE_S = 60.0
 Noun = TypeVar("Noun", Network, Endpoint, Peer)
@@ -52,7 +52,7 @@ def _things(
     if state.overlay and state.vtep and facts.external:
         near = vxlan.direct_peers(state.overlay, known, state.vtep, facts.external)
         yield from rules.plan_peer_rules(near)
-    for network in _chosen(state.networks, networks):
+    for network in (some := list(_chosen(state.networks, networks))):
         yield from bridge.plan_network(network)
         yield from rules.plan_network_rules(network)
     for endpoint in _chosen(state.endpoints, endpoints):
@@ -62,6 +62,19 @@ def _things(
         yield from rules.plan_sources(endpoint, other, state)
     if networks is None:
         yield from in_sandboxes(state)
+    yield from bridge.plan_forwarding([ALL, *(n.bridge for n in some)] if facts.forwards else [])
+
+
+def of_links(state: State, facts: Facts, links: frozenset[str]) -> frozenset[Thing]:
+    """Return what some links should be and carry."""
+    networks = [n.id for n in state.networks.values() if n.bridge in links]
+    endpoints = [e.id for e in state.endpoints.values() if e.host_end in links]
+    return frozenset(
+        thing
+        for thing in desire(state, facts, networks, endpoints)
+        if (isinstance(thing, Bridge | Veth) and thing.name in links)
+        or (isinstance(thing, Address | Sysctl) and thing.link in links)
+    )
 
 
 def in_sandboxes(state: State) -> Iterator[SandboxAddress]:
@@ -78,8 +91,11 @@ def _overlay(state: State, facts: Facts, peers: Iterable[Peer], *, whole: bool) 
         return
     if lease and overlay and vtep and facts.external and lease.source == "etcd":
         if whole:
-            yield from vxlan.plan_vtep(overlay, lease.subnet, vtep, facts.external)
+            end = list(vxlan.plan_vtep(overlay, lease.subnet, vtep, facts.external))
+            yield from end
             yield from strays.plan_route(overlay, lease.subnet, peers, facts)
+            if facts.forwards and state.networks:
+                yield from bridge.plan_forwarding(t.name for t in end if isinstance(t, Vxlan))
         yield from vxlan.plan_peers(overlay, peers, vtep, facts.external)
 
 

@@ -177,6 +177,13 @@ class Edit:
         """Give the rows to write and the rows to remove."""
         return list(self._puts.values()), list(self._drops.values())
 
+    def adds(self) -> bool:
+        """Whether a network or an endpoint comes."""
+        new, old = self.state, self._before
+        return any(i in new.networks and i not in old.networks for i in self.touched(Network)) or (
+            any(i in new.endpoints and i not in old.endpoints for i in self.touched(Endpoint))
+        )
+
     def touched(self, kind: type[Network] | type[Endpoint] | type[Peer]) -> set[str]:
         """List the ids of the networks, endpoints or peers that change.
 

@@ -183,6 +183,7 @@ class Channel:
         for option in (_CAP_ACK, _EXT_ACK, _STRICT):
             self.socket.setsockopt(_SOL_NETLINK, option, 1)
         self.socket.bind((0, 0))
+        self.port: int = self.socket.getsockname()[0]  # by which the kernel names who asked
 
     def close(self) -> None:
         """Give the socket back."""
@@ -254,6 +255,11 @@ class Channel:
         """Look one link up."""
         body = bytes(LINK.size) + attribute(3, name.encode() + b"\0")
         answer = self.ask(GETLINK, body, fine=errno.ENODEV)
+        return read_link(answer[0]) if answer else None
+
+    def link_at(self, number: int) -> Link | None:
+        """Look one link up by its index."""
+        answer = self.ask(GETLINK, LINK.pack(0, number, 0, 0), fine=errno.ENODEV) if number else []
         return read_link(answer[0]) if answer else None
 
     def doom(self, name: str) -> int:

@@ -54,6 +54,7 @@ class Facts:
     `uplinks`: others' bridges that lead out of the host; `foreign`: those that do not, so that
     somebody's containers are there. `onlink`, `lans`, `places`: see `Ground`; `resolvers`: name
     servers. `firewall`: its backend. `gates`: iptables variants in use, "nft", "legacy".
+    `forwarding`: the host forwards; `forwards`: this plugin keeps it so while it has networks.
     `uplink_mtu`: of the default route's link, in bytes. `external`: to the underlay; None: there is
     none, or no use.
     `tunnels`: UDP ports of flannel's devices; `carriers`: others' bridges those devices send by.
@@ -67,6 +68,7 @@ class Facts:
     firewall: str = "nft"
     gates: frozenset[str] = frozenset()
     forwarding: bool = True
+    forwards: bool = True
     uplink_mtu: int | None = None
     external: External | None = None
     tunnels: frozenset[int] = frozenset()

@@ -1,43 +1,34 @@
 """Makes links, addresses, settings and routes be what a plan says, and tells what is there.
 
-Imports `events`, `listing`, `news` and `surroundings`, which read. What is written pyroute2
-encodes, only here; it takes 0.1 s to load, so it is not before it is needed (`Netlink.prepare`).
+Imports `events`, `listing`, `news` and `surroundings`, which read, `encoding` for what is written,
+and `sysctls`.
 """
 
 from __future__ import annotations
 
 import errno
 import logging
-import socket
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, suppress
-from ipaddress import IPv4Interface, IPv4Network
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import ClassVar
 
-from driver import events, listing, surroundings
+from driver import encoding, events, listing, surroundings
 from driver.errors import HostError
 from driver.events import DOOMED, GROUP, MAIN_TABLE, METRIC, PROTOCOL, Channel, Link
 from driver.facts import Facts
 from driver.model import ALIAS_PREFIX, CONTAINER_END_PREFIX, HOST_END_PREFIX, replace
 from driver.news import Heard, News, unheard
-from driver.things import RANK, Address, Bridge, Plan, Route, Sysctl, Thing, Veth
-
-if TYPE_CHECKING:
-    from pyroute2.netlink import nlmsg
+from driver.sysctls import Sysctls
+from driver.things import ALL, RANK, Address, Bridge, Plan, Route, Sysctl, Thing, Veth
 
 log = logging.getLogger(__name__)
 
 NEW = 0x600  # make it, fail if it exists
 BATCH = 50  # veths removed at once; the kernel keeps other changes waiting some 30 ms
-UNREACHABLE = 7
 ACCEPT_RA = Sysctl("", "ipv6", "accept_ra", "0")
-SYSCTLS = next(filter(Path.exists, map(Path, ("/host/proc/sys/net", "/proc/sys/net"))))
+FORWARDING = Sysctl(ALL, "ipv4", "forwarding", "1")
 SETTINGS = {"bridge": (Sysctl("", "ipv4", "route_localnet", "1"), ACCEPT_RA), "vxlan": (ACCEPT_RA,)}
-Attribute = tuple[str, Any]
-_loading = threading.Lock()  # two threads that load the package at once fail: "deadlock detected"
 
 
 class Netlink:
@@ -48,8 +39,13 @@ class Netlink:
 
     kinds: ClassVar[tuple[type[Thing], ...]] = (Bridge, Veth, Address, Sysctl, Route)
 
-    def __init__(self) -> None:
+    def __init__(self, news: News | None = None, *, forwards: bool = True) -> None:
+        """Begin; `news` will not tell what this does. `forwards`: it may switch forwarding on."""
+        self._may_forward, self._docker_has_acted = forwards, False
+        self._sysctls = Sysctls()
         self._channel = Channel()
+        self._news = news or News()
+        self._news.ignore(self._channel)
         self._waiting: dict[str, Veth] = {}
         self._sweeps = ThreadPoolExecutor(1, "veth-removal")
         self._swept = self._sweeps.submit(self._sweep)
@@ -57,29 +53,75 @@ class Netlink:
     @staticmethod
     def prepare() -> None:
         """Load now what the first change would have to wait for."""
-        _link()
+        encoding.link()
 
     def close(self) -> None:
         """Finish the removals that wait, then give everything back."""
         self._sweeps.shutdown()
         self._channel.close()
+        self._news.close()
 
     def observe(self) -> frozenset[Thing]:
         """Give what the host has of ours; a link that is down differs from every wanted one."""
-        things: set[Thing] = set(self._routes())
         names, ours = self._look()
-        addressed = {link.number: link.name for link in ours if link.kind != "veth"}
-        for link in ours:
+        found = listing.addresses(self._channel)
+        with_network = self._forwards and any(link.kind == "bridge" for link in ours)
+        everywhere = [self._now(FORWARDING, ALL)] if with_network else []
+        return frozenset([*self._routes(), *everywhere, *self._carried(ours, names, found)])
+
+    def observe_links(self, wanted: Iterable[str]) -> frozenset[Thing]:
+        """Give what some of our links are and carry, in some 0.1 ms for each."""
+        things = set[Thing]()
+        for link in filter(None, map(self._channel.link, wanted)):
+            if link.ours:
+                master = self._channel.link_at(link.master)
+                names = {master.number: master.name} if master else {}
+                found = listing.addresses(self._channel, link.number)
+                things.update(self._carried([link], names, found))
+        return frozenset(things)
+
+    def _carried(
+        self, links: Sequence[Link], names: dict[int, str], addresses: Iterable[listing.Address]
+    ) -> Iterator[Thing]:
+        """Give what links of ours are, with their settings, and their addresses."""
+        addressed = dict[int, str]()
+        forwarding = [FORWARDING] if self._forwards else []
+        with_network = any(link.kind == "bridge" for link in links)
+        for link in links:
             # One that is not up, or is doomed, shows an MTU nobody wants.
             mtu = link.mtu if link.up and link.group == GROUP else 0
-            things.update(_settings(link))
+            more = forwarding if with_network and link.kind in SETTINGS else []
+            for setting in (*SETTINGS.get(link.kind, ()), *more):
+                yield self._now(setting, link.name)
             if link.kind == "bridge":
-                things.add(Bridge(link.name, link.mac, mtu, link.owner))
+                yield Bridge(link.name, link.mac, mtu, link.owner)
             elif link.kind == "veth":
                 bridge = names.get(link.master, "")
-                things.add(Veth(link.name, bridge, mtu, link.hairpin, link.owner, "", ""))
-        found = ((addressed.get(a.link), a.interface) for a in listing.addresses(self._channel))
-        return frozenset(things | {Address(name, ip) for name, ip in found if name})
+                yield Veth(link.name, bridge, mtu, link.hairpin, link.owner, "", "")
+            if link.kind != "veth":
+                addressed[link.number] = link.name
+        for address in addresses:
+            if name := addressed.get(address.link):
+                yield Address(name, address.interface)
+
+    def _now(self, setting: Sysctl, link: str) -> Sysctl:
+        setting = replace(setting, link=link)
+        return replace(setting, value=self._sysctls.read(setting))
+
+    @property
+    def _forwards(self) -> bool:
+        return self._may_forward and self._docker_has_acted
+
+    def docker_acts(self) -> None:
+        """Take note that Docker makes something, so it has set up the host in its own way.
+
+        Docker closes the host to strangers' packets only when it switches forwarding on itself.
+        """
+        self._docker_has_acted = True
+
+    def disturbed(self) -> bool:
+        """Whether somebody changed a setting since we last read or set it; cheap."""
+        return self._sysctls.disturbed()
 
     def links(self) -> frozenset[str]:
         """Give the names of our veths' and bridges' ends that are in this namespace."""
@@ -96,12 +138,17 @@ class Netlink:
         return {index: link.name for index, link in links.items()}, ours
 
     def _routes(self) -> set[Route]:
-        found = listing.routes(self._channel, UNREACHABLE, table=MAIN_TABLE, protocol=PROTOCOL)
-        return {Route(route.dst) for route in found}
+        found = listing.routes(
+            self._channel, encoding.UNREACHABLE, table=MAIN_TABLE, protocol=PROTOCOL
+        )
+        return {Route(route.dst) for route in found if route.metric == METRIC}
 
     def facts(self) -> Facts:
         """Look at the rest of the host."""
-        return surroundings.look(self._channel)
+        forwarding = self._sysctls.read(FORWARDING) == "1"
+        self._docker_has_acted |= forwarding
+        found = surroundings.look(self._channel)
+        return replace(found, forwarding=forwarding, forwards=self._forwards)
 
     def apply(self, plan: Plan) -> None:
         """Carry a plan out; what fails does not keep the rest from being done.
@@ -130,14 +177,16 @@ class Netlink:
             case Veth():
                 self._ensure_veth(thing)
             case Address(name, ip):
-                request = _address(self._own(name), ip)
+                request = encoding.address(self._own(name), ip)
                 self._channel.ask(events.NEWADDR, request, NEW, fine=errno.EEXIST)
             case Sysctl(name):
-                self._own(name)
-                if _setting(thing).parent.exists():
-                    _setting(thing).write_text(thing.value)
+                if name != ALL:
+                    self._own(name)
+                self._sysctls.write(thing)
             case Route(dst):
-                self._channel.ask(events.NEWROUTE, _unreachable(dst), NEW, fine=errno.EEXIST)
+                self._channel.ask(
+                    events.NEWROUTE, encoding.unreachable(dst), NEW, fine=errno.EEXIST
+                )
                 if thing not in self._routes():
                     raise HostError(f"route {dst} exists and is not this plugin's; delete it")
 
@@ -145,11 +194,11 @@ class Netlink:
         name, group = ("IFLA_IFNAME", bridge.name), ("IFLA_GROUP", GROUP)
         mac = ("IFLA_ADDRESS", bridge.mac)
         if not self._find(bridge.name):
-            kind = _nest("IFLA_LINKINFO", ("IFLA_INFO_KIND", "bridge"))
-            self._channel.ask(events.NEWLINK, _link(name, group, mac, kind), NEW)
+            kind = encoding.nest("IFLA_LINKINFO", ("IFLA_INFO_KIND", "bridge"))
+            self._channel.ask(events.NEWLINK, encoding.link(name, group, mac, kind), NEW)
         # An MTU given at creation would not stay: only a later one keeps the ports' from it.
         rest = ("IFLA_MTU", bridge.mtu), ("IFLA_IFALIAS", ALIAS_PREFIX + bridge.owner)
-        self._channel.ask(events.NEWLINK, _link(name, group, mac, *rest, up=True))
+        self._channel.ask(events.NEWLINK, encoding.link(name, group, mac, *rest, up=True))
 
     def _ensure_veth(self, veth: Veth) -> None:
         if veth.name in self._waiting:
@@ -159,13 +208,13 @@ class Netlink:
         place = name, mtu, ("IFLA_MASTER", bridge), ("IFLA_GROUP", GROUP)
         if found := self._find(veth.name):
             if (found.up, found.mtu, found.master, found.group) != (True, veth.mtu, bridge, GROUP):
-                self._channel.ask(events.NEWLINK, _link(*place, up=True))
+                self._channel.ask(events.NEWLINK, encoding.link(*place, up=True))
         else:
             end = ("IFLA_IFNAME", veth.container_end), mtu, ("IFLA_ADDRESS", veth.mac)
-            pair = _nest("IFLA_INFO_DATA", _nest("VETH_INFO_PEER", *end))
-            kind = _nest("IFLA_LINKINFO", ("IFLA_INFO_KIND", "veth"), pair)
+            pair = encoding.nest("IFLA_INFO_DATA", encoding.nest("VETH_INFO_PEER", *end))
+            kind = encoding.nest("IFLA_LINKINFO", ("IFLA_INFO_KIND", "veth"), pair)
             try:
-                self._channel.ask(events.NEWLINK, _link(*place, kind, up=True), NEW)
+                self._channel.ask(events.NEWLINK, encoding.link(*place, kind, up=True), NEW)
             except FileExistsError:
                 raise _foreign(veth.container_end) from None
         self._channel.ask(events.NEWLINK, events.bridge_port(veth.name, veth.owner, veth.hairpin))
@@ -176,23 +225,23 @@ class Netlink:
                 if any(veth.bridge == name for veth in list(self._waiting.values())):
                     self._swept.result()
                 if index := self._channel.doom(name):
-                    self._channel.ask(events.DELLINK, _link(index=index), fine=errno.ENODEV)
+                    self._channel.ask(events.DELLINK, encoding.link(index=index), fine=errno.ENODEV)
             case Veth():
                 self._waiting[thing.name] = thing
                 self._swept = self._sweeps.submit(self._sweep)
             case Address(name, ip):
                 if (link := self._channel.link(name)) and link.ours:
-                    request = _address(link, ip)
+                    request = encoding.address(link, ip)
                     self._channel.ask(events.DELADDR, request, fine=errno.EADDRNOTAVAIL)
             case Route(dst):
-                self._channel.ask(events.DELROUTE, _unreachable(dst), fine=errno.ESRCH)
+                self._channel.ask(events.DELROUTE, encoding.unreachable(dst), fine=errno.ESRCH)
 
     def _sweep(self) -> None:
         """Remove the veths that wait: one takes the kernel 15 ms, fifty in a group 30 ms."""
         batch = list(self._waiting)[:BATCH]
         try:
             if sum(map(self._channel.doom, batch)):
-                request = _link(("IFLA_GROUP", DOOMED))
+                request = encoding.link(("IFLA_GROUP", DOOMED))
                 self._channel.ask(events.DELLINK, request, fine=errno.ENODEV)
         except OSError as error:
             log.warning("veths stay until the next pass: %s names=%s", error, batch)
@@ -211,57 +260,8 @@ class Netlink:
 
     def watch(self, changed: Heard, stop: threading.Event, risen: Heard = unheard) -> None:
         """Report what may be drift until told to stop: links of ours, "" for news of the host."""
-        with closing(News()) as news:
-            news.watch(self._channel.links, changed, stop, risen)
+        self._news.watch(self._channel.links, changed, stop, risen)
 
 
 def _foreign(name: str) -> HostError:
     return HostError(f"link {name} exists and is not this plugin's; rename or delete it")
-
-
-def _setting(sysctl: Sysctl) -> Path:
-    """Give a setting's file; no folder without IPv6. A managed plugin's /proc/sys is read-only."""
-    return SYSCTLS / sysctl.family / "conf" / sysctl.link / sysctl.name
-
-
-def _settings(link: Link) -> Iterator[Sysctl]:
-    for setting in SETTINGS.get(link.kind, ()):
-        sysctl = replace(setting, link=link.name)
-        with suppress(FileNotFoundError):
-            sysctl = replace(sysctl, value=_setting(sysctl).read_text().strip())
-        yield sysctl
-
-
-def _encode(message: nlmsg, attrs: Iterable[Attribute], **fields: int) -> bytes:
-    message.setvalue({**fields, "attrs": list(attrs)})
-    message.encode()
-    return bytes(message.data)
-
-
-def _link(*attrs: Attribute, index: int = 0, up: bool = False) -> bytes:
-    with _loading:
-        from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg  # noqa: PLC0415
-
-    return _encode(ifinfmsg(), attrs, index=index, flags=int(up), change=int(up))
-
-
-def _nest(name: str, *attrs: Attribute) -> Attribute:
-    return name, {"attrs": list(attrs)}
-
-
-def _address(link: Link, ip: IPv4Interface) -> bytes:
-    with _loading:
-        from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg  # noqa: PLC0415
-
-    attrs = [("IFA_LOCAL", str(ip.ip)), ("IFA_ADDRESS", str(ip.ip))]
-    length = ip.network.prefixlen
-    return _encode(ifaddrmsg(), attrs, family=socket.AF_INET, index=link.number, prefixlen=length)
-
-
-def _unreachable(dst: IPv4Network) -> bytes:
-    with _loading:
-        from pyroute2.netlink.rtnl.rtmsg import rtmsg  # noqa: PLC0415
-
-    attrs = [("RTA_DST", str(dst.network_address)), ("RTA_PRIORITY", METRIC)]
-    kind = {"type": UNREACHABLE, "proto": PROTOCOL, "table": MAIN_TABLE}
-    return _encode(rtmsg(), attrs, family=socket.AF_INET, dst_len=dst.prefixlen, **kind)

@@ -53,9 +53,9 @@ class Route(NamedTuple):
     hops: tuple[tuple[int, IPv4Address | None], ...]
 
 
-def addresses(channel: Channel) -> Iterator[Address]:
-    """`ip -4 address show`."""
-    asked = events.ADDRESS.pack(socket.AF_INET, 0, 0, 0, 0)
+def addresses(channel: Channel, link: int = 0) -> Iterator[Address]:
+    """`ip -4 address show`, of one link if its index is given."""
+    asked = events.ADDRESS.pack(socket.AF_INET, 0, 0, 0, link)
     for body in channel.ask(events.GETADDR, asked, events.DUMP):
         _, length, flags, scope, link = events.ADDRESS.unpack_from(body)
         found = attributes(body, events.ADDRESS.size)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from contextlib import suppress
 
+from driver.desire import of_links
 from driver.errors import FlannelError
 from driver.leases import Source
 from driver.reconcile import Reconciler
@@ -30,12 +31,24 @@ class Loop:
         self._core.follow()
 
     def links_changed(self, names: frozenset[str]) -> None:
-        """Ask for a pass if a link that should exist is concerned; "" concerns all."""
+        """Ask for a pass if a link that should exist is not as it should be; "" concerns all."""
         state = self._core.state
         ours = {n.bridge for n in state.networks.values()}
         ours |= {e.host_end for e in state.endpoints.values()}
-        if "" in names or ours & names:
+        mine = names & ours
+        if "" in names or (mine and self._drifted(mine)):
             self._core.wake()
+
+    def _drifted(self, links: frozenset[str]) -> bool:
+        """Whether links differ from what the state says, once a call that changes them has ended.
+
+        So what we do ourselves, which the kernel tells as well, wakes no pass.
+        """
+        try:
+            wanted = of_links(self._core.committed(), self._core.facts, links)
+            return self._survey.look(links) != wanted
+        except OSError:
+            return True  # a pass tells why
 
     def run(self, stop: threading.Event) -> None:
         """Pass every 30 s, and soon after something woke us, until `stop`."""

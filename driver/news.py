@@ -1,18 +1,16 @@
 """Reads what the kernel reports of links, addresses, routes and neighbours, and tells what matters.
 
-Imports only `events`. Source: linux/{rtnetlink,neighbour,filter}.h.
+Imports only `events` and `news_filter`. Source: linux/{rtnetlink,neighbour}.h.
 """
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import socket
-import struct
 import threading
 from collections.abc import Callable, Iterator
 
-from driver import events
+from driver import events, news_filter
 from driver.events import Channel, Link, attributes, integer, messages, read_link
 
 _SOL_NETLINK, _ADD_GROUP = 270, 1
@@ -21,23 +19,11 @@ _BUFFER_FORCE = 33  # past the limit that sysctl sets
 _BACKLOG_BYTES = 4 << 20
 _LISTEN_S = 0.3
 _KERNEL = 2  # protocol of the routes that come with an address
-_PERMANENT = 0x80  # state of an entry
-_OIF = 4  # attribute of a route
-_BRIDGE = 7  # family of FDB entries
-
-# What comes in thousands and is of no use is dropped before it wakes us: neighbours that come or
-# change, as they do all the time on a busy link, and routes of ours that come.
-_ATTACH_FILTER = 26
-_LOAD_HALF, _LOAD_BYTE, _IF_EQUAL, _RETURN = 0x28, 0x30, 0x15, 0x06
-_FILTER = (
-    (_LOAD_HALF, 0, 0, 4),  # the message's kind
-    (_IF_EQUAL, 4, 0, socket.htons(events.NEWNEIGH)),
-    (_IF_EQUAL, 0, 2, socket.htons(events.NEWROUTE)),
-    (_LOAD_BYTE, 0, 0, 21),  # the route's protocol
-    (_IF_EQUAL, 1, 0, events.PROTOCOL),
-    (_RETURN, 0, 0, 0xFFFFFFFF),  # take it
-    (_RETURN, 0, 0, 0),  # drop it
-)
+_PERMANENT, _STATIC = 0x80, 0x40  # states of an entry,
+_RESOLVED = 0x1E  # and of one whose MAC was asked for and found; none on a VTEP is
+_OIF, _PRIORITY = 4, 6  # attributes of a route
+_PORT, _MODE = 12, 4  # of a link as its bridge tells of it: as a port, and that port's hairpin mode
+_BRIDGE = 7  # family of FDB entries, and of what a bridge tells of its ports
 
 
 Heard = Callable[[frozenset[str]], None]
@@ -48,19 +34,24 @@ def unheard(_names: frozenset[str]) -> None:
 
 
 class News(Channel):
-    """What the kernel reports, as names of our links concerned and "" for news of the host."""
+    """What the kernel reports, as names of our links concerned and "" for news of the host.
+
+    It begins with `watch`. What comes in thousands and is of no use is dropped before it wakes us:
+    entries of other links than VTEPs, and what was done by channels that are `ignore`d. The kernel
+    does not say who changed an FDB entry: who does so in this process is to `hush` the news.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self._known: dict[int, Link] = {}
         self._risen = set[str]()
+        self._filter = news_filter.Filter(self.socket)
         self.socket.setsockopt(socket.SOL_SOCKET, _BUFFER_FORCE, _BACKLOG_BYTES)
-        steps = b"".join(struct.pack("=HBBI", *step) for step in _FILTER)
-        code = ctypes.create_string_buffer(steps)
-        program = struct.pack("@HP", len(_FILTER), ctypes.addressof(code))
-        self.socket.setsockopt(socket.SOL_SOCKET, _ATTACH_FILTER, program)
-        for group in _GROUPS:
-            self.socket.setsockopt(_SOL_NETLINK, _ADD_GROUP, group)
+        self.hush = self._filter.hush
+
+    def ignore(self, channel: Channel) -> None:
+        """Report nothing of addresses and routes that a channel changes."""
+        self._filter.ignore(channel.port)
 
     def watch(
         self,
@@ -73,17 +64,23 @@ class News(Channel):
 
         `risen` gets the host ends of veths whose other end came up, which is no drift.
         """
-        self._known = links()
+        for group in _GROUPS:
+            self.socket.setsockopt(_SOL_NETLINK, _ADD_GROUP, group)
+        self._learn(links())
         while not stop.is_set():
             names, lost = self._read()
             if self._risen:
                 risen(frozenset(self._risen))
                 self._risen.clear()
             if lost:
-                self._known = links()
+                self._learn(links())
                 names.add("")
             if names:
                 changed(frozenset(names))
+
+    def _learn(self, links: dict[int, Link]) -> None:
+        self._known = links
+        self._filter.choose(link.number for link in links.values() if _is_vtep(link))
 
     def _read(self) -> tuple[set[str], bool]:
         """Give what is reported until nothing more comes, and whether some of it was lost."""
@@ -102,55 +99,78 @@ class News(Channel):
             self.socket.settimeout(0)
 
     def _meaning(self, kind: int, body: bytes) -> Iterator[str]:
-        if (
-            kind in (events.NEWLINK, events.DELLINK)
-            and events.LINK.unpack_from(body)[0] == socket.AF_UNSPEC
-        ):
-            yield from self._of_link(read_link(body), gone=kind == events.DELLINK)
+        if kind in (events.NEWLINK, events.DELLINK):
+            if (family := events.LINK.unpack_from(body)[0]) == socket.AF_UNSPEC:
+                yield from self._of_link(read_link(body), gone=kind == events.DELLINK)
+            elif family == _BRIDGE and kind == events.NEWLINK:
+                yield from self._of_port(body)
         elif kind in (events.NEWADDR, events.DELADDR):
-            yield from self._of_address(body, gone=kind == events.DELADDR)
+            yield from self._of_address(body)
         elif kind in (events.NEWROUTE, events.DELROUTE):
             yield from self._of_route(body, gone=kind == events.DELROUTE)
-        elif kind == events.DELNEIGH:
-            yield from self._of_lost_entry(body)
+        elif kind in (events.NEWNEIGH, events.DELNEIGH):
+            yield from self._of_entry(body, gone=kind == events.DELNEIGH)
 
     def _of_link(self, link: Link, gone: bool) -> Iterator[str]:
         was = self._known.pop(link.number, None)
         if not gone:
             self._known[link.number] = link
+        if _is_vtep(link) != (was is not None and not gone and _is_vtep(was)):
+            self._learn(self._known)
         if link.ours and link.group == events.DOOMED:
             return
         if link.ours and link.carrier and link.kind == "veth" and not (was and was.carrier):
             self._risen.add(link.name)
         if link.ours or (was and was.ours):
-            if gone or (was and _drifted(was, link)):
+            if gone or (was and was.ours and _drifted(was, link)):
                 yield _name(was or link)
         elif _matters(was, link, gone):
             yield ""
 
-    def _of_address(self, body: bytes, gone: bool) -> Iterator[str]:
+    def _of_port(self, body: bytes) -> Iterator[str]:
+        """Read what a bridge tells of a port: only here it tells of a changed hairpin mode."""
+        _, number, *_ = events.LINK.unpack_from(body)
+        port = attributes(attributes(body, events.LINK.size).get(_PORT, b""))
+        link, hairpin = self._known.get(number), port.get(_MODE) == b"\1"
+        if link and link.ours and link.hairpin != hairpin:
+            changed = self._known[number] = link._replace(hairpin=hairpin)
+            if _drifted(link, changed):
+                yield link.name
+
+    def _of_address(self, body: bytes) -> Iterator[str]:
         link = self._known.get(events.ADDRESS.unpack_from(body)[-1])
         if link is None or not link.ours:
             yield ""  # the host reaches other prefixes now, or has another public IP
-        elif gone and link.group != events.DOOMED:
+        elif link.group != events.DOOMED:
             yield _name(link)
 
     def _of_route(self, body: bytes, gone: bool) -> Iterator[str]:
         _, length, _, _, table, protocol, *_ = events.ROUTE.unpack_from(body)
-        if table == events.MAIN_TABLE and (
-            length == 0 or protocol == (events.PROTOCOL if gone else _KERNEL)
-        ):
+        if table != events.MAIN_TABLE:
+            return
+        found = attributes(body, events.ROUTE.size)
+        if integer(found.get(_PRIORITY, b"")) == events.METRIC and not gone:
+            yield ""  # in the place of one of ours, or of none: others have no such metric
+        elif length == 0 or protocol == (events.PROTOCOL if gone else _KERNEL):
             # A link that comes up tells of its own prefix; its other routes went without a word.
-            link = self._known.get(integer(attributes(body, events.ROUTE.size).get(_OIF, b"")))
+            link = self._known.get(integer(found.get(_OIF, b"")))
             if length == 0 or gone or not (link and link.ours):
                 yield ""
 
-    def _of_lost_entry(self, body: bytes) -> Iterator[str]:
+    def _of_entry(self, body: bytes, gone: bool) -> Iterator[str]:
+        """Read of a neighbour or an FDB entry on a VTEP: all of ours there are permanent."""
         family, index, state, _, _ = events.NEIGHBOUR.unpack_from(body)
         link = self._known.get(index)
-        lasting = family == socket.AF_INET or (family == _BRIDGE and state & _PERMANENT)
-        if lasting and link and link.ours and link.kind == "vxlan":
+        if family == socket.AF_INET:
+            lasting = gone or state & (_PERMANENT | _RESOLVED)
+        else:
+            lasting = family == _BRIDGE and state & (_PERMANENT | _STATIC)
+        if lasting and link and _is_vtep(link):
             yield ""
+
+
+def _is_vtep(link: Link) -> bool:
+    return link.ours and link.kind == "vxlan"
 
 
 def _name(link: Link) -> str:
@@ -159,12 +179,15 @@ def _name(link: Link) -> str:
 
 
 def _drifted(was: Link, link: Link) -> bool:
-    """Tell drift from the steps in which a link is made: it gets its master and goes up."""
-    return was.up and (
-        not link.up
-        or (was.name, was.mtu, was.mac) != (link.name, link.mtu, link.mac)
-        or was.master not in (0, link.master)
-    )
+    """Whether it may be drift. The alias comes last when a link is made: before it is not."""
+    return bool(was.alias) and _watched(was) != _watched(link)
+
+
+def _watched(link: Link) -> tuple[object, ...]:
+    """Return what drift would change; a bridge's details are its timers."""
+    detail = link.detail if link.kind == "vxlan" else b""
+    where = link.name, link.up, link.master
+    return *where, link.mtu, link.mac, link.alias, link.group, link.hairpin, detail
 
 
 def _matters(was: Link | None, link: Link, gone: bool) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack, closing
 
 from driver import flanneld, xtables
@@ -22,6 +22,7 @@ from driver.legacy import LegacyFilter
 from driver.lookout import Lookout
 from driver.loop import Loop
 from driver.model import Overlay, replace
+from driver.news import News
 from driver.reconcile import Reconciler
 from driver.residents import Residents
 from driver.sandbox import Sandboxes
@@ -30,6 +31,7 @@ from driver.secrets_shown import secrets_shown
 from driver.servers import Servers
 from driver.sockets import Sockets
 from driver.store import Store
+from driver.things import Thing
 from driver.underlay import Underlay
 from driver.vtep import Overlays
 
@@ -74,8 +76,17 @@ class HostSurvey:
         return self._last
 
     def disturbed(self) -> bool:
-        """Tell whether somebody changed the firewall, or iptables where the gate is."""
-        return any([self._firewall.disturbed(), self._legacy.disturbed()])
+        """Tell whether somebody changed the firewall, iptables where the gate is, or a setting."""
+        firewall, netlink = self._firewall.disturbed(), self._netlink.disturbed()
+        return any([firewall, self._legacy.disturbed(), netlink])
+
+    def docker_acts(self) -> None:
+        """Take note that Docker has set the host up."""
+        self._netlink.docker_acts()
+
+    def look(self, links: Iterable[str]) -> frozenset[Thing]:
+        """Give what some of our links are and carry."""
+        return self._netlink.observe_links(links)
 
     def links(self) -> frozenset[str]:
         """List our links by name."""
@@ -106,14 +117,16 @@ def _assembled(config: Config, undo: ExitStack) -> Reconciler:
     # sockets make room, which takes no time as long as there is one thread
     store, sockets = Store(config.state_dir / "state.db"), Sockets()
     undo.callback(store.close)
-    firewall, netlink = _firewall(_chosen(config.firewall)), Netlink()
+    news = News()
+    firewall = _firewall(_chosen(config.firewall))
+    netlink = Netlink(news, forwards=config.ip_forward)
     stop, lookout = threading.Event(), Lookout()
     undo.callback(stop.set)
     undo.callback(lookout.close)
     survey = HostSurvey(config, netlink, firewall, lookout)
     source = _source(config, lambda: core, lookout, stop)
     sides: list[Host] = [
-        Overlays(),
+        Overlays(news),
         netlink,
         Announcer(),
         Sandboxes(),

@@ -25,7 +25,7 @@ from driver.facts import Facts
 from driver.fights import Fights
 from driver.flanneld import left_alone
 from driver.leases import Source, Standing
-from driver.model import Endpoint, Network, Peer
+from driver.model import Endpoint, Network, Peer, State
 from driver.report import Report, summary
 from driver.seams import Host, Journal, Survey
 from driver.strangers import Seen, belongings, kept, strangers
@@ -63,6 +63,7 @@ class Reconciler:
         self._awaited: frozenset[Key] = frozenset()
         self.fights = Fights()
         self.woken = threading.Event()  # a pass is asked for soon
+        self.wake = self.woken.set
 
     @contextmanager
     def edit(self) -> Iterator[Edit]:
@@ -76,6 +77,8 @@ class Reconciler:
             self._carry_out(edit)
 
     def _carry_out(self, edit: Edit) -> None:
+        if edit.adds():
+            self._survey.docker_acts()
         plan = self._difference(edit)
         if (holds := plan.only((PortHold,))).add:
             self._make(holds)  # first: a port that another program has must not lead elsewhere
@@ -184,9 +187,10 @@ class Reconciler:
         self.facts = self._survey.facts()
         return self.facts
 
-    def wake(self) -> None:
-        """Ask for a pass soon."""
-        self.woken.set()
+    def committed(self) -> State:
+        """Return the state as it is when no call is at work on it."""
+        with self._lock:
+            return self.state
 
     def converge(self) -> Report:
         """Make one pass. It takes the writer's lock only if something is to be done."""

@@ -52,7 +52,13 @@ class Survey(Protocol):
         """Give what the host has that is not ours."""
 
     def disturbed(self) -> bool:
-        """Tell whether somebody changed the firewall since we last did or looked; cheap."""
+        """Tell whether somebody changed the firewall or a setting since we last looked; cheap."""
+
+    def docker_acts(self) -> None:
+        """Take note that Docker makes networks or endpoints: it has set the host up by now."""
+
+    def look(self, links: Iterable[str]) -> frozenset[Thing]:
+        """Give what some of our links are and carry: no more than they, in microseconds."""
 
     def links(self) -> frozenset[str]:
         """List our links by name, both ends of veth pairs, in the host's namespace."""

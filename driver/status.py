@@ -108,8 +108,11 @@ def _problems(core: Reconciler) -> Iterator[str]:
                 f"network {short(network.id)} has {block}, outside the lease {state.lease.subnet}: "
                 "remove it and make it anew"
             )
-    if state.networks and not core.facts.forwarding:
-        yield "net.ipv4.ip_forward is 0: containers reach only this host; set it to 1"
+    if state.networks and not core.facts.forwarding and not core.facts.forwards:
+        yield (
+            "net.ipv4.ip_forward is 0: containers reach only this host; set it to 1, or have the "
+            "plugin do so when Docker starts a container (DOCKER_FLANNEL_IP_FORWARD=1)"
+        )
     if core.last is not None:
         yield from core.last.errors
     yield from core.fights.told()

@@ -37,7 +37,6 @@ def look(channel: Channel) -> Facts:
         uplinks=frozenset(bridges[index].name for index in bridges.keys() - inner),
         foreign=frozenset(bridges[index].name for index in inner),
         onlink=_sorted(reached.values()),
-        forwarding=Path("/proc/sys/net/ipv4/ip_forward").read_text().strip() == "1",
         uplink_mtu=next((links[i].mtu for _, i in sorted(defaults) if i in links), None),
         tunnels=tunnels.ports(links.values()),
         carriers=frozenset(link.name for index, link in bridges.items() if index in carrying),

@@ -13,6 +13,7 @@ from typing import ClassVar, Literal, get_args
 from driver.model import Proto
 
 Key = tuple[str, ...]
+ALL = "all"  # in the place of a link: for every link, and net.ipv4.ip_forward is its forwarding
 
 
 class _Identified:
@@ -97,7 +98,7 @@ class Address(_Identified):
 
 @dataclass(frozen=True, slots=True)
 class Sysctl(_Identified):
-    """A value under /proc/sys/net/<family>/conf/<link>/; it goes with the link."""
+    """A value under /proc/sys/net/<family>/conf/<link>/; it goes with the link, but for `ALL`."""
 
     link: str
     family: Literal["ipv4", "ipv6"]

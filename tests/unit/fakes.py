@@ -7,7 +7,7 @@ element its table; what hangs on a thing goes with it. Tests make them fail, for
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from ipaddress import IPv4Network
 from typing import Any, ClassVar
 
@@ -162,6 +162,8 @@ class FakeHost:
 
 def _parent(thing: Thing) -> Key | None:
     match thing:
+        case Sysctl(link="all"):
+            return None
         case Address() | Sysctl():
             return Bridge.key_of(thing.link)
         case Veth():
@@ -264,6 +266,12 @@ class FakeSurvey:
     def occupied(self) -> frozenset[str]:
         veths = (t for t in list(self._kernel.things.values()) if isinstance(t, Veth))
         return frozenset(t.name for t in veths if t.container_end in self._kernel.moved)
+
+    def docker_acts(self) -> None:
+        """Know it anyway."""
+
+    def look(self, links: Iterable[str]) -> frozenset[Thing]:
+        return frozenset(t for t in self._kernel.observe() if t.key[1] in set(links))
 
     def residents(self, host_ends: frozenset[str]) -> tuple[Resident, ...]:
         return tuple(r for r in self.inside if r.host_end in host_ends)

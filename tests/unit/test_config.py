@@ -26,6 +26,7 @@ def test_the_defaults_are_usable() -> None:
         state_dir=Path("/var/lib/docker-flannel"),
         sockets=(Path("/run/docker/plugins/flannel.sock"),),
         require_ipam=False,
+        ip_forward=True,
         log_level="info",
     )
 
@@ -38,6 +39,7 @@ GIVEN = {
     "--state-dir": ("/x/state", "state_dir", Path("/x/state")),
     "--socket": ("/x/sock,/y/sock", "sockets", (Path("/x/sock"), Path("/y/sock"))),
     "--require-ipam": ("1", "require_ipam", True),
+    "--ip-forward": ("0", "ip_forward", False),
     "--log-level": ("debug", "log_level", "debug"),
     "--firewall": ("iptables", "firewall", "iptables"),
     "--iface": ("eth1", "iface", "eth1"),

@@ -54,12 +54,14 @@ BASE: list[Thing] = [
     Element("home4", "10.2.3.0/24"),
     Element("uplinks", '"br-lan"'),
     Gate("nft"),
+    Sysctl("all", "ipv4", "forwarding", "1"),
 ]
 LINKS: list[Thing] = [
     Bridge(BRIDGE, "02:66:ff:e0:54:fe", 1450, NET),
     Address(BRIDGE, IPv4Interface("10.2.3.1/27")),
     Sysctl(BRIDGE, "ipv4", "route_localnet", "1"),
     Sysctl(BRIDGE, "ipv6", "accept_ra", "0"),
+    Sysctl(BRIDGE, "ipv4", "forwarding", "1"),
     PAIR,
     OWN,
 ]
@@ -158,6 +160,12 @@ def test_a_slice_of_touched_ids_differs_as_the_whole_does(seed: int) -> None:
                 if old.endpoints.get(i) != new.endpoints.get(i)}  # fmt: skip
         sliced = diff(desire(old, FACTS, nets, ends), desire(new, FACTS, nets, ends))
         assert sliced == diff(desire(old, FACTS), desire(new, FACTS))
+
+
+def test_forwarding_is_left_to_the_administrator_where_it_is() -> None:
+    facts = replace(FACTS, forwarding=False, forwards=False)
+    found = desire(state_of(LEASE, network()), facts)
+    assert not [t for t in found if isinstance(t, Sysctl) and t.name == "forwarding"]
 
 
 def test_a_slice_of_nothing_is_what_networks_share() -> None:

@@ -21,6 +21,7 @@ PURE = {
 PURE |= {"fights", "iptables_changes"}
 PURE |= {"addresses", "strays"}
 ADAPTERS = {"kernel", "events", "news", "vtep", "underlay", "firewall", "iptables", "sockets"}
+ADAPTERS |= {"encoding", "news_filter", "sysctls"}
 ADAPTERS |= {"sandbox", "store", "conntrack", "xtables", "generation", "listing"}
 ADAPTERS |= {"surroundings", "servers"}
 PURE |= {"strangers", "adoption", "iptables_reading"}
@@ -29,13 +30,16 @@ ADAPTERS |= {"iptables_backend", "legacy_tables", "legacy", "port_maps", "tunnel
 ADAPTERS |= {"lookout"}
 ADAPTERS |= {"announce"}
 NETLINK = {
-    "kernel": {"events", "listing", "news", "surroundings"},
+    "kernel": {"encoding", "events", "listing", "news", "surroundings", "sysctls"},
     "surroundings": {"events", "listing", "tunnels"},
     "listing": {"events"},
-    "news": {"events"},
+    "news": {"events", "news_filter"},
+    "news_filter": {"events"},
+    "encoding": {"events"},
+    "sysctls": set(),
     "tunnels": {"events"},
-    "vtep": {"events"},
     "lookout": {"events"},
+    "vtep": {"events", "news"},
     "underlay": {"events", "listing"},
     "sandbox": {"events"},
     "announce": {"events"},
@@ -93,7 +97,7 @@ ALLOWED: dict[str, set[str]] = {
     "hosts": NOUNS | {"seams"},
     "takeover": NOUNS | PURE | {"seams"},
     "reconcile": NOUNS | PURE | {"hosts", "seams", "takeover"},
-    "loop": NOUNS | {"reconcile", "leases", "seams"},
+    "loop": NOUNS | {"desire", "reconcile", "leases", "seams"},
     "unburied": {"desire", "errors", "reconcile"},
     **{name: NOUNS | PURE | {"reconcile", "unburied", "__init__"} for name in HANDLERS},
     "rights": {"errors"},
@@ -126,7 +130,7 @@ ALLOWED: dict[str, set[str]] = {
 ALLOWED["handlers"] |= HANDLERS - {"handlers"} | {"standby"}
 
 THIRD_PARTY = {
-    "pyroute2": {"kernel"},
+    "pyroute2": {"encoding"},
     "nftables": {"firewall"},
     "iptc": {"legacy_tables"},
     "subprocess": {"xtables", "setup_daemon"},

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import threading
-from ipaddress import IPv4Network
+from ipaddress import IPv4Interface, IPv4Network
 from pathlib import Path
 
 from driver.errors import HostError, StoreError
 from driver.leases import Leases
-from driver.model import short
+from driver.model import replace, short
 from driver.reconcile import SOON_S
 from driver.report import Report
-from driver.things import Gate, Route, Table, Veth
+from driver.things import Address, Gate, Plan, Route, Table, Veth
 from tests.unit.bench import NETWORK, WELL, Bench, make_core
 from tests.unit.docker import Container, Docker, Net
 from tests.unit.fakes import FACTS, nothing
@@ -93,18 +93,52 @@ def test_a_pass_that_has_to_repair_waits_for_the_lock(bench: Bench, made: Contai
     assert made.id in bench.state.endpoints
 
 
-def test_only_links_of_ours_wake(bench: Bench, made: Container) -> None:
+def test_only_links_of_ours_that_differ_wake(bench: Bench, made: Container) -> None:
     end, bridge = f"flh{short(made.id)}", f"fl-{short(made.net.id)}"
+    others = frozenset({"eth0", "docker0", "flh000000000000", f"flc{short(made.id)}", "fl-"})
+    gateway = next(t for t in bench.observed() if isinstance(t, Address))
+    extra = replace(gateway, ip=IPv4Interface("198.51.100.1/24"))
     bench.woken()  # by the first network
-    for names, wakes in (
-        (set(), False),
-        ({"eth0", "docker0", "flh000000000000", f"flc{short(made.id)}", "fl-"}, False),
-        ({"eth0", end}, True),
-        ({bridge}, True),
-        ({""}, True),
-    ):
+
+    def wakes(*names: str) -> bool:
         bench.loop.links_changed(frozenset(names))
-        assert bench.woken() is wakes, names
+        return bench.woken()
+
+    assert not wakes() and not wakes(*others)
+    assert not wakes("eth0", end, bridge), "all is as it should be"
+    assert wakes("")
+    veth = bench.kernel.things[Veth.key_of(end)]
+    assert isinstance(veth, Veth)
+    bench.kernel.plant(replace(veth, hairpin=not veth.hairpin))
+    assert not wakes(bridge, *others)
+    assert wakes("eth0", end)
+    bench.kernel.plant(extra)
+    assert wakes(bridge)
+    bench.passes(1)
+    bench.kernel.lose(Veth)
+    assert not wakes(bridge)
+    assert wakes(end)
+
+
+def test_what_a_call_is_about_to_do_is_no_drift(bench: Bench, made: Container) -> None:
+    """The kernel tells of a change before the call that makes it has changed the state."""
+    end, told = f"flh{short(made.id)}", list[bool]()
+    bench.woken()
+    apply = bench.kernel.apply
+
+    def late(plan: Plan) -> None:
+        apply(plan)
+        if plan and not told:
+            told.append(True)
+            thread = threading.Thread(target=bench.loop.links_changed, args=(frozenset({end}),))
+            thread.start()
+            threads.append(thread)
+
+    threads = list[threading.Thread]()
+    bench.kernel.apply = late  # type: ignore[method-assign]
+    Docker(bench).publish(made)
+    threads[0].join(5)
+    assert not bench.woken()
 
 
 def test_a_loop_makes_a_pass_when_it_is_woken_and_ends_when_told(

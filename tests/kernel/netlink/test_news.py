@@ -42,6 +42,18 @@ pytestmark = pytest.mark.kernel
         ("link add br0 type bridge", ""),
         ("link add flannel.9 type vxlan id 9 dstport 8472 dev lo", ""),
         (f"route add default dev {N1.bridge}", ""),
+        (f"link set {E1.host_end} group 5", E1.host_end),
+        (f"link set {E1.host_end} alias other", E1.host_end),
+        (f"link set {E1.host_end} type bridge_slave hairpin on", E1.host_end),
+        (f"link set {E2.host_end} type bridge_slave hairpin off", E2.host_end),
+        (f"link set {E1.host_end} down name flhother", E1.host_end),
+        (f"link set {N1.bridge} mtu 1300", N1.bridge),
+        (f"link set {N1.bridge} address 02:00:00:00:00:09", N1.bridge),
+        (f"link set {N1.bridge} group 5", N1.bridge),
+        (f"link set {N1.bridge} alias other", N1.bridge),
+        (f"addr add 198.51.100.7/24 dev {N1.bridge}", N1.bridge),
+        (f"route replace blackhole {LEASE.subnet} metric 91000", ""),
+        ("route add unreachable 198.51.100.0/24 metric 91000 proto 91", ""),
     ],
 )
 def test_drift_is_reported(full, host, news, line, name):
@@ -69,7 +81,9 @@ def test_own_doings_are_no_news(netlink, host, news, namespace):
     host.ip(f"link set {E1.container_end} netns {sandbox.path}")
     sandbox.ip(f"link set {E1.container_end} name eth0", "link set eth0 up")
     sandbox.ip(f"link set eth0 down name {E1.container_end}")
+    assert news.after(host) == frozenset()
     netlink.apply(Plan(change=((V1, replace(V1, hairpin=True)),)))
+    assert news.after(host) <= {E1.host_end}, "a look at it then finds it as it should be"
     netlink.apply(Plan(remove=(V3, V2, V1)))
     eventually(lambda: not links(host) & {E1.host_end, E2.host_end, E3.host_end})
     netlink.apply(Plan(remove=(BRIDGE,)))

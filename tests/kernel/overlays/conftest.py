@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from driver.kernel import Netlink
+from driver.news import News
 from driver.things import Plan, diff
 from driver.vtep import Overlays
 from tests.kernel.overlays.sample import ALL
@@ -21,15 +22,21 @@ def underlay(host):
 
 
 @pytest.fixture
-def overlays(host):  # noqa: ARG001  it works inside
-    with closing(Overlays()) as made:
+def news(host):  # noqa: ARG001  it works inside
+    with closing(News()) as made:
         yield made
 
 
 @pytest.fixture
-def node(overlays):
+def overlays(news):
+    with closing(Overlays(news)) as made:
+        yield made
+
+
+@pytest.fixture
+def node(overlays, news):
     """Both adapters that carry an overlay, in their order, behind the face of one."""
-    with closing(Netlink()) as netlink:
+    with closing(Netlink(news)) as netlink:
 
         def observe():
             return overlays.observe() | netlink.observe()
