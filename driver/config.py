@@ -55,6 +55,12 @@ SETTINGS = (
     Setting("--etcd-username", "FLANNELD_ETCD_USERNAME", "", "user of etcd"),
     Setting("--etcd-password", "FLANNELD_ETCD_PASSWORD", "", "password of that user", secret=True),
     Setting(
+        "--etcd-from-containers",
+        "DOCKER_FLANNEL_ETCD_FROM_CONTAINERS",
+        "0",
+        "1 lets this host's containers reach those endpoints of etcd",
+    ),
+    Setting(
         "--iface",
         "FLANNELD_IFACE",
         "",
@@ -151,6 +157,7 @@ class Config:
     subnet_len: int
     subnet_file: Path
     etcd: EtcdSettings | None
+    etcd_from_containers: bool
     iface: str
     public_ip: IPv4Address | None
     firewall: str
@@ -184,13 +191,14 @@ class Config:
             subnet_len=_subnet_len(text["--subnet-len"], network),
             subnet_file=Path(text["--subnet-file"]),
             etcd=etcd,
+            etcd_from_containers=_flag("--etcd-from-containers", text),
             iface=text["--iface"],
             public_ip=_public_ip(text["--public-ip"]),
             firewall=_one_of("--firewall", text["--firewall"], FIREWALLS),
             state_dir=Path(text["--state-dir"]),
             sockets=_sockets(text["--socket"]),
-            require_ipam=_one_of("--require-ipam", text["--require-ipam"], ("0", "1")) == "1",
-            ip_forward=_one_of("--ip-forward", text["--ip-forward"], ("0", "1")) == "1",
+            require_ipam=_flag("--require-ipam", text),
+            ip_forward=_flag("--ip-forward", text),
             log_level=_one_of("--log-level", text["--log-level"], LOG_LEVELS),
         )
 
@@ -206,6 +214,10 @@ def _one_of(option: str, value: str, allowed: tuple[str, ...]) -> str:
     if value not in allowed:
         raise BadRequest(f"{option} {value!r} is none of {', '.join(allowed)}")
     return value
+
+
+def _flag(option: str, text: Mapping[str, str]) -> bool:
+    return _one_of(option, text[option], ("0", "1")) == "1"
 
 
 def _etcd(text: Mapping[str, str]) -> EtcdSettings | None:

@@ -59,7 +59,7 @@ class Facts:
     none, or no use.
     `tunnels`: UDP ports of flannel's devices; `carriers`: others' bridges those devices send by.
     `bridged`: frames within a bridge pass iptables.
-    `flanneld`: signs of one.
+    `flanneld`: signs of one. `etcd`: address and port of the members that containers are kept from.
     """
 
     uplinks: frozenset[str] = frozenset()
@@ -75,6 +75,7 @@ class Facts:
     carriers: frozenset[str] = frozenset()
     bridged: bool = False
     flanneld: Flanneld = Flanneld()
+    etcd: frozenset[tuple[IPv4Address, int]] = frozenset()
     lans: tuple[IPv4Network, ...] = ()
     places: tuple[tuple[IPv4Address, str], ...] = ()
     resolvers: tuple[IPv4Address, ...] = ()

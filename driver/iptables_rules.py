@@ -28,7 +28,7 @@ CHAIN_PREFIX = "DKFLANNEL-"
 OURS, OVERLAY = f"{BRIDGE_PREFIX}+", "flannel+"
 SETS = {"uplinks", "foreign", "direct", "peers4", "internal", "pair"}
 SETS |= {"own4", "lease4", "over4", "docker4", "carriers", "tunnels", "also4", "anysource"}
-SETS |= {"closed4", "near4", "direct4", "home4"}
+SETS |= {"closed4", "near4", "direct4", "home4", "etcd4", "etcd_here"}
 PARENTS = {
     "raw": {"PREROUTING": "GUARD"},
     "mangle": {
@@ -129,12 +129,25 @@ Sets = Mapping[str, list[tuple[str, ...]]]
 
 def _raw(sets: Sets) -> Chains:
     """Drop what the nft table's chains `guard` and `sources` drop."""
-    others = [OVERLAY, *(link for (link,) in sets["direct"])]
+    near = [link for (link,) in sets["direct"]]
     return {
         "GUARD": [
             *(f"-{side} 127.0.0.0/8 -i {OURS} -j DROP" for side in "ds"),
+            *(f"-d {ip}/32 -i {OURS} {_to_port('tcp', at)} -j DROP" for ip, at in sets["etcd4"]),
+            *(
+                f"{_to_port('tcp', at)} {LOCAL} -j {CHAIN_PREFIX}ETCD"
+                for (at,) in sets["etcd_here"]
+            ),
             f"-i {OURS} -g {CHAIN_PREFIX}SOURCES",
-            *(f"-s {lease} -i {link} -j DROP" for (lease,) in sets["home4"] for link in others),
+            *(
+                f"-s {lease} -i {link} -j DROP"
+                for (lease,) in sets["home4"]
+                for link in (OVERLAY, *near)
+            ),
+        ],
+        "ETCD": [
+            *(f"-i {link} -j DROP" for link in (OURS, OVERLAY)),
+            *(f"-s {subnet} -i {link} -j DROP" for (subnet,) in sets["direct4"] for link in near),
         ],
         "SOURCES": [
             *(f"-s {block} -i {bridge} -j RETURN" for block, bridge in sets["own4"]),

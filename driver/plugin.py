@@ -49,6 +49,8 @@ class HostSurvey:
         self._underlay = Underlay() if config.follows_etcd else None
         self._lookout = lookout
         self.servers = Servers([e.host for e in config.etcd.endpoints] if config.etcd else [])
+        closed = config.etcd if not config.etcd_from_containers else None
+        self._closed = closed.endpoints if closed else ()
         self._iface, self._public_ip = config.iface or None, config.public_ip
         self._last: External | None = None
 
@@ -59,6 +61,7 @@ class HostSurvey:
             facts,
             places=(*facts.places, *((ip, ETCD) for ip in sorted(self.servers.etcd()))),
             resolvers=self.servers.resolvers(),
+            etcd=frozenset((ip, e.port) for e in self._closed for ip in self.servers.at(e.host)),
             firewall=self._firewall.name,
             gates=Iptables.variants(),
             external=self._external(),

@@ -16,7 +16,7 @@ from ipaddress import IPv4Address
 from itertools import permutations
 from typing import get_args
 
-from driver.facts import Facts
+from driver.facts import OWN, Facts
 from driver.model import (
     ANY,
     BRIDGE_PREFIX,
@@ -75,11 +75,17 @@ set near4 {{ typeof ip daddr; flags interval; }}
 set direct {{ typeof iifname; }}
 set direct4 {{ typeof ip saddr; flags interval; }}
 set peers4 {{ typeof ip saddr; }}
+set etcd4 {{ type ipv4_addr . inet_service; }}
+set etcd_here {{ typeof tcp dport; }}
 set home4 {{ typeof ip saddr; flags interval; }}
 chain guard {{
     type filter hook prerouting priority -301; policy accept;
     iifname "{BRIDGE_PREFIX}*" ip daddr 127.0.0.0/8 counter drop
     iifname "{BRIDGE_PREFIX}*" ip saddr 127.0.0.0/8 counter drop
+    iifname "{BRIDGE_PREFIX}*" ip daddr . tcp dport @etcd4 counter drop
+    iifname "{BRIDGE_PREFIX}*" tcp dport @etcd_here fib daddr type local counter drop
+    iifname "{OVERLAY_LINKS}" tcp dport @etcd_here fib daddr type local counter drop
+    iifname @direct ip saddr @direct4 tcp dport @etcd_here fib daddr type local counter drop
     iifname "{BRIDGE_PREFIX}*" goto sources
     iifname "{OVERLAY_LINKS}" ip saddr @home4 counter drop
     iifname @direct ip saddr @home4 counter drop
@@ -191,8 +197,21 @@ def plan_base(lease: Lease, overlay: Overlay | None, facts: Facts) -> Iterator[T
     if facts.firewall != "nft":  # which can tell by itself what is a bridge
         for bridge in facts.foreign:
             yield Element("foreign", f'"{bridge}"')
+    yield from _plan_etcd(facts)
     for variant in facts.gates:
         yield Gate(variant, facts.bridged)
+
+
+def _plan_etcd(facts: Facts) -> Iterator[Thing]:
+    """Keep containers, other hosts' too, from etcd: who writes there rules the network.
+
+    A member on this host may be reached by any of its addresses.
+    """
+    own = {ip for ip, what in facts.places if what == OWN}
+    for ip, port in facts.etcd:
+        yield Element("etcd4", f"{ip} . {port}")
+    for port in {port for ip, port in facts.etcd if ip in own or ip.is_loopback}:
+        yield Element("etcd_here", str(port))
 
 
 def plan_peer_rules(peers: Iterable[Peer]) -> Iterator[Thing]:

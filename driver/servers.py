@@ -40,6 +40,10 @@ class Servers:
         """Return the addresses of etcd's members, as far as they are known."""
         return frozenset().union(*list(self._known.values()))
 
+    def at(self, name: str) -> frozenset[IPv4Address]:
+        """Return the addresses of one of the members, as far as they are known."""
+        return self._known.get(name, frozenset())
+
     def resolvers(self) -> tuple[IPv4Address, ...]:
         """Return the name servers that the host's files name, but those on the host itself."""
         found = {ip for file in self._resolvers for ip in _named(file)}

@@ -264,3 +264,36 @@ def test_no_host_sends_with_an_address_of_this_one(stage, link):
     assert not come(LAN) if link == "eth0" else come(LAN)
     flush(stage.host)
     assert come("10.2.0.67")
+
+
+def test_no_container_reaches_etcd(stage):
+    """Neither one on this host, by whatever address and port of it, nor one elsewhere."""
+    stage.firewall.apply(
+        Plan(
+            add=(
+                Element("etcd4", f"{LAN} . 2379"),
+                Element("etcd4", f"{HOST} . 2379"),
+                Element("etcd_here", "2379"),
+                Element("direct", '"eth0"'),
+                Element("direct4", "10.2.8.0/24"),
+                Element("pub4_any", "tcp . 9379", "10.2.0.66 . 2379", "x"),
+            )
+        )
+    )
+    stage.inner.ip("route replace default via 10.2.0.129")
+    stage.lan.ip("addr add 10.2.8.2/32 dev lo")
+    with stage.host.listen(2379) as here, stage.lan.listen(2379) as there:
+        for client in (stage.web, stage.other, stage.inner):
+            assert client.cannot_reach(there, LAN, 2379)
+            for ip in (HOST, "10.2.0.1", "10.2.0.65", "10.2.0.0"):
+                assert client.cannot_reach(here, ip, 2379), ip
+        assert stage.lan.cannot_reach(here, "10.2.0.0", 2379)
+        stage.lan.ip(f"route add {HOST}/32 dev eth0 src 10.2.8.2")
+        assert stage.lan.cannot_reach(here, HOST, 2379)
+        stage.lan.ip(f"route del {HOST}/32 dev eth0")
+        assert stage.lan.reach(here, HOST, 2379) == LAN
+        assert stage.host.reach(there, LAN, 2379) == HOST
+        assert stage.docker.reach(here, HOST, 2379) == "198.51.100.2"
+    with stage.lan.listen(2380) as there, stage.other.listen(2379) as own:
+        assert stage.web.reach(there, LAN, 2380) == HOST
+        assert stage.web.reach(own, HOST, 9379) == "10.2.0.2"

@@ -27,6 +27,7 @@ def test_the_defaults_are_usable() -> None:
         sockets=(Path("/run/docker/plugins/flannel.sock"),),
         require_ipam=False,
         ip_forward=True,
+        etcd_from_containers=False,
         log_level="info",
     )
 
@@ -40,6 +41,7 @@ GIVEN = {
     "--socket": ("/x/sock,/y/sock", "sockets", (Path("/x/sock"), Path("/y/sock"))),
     "--require-ipam": ("1", "require_ipam", True),
     "--ip-forward": ("0", "ip_forward", False),
+    "--etcd-from-containers": ("1", "etcd_from_containers", True),
     "--log-level": ("debug", "log_level", "debug"),
     "--firewall": ("iptables", "firewall", "iptables"),
     "--iface": ("eth1", "iface", "eth1"),

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from driver.desire import STALE_S, desire, stale
-from driver.facts import External, Facts
+from driver.facts import ETCD, OWN, External, Facts
 from driver.model import Record, replace
 from driver.rules import TABLE_TEXT
 from driver.things import (
@@ -44,7 +44,7 @@ from tests.unit.sample import (
 )
 
 BRIDGE = "fl-aaaaaaaaaaaa"
-OWN = Element("own4", f'10.2.3.0/27 . "{BRIDGE}"', owner=NET)
+OURS = Element("own4", f'10.2.3.0/27 . "{BRIDGE}"', owner=NET)
 PAIR = Element("pair", f'"{BRIDGE}" . "{BRIDGE}"', owner=NET)
 BASE: list[Thing] = [
     Route(IPv4Network("10.2.3.0/24")),
@@ -63,7 +63,7 @@ LINKS: list[Thing] = [
     Sysctl(BRIDGE, "ipv6", "accept_ra", "0"),
     Sysctl(BRIDGE, "ipv4", "forwarding", "1"),
     PAIR,
-    OWN,
+    OURS,
 ]
 OUTWARD: list[Thing] = [Element("lease4", "10.2.3.0/27", owner=NET)]
 VETH = Veth("flhcccccccccccc", BRIDGE, 1450, False, END, "flccccccccccccc", "02:42:0a:02:03:02")
@@ -220,6 +220,20 @@ def test_several_are_dead_at_once() -> None:
     found = [record for record, _ in stale(state_of(LEASE, POOL, network(), *dead), ALIVE - {
         "flhcccccccccccc"}, frozenset(), NOW)]  # fmt: skip
     assert found == dead
+
+
+def test_containers_are_kept_from_etcd() -> None:
+    here, there = IPv4Address("192.0.2.1"), IPv4Address("192.0.2.2")
+    uses = Facts(
+        etcd=frozenset({(here, 2379), (there, 4001), (IPv4Address("127.0.0.1"), 2380)}),
+        places=((here, OWN), (there, ETCD)),
+    )
+    got = {
+        t.at
+        for t in desire(state_of(LEASE, network()), uses)
+        if getattr(t, "set", "")[:4] == "etcd"
+    }
+    assert got == {"192.0.2.1 . 2379", "192.0.2.2 . 4001", "127.0.0.1 . 2380", "2379", "2380"}
 
 
 def test_the_overlays_ports_and_the_bridges_that_carry_it() -> None:
