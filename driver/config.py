@@ -46,7 +46,7 @@ SETTINGS = (
         "--etcd-endpoints",
         "FLANNELD_ETCD_ENDPOINTS",
         "",
-        "etcd's members, like http://192.0.2.1:2379,http://192.0.2.2:2379",
+        "etcd's members, like https://192.0.2.1:2379,https://192.0.2.2:2379",
     ),
     Setting("--etcd-prefix", "FLANNELD_ETCD_PREFIX", DEFAULT_PREFIX, "where flannel's keys are"),
     Setting("--etcd-cafile", "FLANNELD_ETCD_CAFILE", "", "certificate of etcd's authority"),

@@ -37,6 +37,16 @@ class EtcdSettings:
     username: str = ""
     password: str = field(default="", repr=False)
 
+    @property
+    def unguarded(self) -> tuple[Endpoint, ...]:
+        """The endpoints that let anybody write, as far as the settings tell.
+
+        With a user's name etcd has a login; with a certificate it may ask everybody for one.
+        """
+        if self.username:
+            return ()
+        return tuple(e for e in self.endpoints if not (e.tls and self.certfile))
+
     @classmethod
     def read(  # noqa: PLR0913 - one argument a setting
         cls,

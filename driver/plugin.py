@@ -6,8 +6,9 @@ import logging
 import threading
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack, closing
+from functools import partial
 
-from driver import flanneld, xtables
+from driver import exposure, flanneld, xtables
 from driver.announce import Announcer
 from driver.config import SETTINGS, Config
 from driver.conntrack import Conntrack
@@ -147,6 +148,7 @@ def _assembled(config: Config, undo: ExitStack) -> Reconciler:
     )
     core.require_ipam = config.require_ipam
     core.shown = lambda: secrets_shown([s.variable for s in SETTINGS if s.secret])
+    core.warnings = partial(exposure.warnings, config.etcd)
     loop = Loop(core, survey, source)
     loop.boot()
     if survey.servers.names:

@@ -53,6 +53,7 @@ class Reconciler:
         self.clock = clock
         self.require_ipam = False  # refuse networks that Docker's own IPAM put outside the lease
         self.shown: Callable[[], Iterable[str]] = tuple  # what everybody sees and should not
+        self.warnings: Callable[[Facts], Iterable[str]] = lambda _facts: ()
         self.state = self._found = journal.load()
         self._takeover = Takeover(survey, self.state)
         self.facts = Facts()

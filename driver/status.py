@@ -18,8 +18,8 @@ def document(core: Reconciler) -> Document:
     """Give the whole truth as JSON would have it.
 
     Shape: {version, lease, phase, note, firewall, overlay, peers, networks, endpoints,
-    blocks_of_others, repaired, problems}; each problem a sentence with what to do; times in Unix
-    seconds.
+    blocks_of_others, repaired, warnings, problems}; each problem and warning a sentence with what
+    to do; times in Unix seconds.
     """
     state = core.state
     return {
@@ -36,6 +36,7 @@ def document(core: Reconciler) -> Document:
             str(p.cidr) for p in state.pools.values() if state.network_of(p.id) is None
         ],
         "repaired": [{"at": report.at, "what": str(report)} for report in core.reports],
+        "warnings": list(core.warnings(core.facts)),
         "problems": list(_problems(core)),
     }
 
@@ -171,6 +172,11 @@ def _lines(doc: Document) -> Iterator[str]:
     yield f"repaired   {len(doc['repaired']) or 'nothing'}"
     for r in doc["repaired"][-5:]:
         yield f"  {time.strftime('%F %T', time.localtime(r['at']))}  {r['what']}"
-    yield f"problems   {len(doc['problems']) or 'none'}"
-    for problem in doc["problems"]:
-        yield f"  {problem}"
+    if doc["warnings"]:
+        yield from _sentences("warnings", doc["warnings"])
+    yield from _sentences("problems", doc["problems"])
+
+
+def _sentences(name: str, sentences: list[str]) -> Iterator[str]:
+    yield f"{name}   {len(sentences) or 'none'}"
+    yield from (f"  {sentence}" for sentence in sentences)

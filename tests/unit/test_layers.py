@@ -19,7 +19,7 @@ PURE = {
     "report", "ps",
 }  # fmt: skip
 PURE |= {"fights", "iptables_changes"}
-PURE |= {"addresses", "strays"}
+PURE |= {"addresses", "strays", "exposure"}
 ADAPTERS = {"kernel", "events", "news", "vtep", "underlay", "firewall", "iptables", "sockets"}
 ADAPTERS |= {"encoding", "news_filter", "sysctls"}
 ADAPTERS |= {"sandbox", "store", "conntrack", "xtables", "generation", "listing"}
@@ -86,6 +86,7 @@ ALLOWED: dict[str, set[str]] = {
     **{name: NOUNS | below for name, below in BELOW.items()},
     **{name: NOUNS | FLANNEL - {name} for name in FLANNEL},
     **{name: {"errors", "files", "registry"} | ETCD - {name} for name in ETCD},
+    "exposure": {"facts", "etcd_settings"},
     "servers": {"files"},
     "subnet_env": NOUNS | {"docker_opts", "files"},
     "leases": NOUNS | {"flanneld", "subnet_env"},

@@ -49,6 +49,7 @@ def test_an_empty_host() -> None:
         "endpoints": [],
         "blocks_of_others": [],
         "repaired": [],
+        "warnings": [],
         "problems": [],
     }
     assert text(bench) == [
