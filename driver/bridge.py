@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Iterable, Iterator
 from ipaddress import IPv4Address
 
-from driver.model import Endpoint, Lease, Network
+from driver.model import ANY, Endpoint, Lease, Network
 from driver.things import Address, Bridge, Route, SandboxAddress, Sysctl, Thing, Veth
 
 
@@ -29,9 +29,7 @@ def plan_lease(lease: Lease) -> Iterator[Thing]:
 def plan_network(network: Network) -> Iterator[Thing]:
     """Give a network's bridge with its gateway address, and Docker's.
 
-    `route_localnet` lets 127.0.0.1:PORT on the host reach a container; the table's `guard` chain
-    keeps containers from using it the other way (CVE-2020-8558). `accept_ra` off keeps them from
-    becoming the host's IPv6 router (CVE-2020-13401).
+    `accept_ra` off keeps containers from becoming the host's IPv6 router (CVE-2020-13401).
     """
     digest = hashlib.sha256(network.id.encode()).hexdigest()
     mac = "02:66:" + ":".join(digest[i : i + 2] for i in range(0, 8, 2))
@@ -39,7 +37,6 @@ def plan_network(network: Network) -> Iterator[Thing]:
     yield Address(network.bridge, network.gateway)
     if network.docker_gateway:
         yield Address(network.bridge, network.docker_gateway)
-    yield Sysctl(network.bridge, "ipv4", "route_localnet", "1")
     yield Sysctl(network.bridge, "ipv6", "accept_ra", "0")
 
 
@@ -47,6 +44,11 @@ def plan_forwarding(links: Iterable[str]) -> Iterator[Sysctl]:
     """Give the settings by which packets that come in by links are forwarded."""
     for link in links:
         yield Sysctl(link, "ipv4", "forwarding", "1")
+
+
+def on_localhost(endpoint: Endpoint) -> bool:
+    """Whether one of its ports is published on 127.0.0.1, or on all addresses of the host."""
+    return any(port.host_ip == ANY or port.host_ip.is_loopback for port in endpoint.ports)
 
 
 def plan_endpoint(endpoint: Endpoint, network: Network) -> Iterator[Thing]:

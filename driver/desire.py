@@ -10,7 +10,18 @@ from driver import addresses, bridge, flanneld, ipam, rules, strays, vxlan
 from driver.edit import OWN_POOL
 from driver.facts import Facts
 from driver.model import Endpoint, Network, Peer, Record, State, hold_id, short
-from driver.things import ALL, Address, Bridge, Key, SandboxAddress, Sysctl, Thing, Veth, Vxlan
+from driver.things import (
+    ALL,
+    Address,
+    Bridge,
+    Key,
+    Localhost,
+    SandboxAddress,
+    Sysctl,
+    Thing,
+    Veth,
+    Vxlan,
+)  # fmt: skip
 
 STALE_S = 60.0
 Noun = TypeVar("Noun", Network, Endpoint, Peer)
@@ -52,8 +63,10 @@ def _things(
     if state.overlay and state.vtep and facts.external:
         near = vxlan.direct_peers(state.overlay, known, state.vtep, facts.external)
         yield from rules.plan_peer_rules(near)
+    local = {e.network for e in state.endpoints.values() if bridge.on_localhost(e)}
     for network in (some := list(_chosen(state.networks, networks))):
         yield from bridge.plan_network(network)
+        yield Localhost(network.bridge, facts.guards and network.id in local)
         yield from rules.plan_network_rules(network)
     for endpoint in _chosen(state.endpoints, endpoints):
         yield from bridge.plan_endpoint(endpoint, state.networks[endpoint.network])

@@ -187,9 +187,13 @@ class Edit:
     def touched(self, kind: type[Network] | type[Endpoint] | type[Peer]) -> set[str]:
         """List the ids of the networks, endpoints or peers that change.
 
-        With a peer come those of the same host: one MAC's entry serves several.
+        With a peer come those of the same host: one MAC's entry serves several. With an endpoint
+        comes its network: that knows whether any of its ports is published.
         """
         ids = {i for k, i in [*self._puts, *self._drops] if k == kind.kind}
+        if kind is Network:
+            ends, both = self.touched(Endpoint), (self._before.endpoints, self.state.endpoints)
+            ids |= {rows[i].network for rows in both for i in ends if i in rows}
         if kind is not Peer or not ids:
             return ids
         old, new = self._before.peers, self.state.peers

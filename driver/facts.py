@@ -58,7 +58,7 @@ class Facts:
     `uplink_mtu`: of the default route's link, in bytes. `external`: to the underlay; None: there is
     none, or no use.
     `tunnels`: UDP ports of flannel's devices; `carriers`: others' bridges those devices send by.
-    `bridged`: frames within a bridge pass iptables.
+    `bridged`: frames within a bridge pass iptables. `guards`: the kernel can guard 127.0.0.0/8.
     `flanneld`: signs of one. `etcd`: address and port of the members that containers are kept from.
     """
 
@@ -76,6 +76,7 @@ class Facts:
     bridged: bool = False
     flanneld: Flanneld = Flanneld()
     etcd: frozenset[tuple[IPv4Address, int]] = frozenset()
+    guards: bool = True
     lans: tuple[IPv4Network, ...] = ()
     places: tuple[tuple[IPv4Address, str], ...] = ()
     resolvers: tuple[IPv4Address, ...] = ()

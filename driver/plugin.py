@@ -22,6 +22,7 @@ from driver.leases import Leases, Source
 from driver.legacy import LegacyFilter
 from driver.lookout import Lookout
 from driver.loop import Loop
+from driver.loopback import Localhosts
 from driver.model import Overlay, replace
 from driver.news import News
 from driver.reconcile import Reconciler
@@ -43,8 +44,14 @@ class HostSurvey:
     """The facts of the host, gathered from the adapters that know them."""
 
     def __init__(
-        self, config: Config, netlink: Netlink, firewall: Firewall, lookout: Lookout
+        self,
+        config: Config,
+        netlink: Netlink,
+        localhosts: Localhosts,
+        firewall: Firewall,
+        lookout: Lookout,
     ) -> None:
+        self._localhosts = localhosts
         self._netlink, self._firewall, self._legacy = netlink, firewall, LegacyFilter()
         self._residents = Residents()
         self._underlay = Underlay() if config.follows_etcd else None
@@ -67,6 +74,7 @@ class HostSurvey:
             gates=Iptables.variants(),
             external=self._external(),
             flanneld=self._lookout.look(),
+            guards=self._localhosts.able,
         )
 
     def _external(self) -> External | None:
@@ -80,9 +88,9 @@ class HostSurvey:
         return self._last
 
     def disturbed(self) -> bool:
-        """Tell whether somebody changed the firewall, iptables where the gate is, or a setting."""
+        """Tell whether somebody changed the firewall, iptables where the gate is, a setting or a guard."""
         firewall, netlink = self._firewall.disturbed(), self._netlink.disturbed()
-        return any([firewall, self._legacy.disturbed(), netlink])
+        return any([firewall, self._legacy.disturbed(), netlink, self._localhosts.disturbed()])
 
     def docker_acts(self) -> None:
         """Take note that Docker has set the host up."""
@@ -127,11 +135,13 @@ def _assembled(config: Config, undo: ExitStack) -> Reconciler:
     stop, lookout = threading.Event(), Lookout()
     undo.callback(stop.set)
     undo.callback(lookout.close)
-    survey = HostSurvey(config, netlink, firewall, lookout)
+    localhosts = Localhosts()
+    survey = HostSurvey(config, netlink, localhosts, firewall, lookout)
     source = _source(config, lambda: core, lookout, stop)
     sides: list[Host] = [
         Overlays(news),
         netlink,
+        localhosts,
         Announcer(),
         Sandboxes(),
         sockets,

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from driver import __version__
+from driver.bridge import on_localhost
 from driver.model import Endpoint, Network, Peer, State, short
 from driver.reconcile import Reconciler
 
@@ -113,6 +114,11 @@ def _problems(core: Reconciler) -> Iterator[str]:
         yield (
             "net.ipv4.ip_forward is 0: containers reach only this host; set it to 1, or have the "
             "plugin do so when Docker starts a container (DOCKER_FLANNEL_IP_FORWARD=1)"
+        )
+    if not core.facts.guards and any(map(on_localhost, state.endpoints.values())):
+        yield (
+            "127.0.0.1 leads to no container, for this kernel cannot guard it: load sch_ingress "
+            "and cls_bpf and restart the plugin, or use another address of this host"
         )
     if core.last is not None:
         yield from core.last.errors

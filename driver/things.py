@@ -97,6 +97,16 @@ class Address(_Identified):
 
 
 @dataclass(frozen=True, slots=True)
+class Localhost(_Identified):
+    """A bridge's guard of 127.0.0.0/8; `routed`: 127.0.0.1:PORT on the host leads there."""
+
+    link: str
+    routed: bool
+    identity: ClassVar[tuple[str, ...]] = ("link",)
+    isolates: ClassVar[bool] = True
+
+
+@dataclass(frozen=True, slots=True)
 class Sysctl(_Identified):
     """A value under /proc/sys/net/<family>/conf/<link>/; it goes with the link, but for `ALL`."""
 
@@ -221,7 +231,7 @@ class Gate(_Identified):
 
 
 Thing = (
-    Bridge | Veth | Vxlan | Address | Sysctl | Neighbour | Fdb | Route | PeerRoute
+    Bridge | Veth | Vxlan | Address | Localhost | Sysctl | Neighbour | Fdb | Route | PeerRoute
     | SandboxAddress | PortHold | Table | Element | Gate
 )  # fmt: skip
 RANK: dict[type[Thing], int] = {kind: rank for rank, kind in enumerate(get_args(Thing))}

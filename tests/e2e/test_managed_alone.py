@@ -84,10 +84,13 @@ def network_works(host: Host) -> bool:
 
 def localhost_is_routed(host: Host) -> bool:
     made = host.docker("network", "create", *FLANNEL, "app", check=False)
+    port = ("--network", "app", "-p", "8080:80")
+    ran = host.docker("run", "-d", "--name", "web", *port, "box", "sleep", "1000", check=False)
     values = host.run("sh", "-c", "cat /proc/sys/net/ipv4/conf/fl-*/route_localnet", check=False)
+    host.docker("rm", "-f", "web", check=False)
     if made.ok:
         host.docker("network", "rm", "app")
-    return made.ok and values.stdout.split() == ["1"]
+    return made.ok and ran.ok and values.stdout.split() == ["1"]
 
 
 def flanneld_is_found(host: Host) -> bool:

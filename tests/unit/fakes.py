@@ -21,6 +21,7 @@ from driver.things import (
     Element,
     Gate,
     Key,
+    Localhost,
     Plan,
     PortHold,
     Route,
@@ -164,7 +165,7 @@ def _parent(thing: Thing) -> Key | None:
     match thing:
         case Sysctl(link="all"):
             return None
-        case Address() | Sysctl():
+        case Address() | Localhost() | Sysctl():
             return Bridge.key_of(thing.link)
         case Veth():
             return Bridge.key_of(thing.bridge)
@@ -176,7 +177,7 @@ def _parent(thing: Thing) -> Key | None:
 class FakeKernel(FakeHost):
     """Links, addresses, settings and routes. `moved` are container ends that are in a sandbox."""
 
-    kinds = (Bridge, Veth, Address, Sysctl, Route)
+    kinds = (Bridge, Veth, Address, Localhost, Sysctl, Route)
 
     def __init__(self, world: World) -> None:
         super().__init__(world)

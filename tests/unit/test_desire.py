@@ -16,6 +16,7 @@ from driver.things import (
     Bridge,
     Element,
     Gate,
+    Localhost,
     PortHold,
     Route,
     Sysctl,
@@ -59,11 +60,11 @@ BASE: list[Thing] = [
 LINKS: list[Thing] = [
     Bridge(BRIDGE, "02:66:ff:e0:54:fe", 1450, NET),
     Address(BRIDGE, IPv4Interface("10.2.3.1/27")),
-    Sysctl(BRIDGE, "ipv4", "route_localnet", "1"),
     Sysctl(BRIDGE, "ipv6", "accept_ra", "0"),
     Sysctl(BRIDGE, "ipv4", "forwarding", "1"),
     PAIR,
     OURS,
+    Localhost(BRIDGE, False),
 ]
 OUTWARD: list[Thing] = [Element("lease4", "10.2.3.0/27", owner=NET)]
 VETH = Veth("flhcccccccccccc", BRIDGE, 1450, False, END, "flccccccccccccc", "02:42:0a:02:03:02")
@@ -94,7 +95,8 @@ PORTS: list[Thing] = [
         ([LEASE, network(), endpoint()], [*BASE, *LINKS, *OUTWARD, VETH]),
         (
             [LEASE, network(), endpoint(ports=(WEB, DNS))],
-            [*BASE, *LINKS, *OUTWARD, replace(VETH, hairpin=True), *PORTS],
+            [*BASE, *LINKS[:-1], Localhost(BRIDGE, True), *OUTWARD, replace(VETH, hairpin=True),
+             *PORTS],
         ),
     ],
     ids=["nothing", "no network", "no lease", "plain", "no masquerade", "internal", "any source",
@@ -109,6 +111,24 @@ def test_the_container_end_is_made_with_its_name_and_mac() -> None:
                if isinstance(t, Veth))  # fmt: skip
     assert (veth.container_end, veth.mac) == ("flccccccccccccc", "02:42:0a:02:03:02")
     assert len(veth.container_end) == len(veth.name) == 15
+
+
+@pytest.mark.parametrize(
+    ("ip", "guards", "routed"),
+    [
+        ("0.0.0.0", True, True),
+        ("127.0.0.1", True, True),
+        ("127.9.9.9", True, True),
+        ("192.168.1.5", True, False),
+        ("0.0.0.0", False, False),
+    ],
+)
+def test_localhost_leads_to_a_bridge_only_for_a_port_and_behind_a_guard(
+    ip: str, guards: bool, routed: bool
+) -> None:
+    ends = [endpoint(ports=(replace(WEB, host_ip=IPv4Address(ip)),)), endpoint(END2, "10.2.3.3/27")]
+    got = desire(state_of(LEASE, network(), *ends), replace(FACTS, guards=guards))
+    assert {t for t in got if isinstance(t, Localhost)} == {Localhost(BRIDGE, routed)}
 
 
 def test_every_gate_and_every_uplink_is_there() -> None:
@@ -158,6 +178,7 @@ def test_a_slice_of_touched_ids_differs_as_the_whole_does(seed: int) -> None:
                 if old.networks.get(i) != new.networks.get(i)}  # fmt: skip
         ends = {i for i in {*old.endpoints, *new.endpoints}
                 if old.endpoints.get(i) != new.endpoints.get(i)}  # fmt: skip
+        nets |= {of[i].network for of in (old.endpoints, new.endpoints) for i in ends & of.keys()}
         sliced = diff(desire(old, FACTS, nets, ends), desire(new, FACTS, nets, ends))
         assert sliced == diff(desire(old, FACTS), desire(new, FACTS))
 

@@ -29,6 +29,7 @@ ADAPTERS |= {"residents"}
 ADAPTERS |= {"iptables_backend", "legacy_tables", "legacy", "port_maps", "tunnels"}
 ADAPTERS |= {"lookout"}
 ADAPTERS |= {"announce"}
+ADAPTERS |= {"loopback"}
 NETLINK = {
     "kernel": {"encoding", "events", "listing", "news", "surroundings", "sysctls"},
     "surroundings": {"events", "listing", "tunnels"},
@@ -37,6 +38,7 @@ NETLINK = {
     "news_filter": {"events"},
     "encoding": {"events"},
     "sysctls": set(),
+    "loopback": {"events", "rules", "sysctls"},
     "tunnels": {"events"},
     "lookout": {"events"},
     "vtep": {"events", "news"},

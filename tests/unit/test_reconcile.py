@@ -77,9 +77,9 @@ def test_things_are_made_from_the_first_host_to_the_last_and_removed_the_other_w
         return [key[0] for plan in plans for key in sorted(plan.touched())]
 
     docker.publish(made)
-    assert kinds() == ["Element", "PortHold", "Veth"]
+    assert kinds() == ["Element", "PortHold", "Localhost", "Veth"]
     docker.publish(made, port(80, 8080))
-    assert kinds() == ["PortHold", "Veth", "PortHold", "Element"], "a host port before all else"
+    assert kinds() == ["PortHold", "Localhost", "Veth", "PortHold", "Element"], "a host port first"
     docker.quietly("NetworkDriver.DeleteNetwork", NetworkID=net.id)
     assert kinds()[0] == "Gate"
 

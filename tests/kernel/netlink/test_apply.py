@@ -25,7 +25,6 @@ from tests.kernel.netlink.sample import (
     LEASE,
     N1,
     N2,
-    ROUTE_LOCALNET,
     V1,
     V2,
     V3,
@@ -39,7 +38,7 @@ pytestmark = pytest.mark.kernel
 
 
 def test_keeps_the_contract(netlink):
-    things = [BRIDGE, V1, V2, ADDRESS, ROUTE_LOCALNET, ACCEPT_RA, *plan_lease(LEASE)]
+    things = [BRIDGE, V1, V2, ADDRESS, ACCEPT_RA, *plan_lease(LEASE)]
     check_host(netlink, things, (V1, replace(V1, hairpin=True)))
     check_host(netlink, things, (BRIDGE, replace(BRIDGE, mtu=1460, mac="02:66:00:00:00:01")))
     absent = replace(ADDRESS, link="fl-absent")
@@ -95,9 +94,8 @@ def test_drift_is_seen_and_repaired(full, host, line, kinds):
 
 
 def test_setting_is_repaired(full, host):
-    host.sysctl(f"ipv4/conf/{N1.bridge}/route_localnet", "0")
     host.sysctl(f"ipv6/conf/{N1.bridge}/accept_ra", "2")
-    assert {new for _, new in repair(full).change} == {ROUTE_LOCALNET, ACCEPT_RA}
+    assert {new for _, new in repair(full).change} == {ACCEPT_RA}
 
 
 def test_bridge_without_ipv6_is_whole(full, host):
