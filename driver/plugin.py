@@ -88,7 +88,7 @@ class HostSurvey:
         return self._last
 
     def disturbed(self) -> bool:
-        """Tell whether somebody changed the firewall, iptables where the gate is, a setting or a guard."""
+        """Tell whether somebody changed the firewall, iptables' gate, a setting or a guard."""
         firewall, netlink = self._firewall.disturbed(), self._netlink.disturbed()
         return any([firewall, self._legacy.disturbed(), netlink, self._localhosts.disturbed()])
 

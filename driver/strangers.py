@@ -18,6 +18,7 @@ from driver.things import (
     Bridge,
     Element,
     Fdb,
+    Localhost,
     Neighbour,
     PeerRoute,
     Plan,
@@ -76,7 +77,7 @@ def _about(have: frozenset[Thing], owners: set[str], bridges: set[str]) -> Itera
         match thing:
             case Bridge(name) if name in bridges:
                 yield thing
-            case Address(link) | Sysctl(link) if link in bridges:
+            case Address(link) | Localhost(link) | Sysctl(link) if link in bridges:
                 yield thing
             case Element() if _concerns(thing, owners, bridges, blocks):
                 yield thing

@@ -218,11 +218,7 @@ class Element(_Identified):
 
 @dataclass(frozen=True, slots=True)
 class Gate(_Identified):
-    """The rules in Docker's FORWARD path, in an iptables variant ("nft" or "legacy").
-
-    They accept what our table has judged and drop what it has not. `bridged`: frames within a
-    bridge come by, too.
-    """
+    """Rules in Docker's FORWARD path, "nft" or "legacy"; `bridged`: bridges' frames come by, too."""
 
     variant: str
     bridged: bool = False

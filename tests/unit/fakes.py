@@ -272,7 +272,9 @@ class FakeSurvey:
         """Know it anyway."""
 
     def look(self, links: Iterable[str]) -> frozenset[Thing]:
-        return frozenset(t for t in self._kernel.observe() if t.key[1] in set(links))
+        things = self._kernel.observe()
+        mine = [t for t in things if not isinstance(t, Localhost)]
+        return frozenset(t for t in mine if t.key[1] in set(links))
 
     def residents(self, host_ends: frozenset[str]) -> tuple[Resident, ...]:
         return tuple(r for r in self.inside if r.host_end in host_ends)
