@@ -218,7 +218,7 @@ class Element(_Identified):
 
 @dataclass(frozen=True, slots=True)
 class Gate(_Identified):
-    """Rules in Docker's FORWARD path, "nft" or "legacy"; `bridged`: bridges' frames come by, too."""
+    """Rules in Docker's FORWARD path, "nft" or "legacy"; `bridged`: bridges' frames come by."""
 
     variant: str
     bridged: bool = False
