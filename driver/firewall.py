@@ -6,9 +6,9 @@ time: the library has static buffers that all contexts share. Imports `generatio
 and `rules`.
 
 Whether the table's constant part is still ours is told by a fingerprint: its listing, without
-what changes by itself, right after we installed it. A table that some other process made is
-therefore not ours, and is replaced by the first pass, in one transaction and with all elements
-that are wanted: those it had are read first, for they tell what runs.
+what changes by itself, right after we installed it, or after somebody installed it in a namespace
+made for that. A table that reads otherwise is replaced by the first pass, in one transaction and
+with all elements.
 """
 
 from __future__ import annotations
@@ -16,23 +16,22 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
+from functools import partial
 from itertools import groupby
 from typing import Any, ClassVar
 
 import nftables
 
+from driver import nft_listing
 from driver.errors import Conflict, FlannelError, HostError
 from driver.generation import Generation
 from driver.port_maps import PortMaps
 from driver.rules import TABLE, read_port
+from driver.scratch import in_scratch
 from driver.things import Element, Key, Plan, Table, Thing
 
 PATH = f"inet {TABLE}"
-# asked for as numbers: names need /etc/protocols, which container images lack
-PROTOCOLS = {6: "tcp", 17: "udp", 132: "sctp"}
-
-Skeleton = list[dict[str, Any]]
 
 
 class Nft:
@@ -46,7 +45,7 @@ class Nft:
         self._nft = nftables.Nftables()
         self._nft.set_stateless_output(True)
         self._nft.set_numeric_proto_output(True)
-        self._installed: tuple[Table, Skeleton] | None = None
+        self._installed: tuple[Table, nft_listing.Skeleton] | None = None
         self._maps = PortMaps()
         self._ruleset = Generation()
         self._seen = 0
@@ -64,9 +63,9 @@ class Nft:
         bodies = self._bodies(terse=False)
         if bodies is None:
             return frozenset()
-        if self._installed is not None and _skeleton(bodies) == self._installed[1]:
-            return frozenset((self._installed[0], *_all_elements(bodies)))
-        return frozenset((Table(""), *_readable(bodies)))
+        if self._installed is not None and nft_listing.skeleton(bodies) == self._installed[1]:
+            return frozenset((self._installed[0], *nft_listing.all_elements(bodies)))
+        return frozenset((Table(""), *nft_listing.readable(bodies)))
 
     def apply(self, plan: Plan) -> None:
         """Carry out a plan in one transaction, all or nothing.
@@ -83,6 +82,19 @@ class Nft:
         """Remove the table, whoever made it. Errors: HostError."""
         with self._lock:
             self._remove()
+
+    def resume(self, things: Iterable[Thing]) -> None:
+        """Take for ours a table that reads as the wanted one does in a namespace of its own."""
+
+        def written(table: Table) -> nft_listing.Skeleton:
+            with closing(Nft()) as other:
+                other._replace(table, ())
+                return other._installed[1] if other._installed else []
+
+        with self._lock, suppress(HostError, OSError):  # then the table is replaced
+            for table in things:
+                if isinstance(table, Table) and self._installed is None:
+                    self._installed = table, in_scratch(partial(written, table))
 
     def close(self) -> None:
         """Let go of libnftables and the socket; the table stays."""
@@ -137,7 +149,7 @@ class Nft:
             ]
         )
         bodies = self._bodies(terse=True)
-        self._installed = None if bodies is None else (table, _skeleton(bodies))
+        self._installed = None if bodies is None else (table, nft_listing.skeleton(bodies))
 
     def _missing(self, plan: Plan) -> Plan:
         """Give what of a refused plan is not so already."""
@@ -169,12 +181,12 @@ class Nft:
         if code:
             raise _refused(message)
 
-    def _list(self) -> tuple[Skeleton, list[Element]] | None:
+    def _list(self) -> tuple[nft_listing.Skeleton, list[Element]] | None:
         """Read the table's constant part and its elements; None if there is no table."""
         bodies = self._bodies(terse=False)
         if bodies is None:
             return None
-        return _skeleton(bodies), _all_elements(bodies)
+        return nft_listing.skeleton(bodies), nft_listing.all_elements(bodies)
 
     def _bodies(self, *, terse: bool) -> list[dict[str, Any]] | None:
         """Read what is in the table, if `terse` without elements; None if there is no table."""
@@ -193,24 +205,6 @@ class Nft:
         if code:
             raise _refused(message)
         return [body for entry in objects for kind, body in entry.items() if kind != "metainfo"]
-
-
-def _skeleton(bodies: Iterable[dict[str, Any]]) -> Skeleton:
-    return [{k: v for k, v in body.items() if k not in ("handle", "elem")} for body in bodies]
-
-
-def _all_elements(bodies: Iterable[dict[str, Any]]) -> list[Element]:
-    return [element for body in bodies for element in _elements(body)]
-
-
-def _readable(bodies: Iterable[dict[str, Any]]) -> Iterator[Element]:
-    """Read what can be of a table that is not as installed; its sets may be another version's."""
-    for body in bodies:
-        with suppress(AttributeError, LookupError, TypeError, ValueError):
-            found = list(_elements(body))
-            for element in found:
-                read_port(element)
-            yield from found
 
 
 def _has_set(table: Table, thing: Thing) -> bool:
@@ -254,43 +248,3 @@ def _written(element: Element) -> str:
     comment = f' comment "{element.owner}"' if element.owner else ""
     data = f" : {element.data}" if element.data else ""
     return element.at + comment + data
-
-
-def _elements(body: dict[str, Any]) -> Iterator[Element]:
-    """Read the elements of a set or map.
-
-    Shape: {"name": …, "type": TYPE, "map": TYPE, "elem": [key | [key, data]]}; TYPE is "ifname",
-    ["ipv4_addr", "inet_service"], or before 1.1 for maps "ipv4_addr . inet_service", and since then
-    for a typeof {"typeof": {"meta": …}} or {"typeof": {"payload": …}}; a key with a comment is
-    {"elem": {"val": key, "comment": …}}.
-    """
-    types = _types(body.get("type", ""))
-    for entry in body.get("elem", ()):
-        key, data = entry if "map" in body else (entry, None)
-        comment = ""
-        if isinstance(key, dict) and "elem" in key:
-            comment, key = key["elem"].get("comment", ""), key["elem"]["val"]
-        value = _spell(data, _types(body["map"])) if data is not None else ""
-        yield Element(body["name"], _spell(key, types), value, comment)
-
-
-def _types(kind: str | list[str] | dict[str, Any]) -> list[str]:
-    if isinstance(kind, dict):  # those of `rules`: a link's name or an address
-        return ["ifname" if "meta" in kind["typeof"] else "ipv4_addr"]
-    return kind if isinstance(kind, list) else kind.split(" . ")
-
-
-def _spell(value: Any, types: list[str]) -> str:
-    """Write a value from a listing as `rules` does. Every field's type is needed to do so."""
-    fields = value["concat"] if isinstance(value, dict) and "concat" in value else [value]
-    return " . ".join(_field(*pair) for pair in zip(fields, types, strict=True))
-
-
-def _field(value: Any, kind: str) -> str:
-    if isinstance(value, dict) and "prefix" in value:
-        return f"{value['prefix']['addr']}/{value['prefix']['len']}"
-    if isinstance(value, dict) and "range" in value:
-        return "-".join(value["range"])
-    if kind == "ifname":
-        return f'"{value}"'
-    return PROTOCOLS.get(value, str(value)) if kind == "inet_proto" else str(value)

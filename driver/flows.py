@@ -7,14 +7,14 @@ and go on reaching a container that has given the port up.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from typing import Protocol
 
 from driver.model import ANY, Proto
 from driver.rules import Published, read_port
-from driver.seams import Host
+from driver.seams import Host, Resuming
 from driver.things import Plan, Thing
 
 SEEN_REPLY, SRC_NAT, DST_NAT = 0x2, 0x10, 0x20  # bits of a flow's status
@@ -61,6 +61,11 @@ class Forgetful:
         self._firewall.apply(plan)
         if wrong := list(wrong_flows(plan)):
             self._tracker.forget(wrong)
+
+    def resume(self, things: Iterable[Thing]) -> None:
+        """Have the firewall take over from an earlier run."""
+        if isinstance(self._firewall, Resuming):
+            self._firewall.resume(things)
 
     def close(self) -> None:
         """Let go of the firewall."""

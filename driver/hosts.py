@@ -5,11 +5,18 @@ Imports `seams`, `things`, `errors`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from driver.errors import Conflict, FlannelError, HostError
-from driver.seams import Host
-from driver.things import Plan
+from driver.seams import Host, Resuming
+from driver.things import Plan, Thing
+
+
+def resume(hosts: Sequence[Host], things: Iterable[Thing]) -> None:
+    """Have each side take over what an earlier run left of these."""
+    for host in hosts:
+        if isinstance(host, Resuming):
+            host.resume(things)
 
 
 def take_away(hosts: Sequence[Host], plan: Plan) -> list[FlannelError]:

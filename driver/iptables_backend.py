@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterable
+from contextlib import closing, suppress
 from typing import ClassVar
 
 from driver import xtables
@@ -20,6 +22,7 @@ from driver.iptables_changes import difference, fingerprint, is_whole, replaceme
 from driver.iptables_ports import PortRule
 from driver.iptables_reading import read_back
 from driver.iptables_rules import CHAIN_PREFIX, PARENTS, Tables, render
+from driver.scratch import in_scratch
 from driver.things import Element, Key, Plan, Table, Thing
 
 GONE = "our iptables chains are not as they were written: somebody changed or flushed them"
@@ -85,6 +88,20 @@ class Fallback:
         """Remove all chains of ours, whoever made them. Errors: HostError."""
         with self._lock:
             self._replace({})
+
+    def resume(self, things: Iterable[Thing]) -> None:
+        """Take for ours chains that read as the wanted ones do in a namespace of their own."""
+        want = {thing.key: thing for thing in things if isinstance(thing, self.kinds)}
+
+        def written() -> Tables:
+            with closing(Fallback(self._variant)) as other:
+                other._replace(want)
+                return other._written or {}
+
+        with self._lock, suppress(HostError, OSError):  # then the chains are replaced
+            if want and self._written is None and self._look() == (expected := in_scratch(written)):
+                self._have, self._written = want, expected
+                self._chains = render(want.values(), self._known)
 
     def close(self) -> None:
         """Give the socket back; the chains stay."""

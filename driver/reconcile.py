@@ -11,7 +11,6 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import get_args
@@ -24,6 +23,7 @@ from driver.errors import BadRequest, Conflict, FlannelError, StoreError
 from driver.facts import Facts
 from driver.fights import Fights
 from driver.flanneld import left_alone
+from driver.history import History
 from driver.leases import Source, Standing
 from driver.model import Endpoint, Network, Peer, State
 from driver.report import Report, summary
@@ -58,8 +58,7 @@ class Reconciler:
         self._takeover = Takeover(survey, self.state)
         self.facts = Facts()
         self.standing = Standing(None, "")
-        self.reports: deque[Report] = deque(maxlen=20)
-        self.last: Report | None = None
+        self.history = History()
         self._lock = threading.Lock()
         self._awaited: frozenset[Key] = frozenset()
         self.fights = Fights()
@@ -107,7 +106,7 @@ class Reconciler:
         All else, and what fails, is left to a pass, which tells of it.
         """
         with self._lock:
-            if self.last is None:
+            if self.history.last is None:
                 return  # the first pass is to come
             edit = Edit(self.state, self.clock())
             found = self._leases.current(self.state, self.facts)
@@ -131,7 +130,7 @@ class Reconciler:
     def _write(self, edit: Edit) -> None:
         if self._journal.lost():
             self._journal.renew(self.state)
-            self.reports.append(Report(self.clock(), ("1 state file",), (), ()))
+            self.history.reports.append(Report(self.clock(), ("1 state file",), (), ()))
         put, drop = edit.rows()
         if put or drop:
             self._journal.commit(put, drop, durable=edit.durable())
@@ -206,7 +205,7 @@ class Reconciler:
         else:
             with self._lock:
                 report = self._pass()
-        self._note(report)
+        self.history.note(report, self.fights.told())
         return report
 
     def attempt(self) -> None:
@@ -215,14 +214,14 @@ class Reconciler:
             self.converge()
         except Exception as error:  # the one catch-all: the next pass may succeed
             log.error("a pass failed", exc_info=error)
-            self._note(Report(self.clock(), (), (), (f"a pass failed: {error!r}",)))
+            self.history.note(Report(self.clock(), (), (), (f"a pass failed: {error!r}",)))
 
     def _looks_right(self) -> bool:
         """Compare without the lock; what changes meanwhile only makes it look again."""
         state, facts, seen = self.state, self.facts, self._takeover.see(self.observe())
         return (
-            self.last is not None
-            and not self.last.errors
+            self.history.last is not None
+            and not self.history.last.errors
             and not self._journal.lost()
             and self._survey.facts() == facts
             and self._leases.current(state, facts) == self.standing
@@ -238,9 +237,12 @@ class Reconciler:
 
     def _pass(self, *, adopt: bool = True) -> Report:
         """Bring the host to what the state desires, and with `adopt` the state to what is alive."""
-        now = self.clock()
+        now, first = self.clock(), self.history.last is None
         try:
-            facts, seen = self.survey(), self._takeover.see(self.observe())
+            facts = self.survey()
+            if first:
+                hosts.resume(self._hosts, desire(self.state, facts))
+            seen = self._takeover.see(self.observe())
             taken = self._adopt(facts, seen) if adopt else Taken()
             want = desire(self.state, facts)
             plan = diff(seen.have, want | kept(self.state, seen, want))
@@ -251,9 +253,11 @@ class Reconciler:
         self.fights.found(plan.touched(), now)
         left = self.fights.left(plan, now) if adopt else frozenset[Key]()  # a call needs all
         errors, failed, new = self._repair(plan.without(left), now)
-        if self.last and self.fights.failed(left):
-            errors += [told for told in self.last.errors if told not in errors]
+        if self.history.last and self.fights.failed(left):
+            errors += [told for told in self.history.last.errors if told not in errors]
         done = plan.without(left | failed)
+        if first:  # the sockets that hold ports went with the last process: that is no repair
+            done = done.without(key for key in done.touched() if key[0] == PortHold.__name__)
         told = tuple(taken.told)
         return Report(now, summary(done), told, (*taken.left, *errors), routine=not (new or told))
 
@@ -287,14 +291,3 @@ class Reconciler:
         if self._takeover.suspects or self._awaited:
             return SOON_S
         return self.fights.again_s(self.clock())
-
-    def _note(self, report: Report) -> None:
-        before, self.last = self.last, report
-        failing = bool(report.errors) and (before is None or before.errors != report.errors)
-        done = bool(report.repaired or report.dropped) and not report.routine
-        if done:
-            self.reports.append(report)
-        if failing or done:
-            fought = self.fights.told()
-            level = logging.WARNING if report.errors or fought else logging.INFO
-            log.log(level, "pass: %s", "; ".join((str(report), *fought)))

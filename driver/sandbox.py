@@ -16,6 +16,7 @@ import errno
 import os
 import socket
 import threading
+from collections.abc import Iterable
 from contextlib import closing
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from sys import byteorder
@@ -79,6 +80,10 @@ class Sandboxes:
     def close(self) -> None:
         """Give the socket back."""
         self._channel.close()
+
+    def resume(self, things: Iterable[Thing]) -> None:
+        """Look where an earlier run has set addresses, too."""
+        self._set |= {thing.key: thing for thing in things if isinstance(thing, SandboxAddress)}
 
     def observe(self) -> frozenset[Thing]:
         """Give the addresses that are set; one without its way out differs from a wanted one."""

@@ -6,7 +6,7 @@ No adapter imports another; they and their fakes meet these by shape.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from driver.facts import Facts, Resident
 from driver.model import Record, State
@@ -31,6 +31,14 @@ class Host(Protocol):
 
     def close(self) -> None:
         """Let go of what is held open; the host stays as it is."""
+
+
+@runtime_checkable
+class Resuming(Protocol):
+    """A side of the host that does not see by itself what an earlier run of the plugin left."""
+
+    def resume(self, things: Iterable[Thing]) -> None:
+        """Take over those of these things that are there as an earlier run made them."""
 
 
 class Firewall(Host, Protocol):

@@ -36,7 +36,7 @@ def document(core: Reconciler) -> Document:
         "blocks_of_others": [
             str(p.cidr) for p in state.pools.values() if state.network_of(p.id) is None
         ],
-        "repaired": [{"at": report.at, "what": str(report)} for report in core.reports],
+        "repaired": [{"at": report.at, "what": str(report)} for report in core.history.reports],
         "warnings": list(core.warnings(core.facts)),
         "problems": list(_problems(core)),
     }
@@ -120,8 +120,8 @@ def _problems(core: Reconciler) -> Iterator[str]:
             "127.0.0.1 leads to no container, for this kernel cannot guard it: load sch_ingress "
             "and cls_bpf and restart the plugin, or use another address of this host"
         )
-    if core.last is not None:
-        yield from core.last.errors
+    if core.history.last is not None:
+        yield from core.history.last.errors
     yield from core.fights.told()
 
 

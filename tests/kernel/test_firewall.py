@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from driver import firewall, rules
+from driver import nft_listing, rules
 from driver.firewall import PATH, Nft
 from driver.things import Element, diff
 from tests.kernel.sample import (
@@ -108,7 +108,7 @@ def test_a_map_is_read_as_old_and_new_libraries_list_it(data):
         "map": data,
         "elem": [[key, {"concat": ["10.2.0.2", 80]}]],
     }
-    assert list(firewall._elements(listed)) == [ONE]
+    assert list(nft_listing.elements(listed)) == [ONE]
 
 
 def test_names_of_protocols_need_no_file():

@@ -75,9 +75,9 @@ def test_a_lost_state_is_made_anew_and_nothing_on_the_host_changes(
         assert replace(bench.state.endpoints[known.id], since=0) == replace(known, since=0)
     for old in before.networks.values():
         assert replace(bench.state.networks[old.id], pool="") == replace(old, pool="")
-    assert sum("was taken over from the host" in str(r) for r in bench.core.reports) == 1
-    assert bench.core.last is not None
-    assert bench.core.last.errors == ()
+    assert sum("was taken over from the host" in str(r) for r in bench.core.history.reports) == 1
+    assert bench.core.history.last is not None
+    assert bench.core.history.last.errors == ()
     again = [docker.start(made.net) for made in lived]
     assert len({made.address for made in [*lived, *again]}) == 4
     for made in [*lived, *again]:
@@ -142,7 +142,7 @@ def test_what_cannot_be_seen_is_left_and_named(
     lose(bench)
     bench.passes(3)
     assert carried(bench) >= {t for t in things if isinstance(t, Veth | Bridge | Address | Element)}
-    told = bench.core.last and bench.core.last.errors
+    told = bench.core.history.last and bench.core.history.last.errors
     assert told
     assert all("`docker flannel adopt`" in line for line in told)
     for made in lived:
@@ -163,8 +163,8 @@ def test_another_hosts_state_removes_nothing_and_is_named(
     lose(bench, others)
     assert things <= bench.observed()
     assert lived[0].id in bench.state.endpoints
-    assert bench.core.last is not None
-    assert any("another host's" in line for line in bench.core.last.errors)
+    assert bench.core.history.last is not None
+    assert any("another host's" in line for line in bench.core.history.last.errors)
 
 
 def test_a_lease_that_is_not_known_yet_keeps_everything(

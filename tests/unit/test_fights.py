@@ -69,7 +69,9 @@ def test_a_fight_is_told_in_problems_and_now_and_then_in_the_log(
         "gate nft: something else has undone it 99 times within 50 s, and it is put back in each "
         "pass; find out what changes it"
     ), made.id
-    assert len(caplog.records) == len(bench.core.reports) == FIGHT + 4  # the 8th, 16th, 32nd, 64th
+    assert (
+        len(caplog.records) == len(bench.core.history.reports) == FIGHT + 4
+    )  # the 8th, 16th, 32nd, 64th
     bench.passes(1, apart_s=3)
     assert document(bench.core)["problems"] == []
 
@@ -102,7 +104,7 @@ def test_what_failed_is_not_said_to_be_repaired(bench: Bench, made: Container) -
         [report] = bench.passes(1, apart_s=0.5)
         assert report.errors == ("no such link",), "told for as long as it is so"
         assert "address" not in str(report.repaired)
-    assert bench.core.reports[-1].repaired == ("1 gate",)
+    assert bench.core.history.reports[-1].repaired == ("1 gate",)
     assert document(bench.core)["problems"] == ["no such link"], made.id
     bench.kernel.refuse = nothing
     assert bench.passes(1, apart_s=LONGEST_S)[0].repaired == ("1 address",)

@@ -178,8 +178,8 @@ def test_what_fails_is_left_to_a_pass_which_tells(*, on_disk: bool) -> None:
     assert node.woken()
     assert node.peers == {peer(2)}
     node.core.attempt()
-    assert node.core.last is not None
-    assert node.core.last.errors
+    assert node.core.history.last is not None
+    assert node.core.history.last.errors
     node.journal.error, node.ways.refuse = None, nothing
     node.core.attempt()
     assert node.agrees()

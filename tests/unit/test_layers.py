@@ -18,10 +18,10 @@ PURE = {
     "vxlan", "flanneld", "iptables_rules", "iptables_ports", "daemon_json", "docker_opts",
     "report", "ps",
 }  # fmt: skip
-PURE |= {"fights", "iptables_changes"}
+PURE |= {"nft_listing", "fights", "iptables_changes"}
 PURE |= {"addresses", "strays", "exposure"}
 ADAPTERS = {"kernel", "events", "news", "vtep", "underlay", "firewall", "iptables", "sockets"}
-ADAPTERS |= {"encoding", "news_filter", "sysctls"}
+ADAPTERS |= {"encoding", "news_filter", "scratch", "sysctls"}
 ADAPTERS |= {"sandbox", "store", "conntrack", "xtables", "generation", "listing"}
 ADAPTERS |= {"surroundings", "servers"}
 PURE |= {"strangers", "adoption", "iptables_reading"}
@@ -50,7 +50,7 @@ NETLINK = {
     "port_maps": {"events", "rules"},
 }
 FIREWALL = {
-    "firewall": {"generation", "port_maps", "rules"},
+    "firewall": {"nft_listing", "scratch", "generation", "port_maps", "rules"},
     "legacy_tables": {"iptables_rules"},
     "xtables": {"generation", "iptables_rules", "iptables_changes", "legacy_tables"},
     "iptables": {"xtables", "iptables_rules"},
@@ -61,6 +61,7 @@ FIREWALL = {
         "iptables_ports",
         "iptables_changes",
         "iptables_reading",
+        "scratch",
     },
 }
 BELOW = NETLINK | FIREWALL
@@ -99,7 +100,8 @@ ALLOWED: dict[str, set[str]] = {
     "flows": NOUNS | {"rules", "seams"},
     "hosts": NOUNS | {"seams"},
     "takeover": NOUNS | PURE | {"seams"},
-    "reconcile": NOUNS | PURE | {"hosts", "seams", "takeover"},
+    "history": {"report"},
+    "reconcile": NOUNS | PURE | {"history", "hosts", "seams", "takeover"},
     "loop": NOUNS | {"desire", "reconcile", "leases", "seams"},
     "unburied": {"desire", "errors", "reconcile"},
     **{name: NOUNS | PURE | {"reconcile", "unburied", "__init__"} for name in HANDLERS},

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from driver import firewall
+from driver import nft_listing
 from driver.things import Element
 
 META = {"typeof": {"meta": {"key": "iifname"}}}
@@ -35,4 +35,4 @@ KEY, DATA = ["inet_proto", "inet_service"], ["ipv4_addr", "inet_service"]
     ],
 )
 def test_the_forms_of_1_0_and_1_1(body: dict[str, Any], element: Element) -> None:
-    assert list(firewall._elements({"name": "a", **body})) == [element]
+    assert list(nft_listing.elements({"name": "a", **body})) == [element]

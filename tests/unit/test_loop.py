@@ -6,6 +6,8 @@ import threading
 from ipaddress import IPv4Interface, IPv4Network
 from pathlib import Path
 
+import pytest
+
 from driver.errors import HostError, StoreError
 from driver.leases import Leases
 from driver.model import replace, short
@@ -13,7 +15,7 @@ from driver.reconcile import SOON_S
 from driver.report import Report
 from driver.things import Address, Gate, Plan, Route, Table, Veth
 from tests.unit.bench import NETWORK, WELL, Bench, make_core
-from tests.unit.docker import Container, Docker, Net
+from tests.unit.docker import Container, Docker, Net, port
 from tests.unit.fakes import FACTS, nothing
 
 # --- failures ---
@@ -27,8 +29,8 @@ def test_a_host_that_cannot_be_read_is_told_and_left_alone(bench: Bench, made: C
         bench.world.events.clear()
         for report in bench.passes(3):
             assert report.errors == ("cannot see",)
-        assert bench.core.last is not None
-        assert bench.core.last.errors == ("cannot see",)
+        assert bench.core.history.last is not None
+        assert bench.core.history.last.errors == ("cannot see",)
         assert bench.world.events == []
         blind.blind = None
         assert str(bench.passes(1)[0]) == WELL
@@ -52,14 +54,14 @@ def test_a_journal_that_cannot_be_written_keeps_the_dead(bench: Bench, made: Con
 
 def test_what_was_done_is_kept_for_status_and_only_that(bench: Bench, made: Container) -> None:
     bench.passes(3)
-    before = len(bench.core.reports)
+    before = len(bench.core.history.reports)
     bench.passes(3)
-    assert len(bench.core.reports) == before
+    assert len(bench.core.history.reports) == before
     for _ in range(30):
         bench.nft.lose(Table)
         bench.passes(1)
         bench.passes(1)
-    assert len(bench.core.reports) == 20
+    assert len(bench.core.history.reports) == 20
     assert made.id in bench.state.endpoints
 
 
@@ -185,6 +187,21 @@ def test_what_was_repaired_is_looked_at_again_soon(bench: Bench, made: Container
     assert bench.core.again_s() == SOON_S, "or a fight would count what lies far apart"
     bench.passes(1)
     assert bench.core.again_s() is None
+
+
+def test_a_start_with_nothing_wrong_repairs_nothing_and_says_so(
+    bench: Bench, made: Container, caplog: pytest.LogCaptureFixture
+) -> None:
+    Docker(bench).publish(made, port(80, 8080))
+    caplog.set_level("INFO")
+    bench.boot()
+    assert caplog.messages == [f"pass: {WELL}"]
+    assert not bench.core.history.reports
+    bench.assert_agrees()
+    bench.gate.lose(Gate)
+    caplog.clear()
+    bench.boot()
+    assert caplog.messages == ["pass: repaired 1 gate"]
 
 
 # --- leases ---

@@ -109,7 +109,7 @@ def test_the_lease_address_is_set_as_soon_as_docker_has_put_the_interface_there(
     assert set_in_sandboxes(on) == []
     on.bench.passes(1)
     assert set_in_sandboxes(on) == []
-    assert "sandboxaddress" not in str(on.bench.core.last), "there is nothing to repair yet"
+    assert "sandboxaddress" not in str(on.bench.core.history.last), "there is nothing to repair yet"
     assert on.bench.core.again_s() is not None, "a pass has to look again soon"
     on.bench.kernel.moved |= {f"flc{short(end)}" for end in ends}
     operational(on, ends[0])
@@ -141,8 +141,8 @@ def test_a_sandbox_that_cannot_be_entered_fails_no_call_and_is_told(on: Setting)
     on.bench.sandboxes.refuse = lambda _: None
     on.bench.passes(11)
     assert set_in_sandboxes(on) == ["10.2.0.2/27 via 10.2.0.1"]
-    assert on.bench.core.last is not None
-    assert not on.bench.core.last.errors
+    assert on.bench.core.history.last is not None
+    assert not on.bench.core.history.last.errors
 
 
 def test_a_hint_that_says_nothing_is_answered_all_the_same(on: Setting) -> None:
