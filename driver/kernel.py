@@ -28,7 +28,8 @@ NEW = 0x600  # make it, fail if it exists
 BATCH = 50  # veths removed at once; the kernel keeps other changes waiting some 30 ms
 ACCEPT_RA = Sysctl("", "ipv6", "accept_ra", "0")
 FORWARDING = Sysctl(ALL, "ipv4", "forwarding", "1")
-SETTINGS = {"bridge": (ACCEPT_RA,), "vxlan": (ACCEPT_RA,)}
+NO_IPV6 = Sysctl("", "ipv6", "disable_ipv6", "1")
+SETTINGS = {"bridge": (NO_IPV6,), "vxlan": (ACCEPT_RA,)}
 
 
 class Netlink:

@@ -3,9 +3,10 @@
 import json
 import socket
 import struct
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 
 END = b"end"
+IPV6, NO_NEXT_HEADER = 0x86DD, 59
 
 
 def checksum(data):
@@ -28,17 +29,10 @@ def udp(source, destination, port, data, source_port=5000):
     return packet(source, destination, socket.IPPROTO_UDP, body)
 
 
-def syn(source, destination, port, source_port=5000):
-    ends = IPv4Address(source).packed + IPv4Address(destination).packed
-    body = struct.pack("!HHIIBBHHH", source_port, port, 1, 0, 0x50, 2, 1000, 0, 0)
-    body = body[:16] + checksum(ends + struct.pack("!HH", 6, len(body)) + body) + body[18:]
-    return packet(source, destination, socket.IPPROTO_TCP, body)
-
-
-def echo(source, destination, data):
-    body = struct.pack("!BBHHH", 8, 0, 0, 1, 1) + data + bytes(len(data) % 2)
-    body = body[:2] + checksum(body) + body[4:]
-    return packet(source, destination, socket.IPPROTO_ICMP, body)
+def packet6(source, destination, body):
+    """An IPv6 packet with nothing in it that a router would look at."""
+    ends = IPv6Address(source).packed + IPv6Address(destination).packed
+    return struct.pack("!IHBB", 6 << 28, len(body), NO_NEXT_HEADER, 64) + ends + body
 
 
 def frame(mac, kind, body):
@@ -72,13 +66,13 @@ def send_raw(namespace, link, mac, body, kind=0x0800):
 
 
 class Ear:
-    """Hears all IPv4 packets that arrive at a namespace by a link, whatever is done with them."""
+    """Hears all packets of a kind that arrive by a link, whatever becomes of them."""
 
-    def __init__(self, namespace, link="eth0"):
+    def __init__(self, namespace, link="eth0", kind=0x0800):
         with namespace:
-            kind = socket.SOCK_DGRAM  # without the link's header
-            self._socket = socket.socket(socket.AF_PACKET, kind, socket.htons(0x0800))
-        self._socket.bind((link, 0x0800))
+            # without the link's header
+            self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(kind))
+        self._socket.bind((link, kind))
         self._socket.settimeout(10)
 
     def until(self, end=END):

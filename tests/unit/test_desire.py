@@ -60,7 +60,7 @@ BASE: list[Thing] = [
 LINKS: list[Thing] = [
     Bridge(BRIDGE, "02:66:ff:e0:54:fe", 1450, NET),
     Address(BRIDGE, IPv4Interface("10.2.3.1/27")),
-    Sysctl(BRIDGE, "ipv6", "accept_ra", "0"),
+    Sysctl(BRIDGE, "ipv6", "disable_ipv6", "1"),
     Sysctl(BRIDGE, "ipv4", "forwarding", "1"),
     PAIR,
     OURS,

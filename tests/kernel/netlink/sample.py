@@ -27,7 +27,7 @@ E1, E2, E3 = endpoint(N1, 1), endpoint(N1, 2, PORTS), endpoint(N2, 1)
 NETWORKS = (*plan_lease(LEASE), *plan_network(N1), *plan_network(N2))
 V1, V2, V3 = (next(plan_endpoint(e, n)) for e, n in ((E1, N1), (E2, N1), (E3, N2)))
 ALL = frozenset((*NETWORKS, V1, V2, V3))
-BRIDGE, ADDRESS, ACCEPT_RA = plan_network(N1)
+BRIDGE, ADDRESS, NO_IPV6 = plan_network(N1)
 
 
 def links(host):

@@ -15,7 +15,6 @@ from driver.things import Address, Bridge, Plan, Route, Sysctl, Veth, diff
 from tests.kernel.adapters import eventually, refusals
 from tests.kernel.conftest import LIMIT_S
 from tests.kernel.netlink.sample import (
-    ACCEPT_RA,
     ADDRESS,
     ALL,
     BRIDGE,
@@ -25,6 +24,7 @@ from tests.kernel.netlink.sample import (
     LEASE,
     N1,
     N2,
+    NO_IPV6,
     V1,
     V2,
     V3,
@@ -38,7 +38,7 @@ pytestmark = pytest.mark.kernel
 
 
 def test_keeps_the_contract(netlink):
-    things = [BRIDGE, V1, V2, ADDRESS, ACCEPT_RA, *plan_lease(LEASE)]
+    things = [BRIDGE, V1, V2, ADDRESS, NO_IPV6, *plan_lease(LEASE)]
     check_host(netlink, things, (V1, replace(V1, hairpin=True)))
     check_host(netlink, things, (BRIDGE, replace(BRIDGE, mtu=1460, mac="02:66:00:00:00:01")))
     absent = replace(ADDRESS, link="fl-absent")
@@ -94,8 +94,8 @@ def test_drift_is_seen_and_repaired(full, host, line, kinds):
 
 
 def test_setting_is_repaired(full, host):
-    host.sysctl(f"ipv6/conf/{N1.bridge}/accept_ra", "2")
-    assert {new for _, new in repair(full).change} == {ACCEPT_RA}
+    host.sysctl(f"ipv6/conf/{N1.bridge}/disable_ipv6", "0")
+    assert {new for _, new in repair(full).change} == {NO_IPV6}
 
 
 def test_bridge_without_ipv6_is_whole(full, host):
@@ -105,7 +105,7 @@ def test_bridge_without_ipv6_is_whole(full, host):
     with host:
         assert not Path("/proc/sys/net/ipv6/conf", N1.bridge).exists()
     assert full.observe() == small
-    full.apply(Plan(add=(ACCEPT_RA,)))
+    full.apply(Plan(add=(NO_IPV6,)))
 
 
 def test_bridge_keeps_its_mtu_without_ports(full):

@@ -8,7 +8,6 @@ from driver.events import GROUP, PROTOCOL
 from driver.things import Bridge, Plan, Route, Sysctl, Veth
 from tests.kernel.adapters import refusals
 from tests.kernel.netlink.sample import (
-    ACCEPT_RA,
     ADDRESS,
     BRIDGE,
     E1,
@@ -17,6 +16,7 @@ from tests.kernel.netlink.sample import (
     LEASE,
     N1,
     N2,
+    NO_IPV6,
     V1,
     V2,
     V3,
@@ -37,7 +37,7 @@ def test_foreign_links_are_left_alone(netlink, host):
     before = host.run("ip", "-d", "addr")
     assert netlink.observe() == frozenset()
     assert netlink.links() == frozenset()
-    said = refusals(netlink, Plan(add=(BRIDGE, V1, ADDRESS, ACCEPT_RA)))
+    said = refusals(netlink, Plan(add=(BRIDGE, V1, ADDRESS, NO_IPV6)))
     assert said == [f"link {N1.bridge} {FOREIGN}; rename or delete it"] * 4
     netlink.apply(Plan(remove=(ADDRESS, V3, BRIDGE, Bridge(N2.bridge, "", 0, ""))))
     netlink.close()
