@@ -18,6 +18,7 @@ from tests.unit.sample import (
     NOW,
     OTHER,
     POOL,
+    WEB,
     endpoint,
     hold,
     network,
@@ -181,6 +182,16 @@ def test_touched_names_what_was_put_and_what_was_dropped() -> None:
     edit.drop(network())
     assert edit.touched(Network) == {NET, OTHER}
     assert edit.touched(Endpoint) == {END}
+
+
+def test_a_network_is_touched_with_its_endpoints() -> None:
+    """Its ports decide what is set for its bridge."""
+    edit = edit_of(*FULL)
+    edit.put(endpoint(ports=(WEB,)))
+    assert edit.touched(Network) == {NET}
+    edit = edit_of(*FULL)
+    edit.drop(endpoint())
+    assert edit.touched(Network) == {NET}
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from driver.errors import HostError
 from driver.leases import Standing
 from driver.model import replace
 from driver.status import document, render
-from driver.things import Bridge, Table
+from driver.things import Bridge, Localhost, Table
 from tests.unit.bench import Bench, make_core
 from tests.unit.docker import Docker, port
 from tests.unit.fakes import FACTS
@@ -119,6 +119,15 @@ def test_problems_are_told() -> None:
     assert "no bridges today" in problems
     lines = text(bench)
     assert lines[lines.index(f"problems   {len(problems)}") + 1 :] == [f"  {p}" for p in problems]
+
+
+def test_a_kernel_without_a_guard_is_named_where_a_port_needs_it() -> None:
+    bench, _ = busy()
+    bench.survey.now = replace(FACTS, guards=False)
+    bench.passes(1)
+    (problem,) = document(bench.core)["problems"]
+    assert problem.startswith("127.0.0.1 leads to no container")
+    assert not any(thing.routed for thing in bench.observed() if isinstance(thing, Localhost))
 
 
 def test_forwarding_that_we_switch_on_is_no_problem() -> None:
