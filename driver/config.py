@@ -134,6 +134,7 @@ class Footing:
 
     sockets: tuple[Path, ...]
     state_dir: Path
+    subnet_file: Path
     log_level: str
 
     @classmethod
@@ -145,7 +146,12 @@ class Footing:
         except BadRequest:
             sockets = (DEFAULT_SOCKET,)
         level = text["--log-level"]
-        return cls(sockets, Path(text["--state-dir"]), level if level in LOG_LEVELS else "info")
+        return cls(
+            sockets,
+            Path(text["--state-dir"]),
+            Path(text["--subnet-file"]),
+            level if level in LOG_LEVELS else "info",
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from gunicorn.app.base import BaseApplication
 
 from driver.config import DEFAULT_SOCKET, Config, Footing
 from driver.errors import BadRequest, Conflict, HostError, StoreError
+from driver.narrow import narrow
 from driver.rights import check_rights
 from driver.server import Worker
 from driver.standby import Standby
@@ -84,6 +85,7 @@ def serve(footing: Footing, config: Config | BadRequest) -> None:
     logging.basicConfig(
         level=footing.log_level.upper(), format="%(levelname)s %(name)s: %(message)s"
     )
+    narrow([footing.state_dir, footing.subnet_file.parent])
     lock = Lock(footing.state_dir / "lock")
     with suppress(StoreError):  # the worker tries again, and tells
         lock.take()

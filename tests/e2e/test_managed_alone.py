@@ -128,6 +128,28 @@ def lease_address_is_set(host: Host) -> bool:
     return seen == "set"
 
 
+def test_it_sees_of_the_host_what_it_works_on(alone: Host) -> None:
+    pids = alone.run("pgrep", "-f", "^/opt/docker-flannel/bin/python.* serve").stdout.split()
+    assert len(pids) == 2, "gunicorn's main process and its worker"
+    for pid in pids:
+        root = Path(f"/proc/{pid}/root")
+        seen = alone.run("cut", "-d", " ", "-f", "5", f"/proc/{pid}/mountinfo").stdout.split()
+        below = {path for path in seen if path.startswith(("/run", "/var", "/host"))}
+        assert {path for path in below if "/netns/" not in path} == {
+            "/run/docker/netns",
+            "/run/docker/plugins",
+            "/run/flannel",
+            "/run/xtables.lock",
+            "/var/lib/docker-flannel",
+            "/host/plugins",
+            "/host/proc/sys/net",
+        }
+        shown = alone.run("ls", root / "run").stdout.split()
+        assert set(shown) - {"lock", "mount"} == {"docker", "flannel", "xtables.lock"}, "Debian's"
+        assert set(alone.run("ls", root / "run/docker").stdout.split()) == {"netns", "plugins"}
+    assert alone.path("/run/docker.sock").exists()
+
+
 # what the plugin is granted, and what does not work without it
 PRIVILEGES = {
     "CAP_NET_ADMIN": network_works,

@@ -105,17 +105,19 @@ ALLOWED: dict[str, set[str]] = {
     "loop": NOUNS | {"desire", "reconcile", "leases", "seams"},
     "unburied": {"desire", "errors", "reconcile"},
     **{name: NOUNS | PURE | {"reconcile", "unburied", "__init__"} for name in HANDLERS},
+    "narrow": {"errors"},
     "rights": {"errors"},
     "secrets_shown": set(),
     "server": set(),
     "standby": {"errors", "wire"},
-    "service": {"config", "errors", "handlers", "plugin", "rights", "server", "standby"},
+    "service": {"config", "errors", "handlers", "narrow", "plugin", "rights", "server", "standby"},
     "plugin": NOUNS
     | PURE
     | ADAPTERS
     | ETCD
     | FLANNEL
-    | {"config", "loop", "reconcile", "seams", "etcd_leases", "flows", "secrets_shown"},
+    | {"config", "loop", "reconcile", "seams", "etcd_leases", "flows"}
+    | {"secrets_shown"},
     "__init__": set(),
     "__main__": {
         "__init__",
