@@ -12,6 +12,7 @@ from driver.errors import Unavailable
 
 LIMIT_S = 10.0
 DOCKER = Path("/var/run/docker.sock")
+DOCKER_PID = Path("/var/run/docker.pid")
 
 
 class UnixConnection(http.client.HTTPConnection):
@@ -54,6 +55,34 @@ def containers() -> list[dict[str, Any]]:
     except (OSError, ValueError, http.client.HTTPException):
         return []
     return found if status == http.HTTPStatus.OK and isinstance(found, list) else []
+
+
+def networks() -> frozenset[str]:
+    """List the ids of all networks that Docker has. It waits while dockerd starts, for some time.
+
+    Errors: Unavailable.
+    """
+    try:
+        status, found = _request(DOCKER, "GET", "/networks")
+        ids = frozenset(str(network["Id"]) for network in found)
+    except (OSError, ValueError, TypeError, KeyError, http.client.HTTPException) as error:
+        raise Unavailable(f"Docker does not list its networks: {error}") from error
+    if status != http.HTTPStatus.OK:
+        raise Unavailable(f"Docker does not list its networks: {status}")
+    return ids
+
+
+def dockerd() -> int:
+    """Return the process of the dockerd that runs, 0 for none; it is not asked.
+
+    With socket activation, to ask a dockerd that was stopped would start it.
+    """
+    try:
+        number = int(DOCKER_PID.read_text())
+        name = Path(f"/proc/{number}/comm").read_text().strip()
+    except (OSError, ValueError):
+        return 0
+    return number if name == "dockerd" else 0
 
 
 def _request(path: Path, method: str, what: str, body: object = None) -> tuple[int, Any]:

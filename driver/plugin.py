@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterable
 from contextlib import ExitStack, closing
 from functools import partial
 
-from driver import exposure, flanneld, xtables
+from driver import client, exposure, flanneld, xtables
 from driver.announce import Announcer
+from driver.bygone import Bygone, Docker
 from driver.config import SETTINGS, Config
 from driver.conntrack import Conntrack
 from driver.errors import HostError, Unavailable
@@ -166,6 +167,8 @@ def _assembled(config: Config, undo: ExitStack) -> Reconciler:
     _thread("leftovers", lambda: _clear_others(firewall.name))
     _thread("passes", lambda: loop.run(stop))
     _thread("events", lambda: netlink.watch(loop.links_changed, stop, core.settle))
+    bygone = Bygone(core, Docker(client.dockerd, client.networks, netlink.links))
+    _thread("bygone", lambda: bygone.run(stop))
     netlink.prepare()
     return core
 

@@ -23,11 +23,18 @@ def forget(core: Reconciler, req: Body) -> Reply:
             left = len(edit.state.endpoints_of(network.id))
             if left:
                 raise Conflict(f"network {what} has {left} containers; disconnect them first")
-            edit.drop(network)
-        if pool is not None and pool.id in edit.state.pools:
+            give_up(edit, network)
+        elif pool is not None:
             edit.drop(pool)
     block = network.gateway.network if network else pool.cidr if pool else ""
     return {"Forgotten": f"{what}, block {block}"}
+
+
+def give_up(edit: Edit, network: Network) -> None:
+    """Drop a network without containers, and its block."""
+    edit.drop(network)
+    if network.pool in edit.state.pools:
+        edit.drop(edit.state.pools[network.pool])
 
 
 def _found(edit: Edit, what: str) -> tuple[Network | None, Pool | None]:

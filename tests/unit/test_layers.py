@@ -107,6 +107,7 @@ ALLOWED: dict[str, set[str]] = {
     **{name: NOUNS | PURE | {"reconcile", "unburied", "__init__"} for name in HANDLERS},
     "narrow": {"errors"},
     "rights": {"errors"},
+    "bygone": NOUNS | {"reconcile", "upkeep"},
     "secrets_shown": set(),
     "server": set(),
     "standby": {"errors", "wire"},
@@ -116,7 +117,7 @@ ALLOWED: dict[str, set[str]] = {
     | ADAPTERS
     | ETCD
     | FLANNEL
-    | {"config", "loop", "reconcile", "seams", "etcd_leases", "flows"}
+    | {"config", "bygone", "client", "loop", "reconcile", "seams", "etcd_leases", "flows"}
     | {"secrets_shown"},
     "__init__": set(),
     "__main__": {
