@@ -1,6 +1,6 @@
 """The settings: one table of names, defaults and meanings. The only reader of the environment.
 
-Imports `errors` and `etcd_settings`.
+Imports `errors`, `prefixes` and `etcd_settings`.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from pathlib import Path
 
 from driver.errors import BadRequest
 from driver.etcd_settings import DEFAULT_PREFIX, EtcdSettings
+from driver.prefixes import fault_of_network
 
 LEASE_SOURCES = ("auto", "etcd", "subnet-file", "standalone")
 FIREWALLS = ("auto", "nft", "iptables")
@@ -252,11 +253,14 @@ def _sockets(value: str) -> tuple[Path, ...]:
 
 def _network(value: str) -> IPv4Network:
     try:
-        return IPv4Network(value)
+        network = IPv4Network(value)
     except ValueError as error:
         raise BadRequest(
             f"--network {value!r} is no IPv4 prefix like 10.2.0.0/16: {error}"
         ) from None
+    if fault := fault_of_network(network):
+        raise BadRequest(f"--network {value!r} is no network for containers: it {fault}")
+    return network
 
 
 def _subnet_len(value: str, network: IPv4Network) -> int:

@@ -11,11 +11,14 @@ from driver.facts import Facts
 SHOWN = 3  # bridges that are named
 
 
-def warnings(etcd: EtcdSettings | None, facts: Facts) -> list[str]:
-    """Warn of endpoints without login and client certificates that containers can reach."""
-    if etcd is None or not etcd.unguarded or not facts.foreign:
+def warnings(etcd: EtcdSettings | None, facts: Facts, *, ours: bool) -> list[str]:
+    """Warn of endpoints without login and client certificates that containers can reach.
+
+    `ours`: those on this plugin's networks, too, since a setting allows it.
+    """
+    bridges = ["this plugin's networks"] * ours + sorted(facts.foreign)
+    if etcd is None or not etcd.unguarded or not bridges:
         return []
-    bridges = sorted(facts.foreign)
     more = " and others" * (len(bridges) > SHOWN)
     return [
         f"etcd at {', '.join(map(str, etcd.unguarded))} asks for no client certificate and no "

@@ -52,8 +52,9 @@ class Facts:
     """What the plugin needs to know of the host beyond its own things.
 
     `uplinks`: others' bridges that lead out of the host; `foreign`: those that do not, so that
-    somebody's containers are there. `onlink`, `lans`, `places`: see `Ground`; `resolvers`: name
-    servers. `firewall`: its backend. `gates`: iptables variants in use, "nft", "legacy".
+    somebody's containers are there. `onlink`, `lans`, `places`: see `Ground`; `routed`:
+    what others have a route to, but the default one; `resolvers`: name servers. `firewall`: its
+    backend. `gates`: iptables variants in use, "nft", "legacy".
     `forwarding`: the host forwards; `forwards`: this plugin keeps it so while it has networks.
     `uplink_mtu`: of the default route's link, in bytes. `external`: to the underlay; None: there is
     none, or no use.
@@ -78,6 +79,7 @@ class Facts:
     etcd: frozenset[tuple[IPv4Address, int]] = frozenset()
     guards: bool = True
     lans: tuple[IPv4Network, ...] = ()
+    routed: tuple[IPv4Network, ...] = ()
     places: tuple[tuple[IPv4Address, str], ...] = ()
     resolvers: tuple[IPv4Address, ...] = ()
 

@@ -159,7 +159,7 @@ def _assembled(config: Config, undo: ExitStack) -> Reconciler:
     )
     core.require_ipam = config.require_ipam
     core.shown = lambda: secrets_shown([s.variable for s in SETTINGS if s.secret])
-    core.warnings = partial(exposure.warnings, config.etcd)
+    core.warnings = partial(exposure.warnings, config.etcd, ours=config.etcd_from_containers)
     loop = Loop(core, survey, source)
     loop.boot()
     if survey.servers.names:

@@ -12,15 +12,18 @@ from ipaddress import IPv4Network, collapse_addresses
 
 from driver.facts import GATEWAY, OWN, Facts
 from driver.model import Lease, Overlay, Peer
-from driver.prefixes import holds, parts
+from driver.prefixes import fault_of_network, holds, parts, within
 from driver.things import Element, Route, Thing
 
 
 def plan_route(
     overlay: Overlay, subnet: IPv4Network, peers: Iterable[Peer], facts: Facts
 ) -> Iterator[Thing]:
-    """Give the route that keeps the host's own packets in, if it cuts nothing off."""
-    if not need(overlay, subnet, peers, facts):
+    """Give the route that keeps the host's own packets in, if it cuts nothing off.
+
+    A Network that no overlay can have may be in use since it was not refused yet.
+    """
+    if not fault_of_network(overlay.network) and not need(overlay, subnet, peers, facts):
         yield Route(overlay.network)
 
 
@@ -42,7 +45,7 @@ def need(overlay: Overlay, subnet: IPv4Network, peers: Iterable[Peer], facts: Fa
     Where its gateway is in the Network, so may be whatever is behind that.
     """
     network = overlay.network
-    near = (subnet, *parts(network, facts.onlink))
+    near = (subnet, *_near(network, facts))
     resolvers = [(ip, "a name server of this host") for ip in facts.resolvers]
     places = [place for place in (*facts.places, *resolvers) if holds(network, place[0])]
     peers = tuple(peers)
@@ -50,24 +53,29 @@ def need(overlay: Overlay, subnet: IPv4Network, peers: Iterable[Peer], facts: Fa
         reached = what == OWN or any(holds(prefix, ip) for prefix in near)
         if what == GATEWAY or not (reached or any(holds(peer.subnet, ip) for peer in peers)):
             return f"{ip}, {what}"
-    for peer in peers:
-        if holds(network, peer.public_ip) and not any(holds(p, peer.public_ip) for p in near):
-            return f"{peer.public_ip}, the address of another host"
+    for ip in within(network, (peer.public_ip for peer in peers)):
+        if not any(holds(prefix, ip) for prefix in near):
+            return f"{ip}, the address of another host"
     return ""
 
 
 def plan_rules(lease: Lease, peers: Iterable[Peer], facts: Facts) -> Iterator[Thing]:
     """Give what keeps containers' packets in the Network, but for what is no container there.
 
-    That is what the host has on its links, and other hosts themselves. Where flanneld makes the
-    routes, any of them may be the way to a peer, so nothing is closed.
+    That is what the host has on its links or a route to, and other hosts themselves. Where flanneld
+    makes the routes, any of them may be the way to a peer, so nothing is closed.
     """
-    if lease.source == "subnet-file":
+    if lease.source == "subnet-file" or fault_of_network(lease.network):
         return
     yield Element("closed4", str(lease.network))
-    near = list(collapse_addresses(parts(lease.network, facts.onlink)))
+    near = _near(lease.network, facts)
     for prefix in near:
         yield Element("near4", str(prefix))
-    for ip in {peer.public_ip for peer in peers if holds(lease.network, peer.public_ip)}:
+    for ip in set(within(lease.network, (peer.public_ip for peer in peers))):
         if not any(holds(prefix, ip) for prefix in near):
             yield Element("near4", str(ip))
+
+
+def _near(network: IPv4Network, facts: Facts) -> list[IPv4Network]:
+    """Return the parts of the Network that the host reaches by others' routes, not the default."""
+    return list(collapse_addresses(parts(network, (*facts.onlink, *facts.routed))))

@@ -32,6 +32,7 @@ def look(channel: Channel) -> Facts:
     carrying = tunnels.carriers(links.values())
     reached, places = _reached(channel, theirs, main)
     defaults = [(route.metric, index) for route, index in main if not route.dst.prefixlen]
+    ways = {index for index, link in theirs.items() if not link.name.startswith("flannel")}
     return Facts(
         bridged=BRIDGED.exists() and BRIDGED.read_text().strip() == "1",
         uplinks=frozenset(bridges[index].name for index in bridges.keys() - inner),
@@ -42,8 +43,11 @@ def look(channel: Channel) -> Facts:
         carriers=frozenset(link.name for index, link in bridges.items() if index in carrying),
         lans=_sorted(
             {net for net in reached[index] if net.prefixlen < net.max_prefixlen}
-            for index in theirs.keys() - inner
-            if theirs[index].name != "lo" and not theirs[index].name.startswith("flannel")
+            for index in ways - inner
+            if theirs[index].name != "lo"
+        ),
+        routed=_sorted(
+            {route.dst} for route, index in main if index in ways and route.dst.prefixlen > HALF
         ),
         places=tuple(sorted(places.items())),
     )

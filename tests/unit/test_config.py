@@ -100,6 +100,7 @@ def test_an_option_goes_before_a_variable_and_that_before_the_default(option: st
         ("--network", "10.2.0.1/16", "--network '10.2.0.1/16' is no IPv4 prefix like 10.2.0.0/16"),
         ("--network", "fd00::/64", "is no IPv4 prefix"),
         ("--network", "here", "is no IPv4 prefix"),
+        ("--network", "0.0.0.0/1", "is no network for containers: it is wider than a /8"),
         ("--subnet-len", "15", "is no number from 16 (of 10.2.0.0/16) to 29"),
         ("--subnet-len", "30", "--subnet-len '30' is no number from 16"),
         ("--subnet-len", "/24", "is no number"),

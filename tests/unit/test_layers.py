@@ -79,7 +79,7 @@ ALLOWED: dict[str, set[str]] = {
     "facts": set(),
     "model": set(),
     "prefixes": set(),
-    "config": {"errors", "etcd_settings"},
+    "config": {"errors", "prefixes", "etcd_settings"},
     "things": {"model"},
     "seams": {"facts", "model", "things"},
     "client": {"errors"},

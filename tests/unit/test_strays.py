@@ -31,6 +31,7 @@ LEASE = Lease(NETWORK, SUBNET, 1450, "etcd")
         (replace(HERE, resolvers=(IP("10.66.0.53"),), onlink=(N("10.66.0.0/24"),)), [], ""),
         (replace(HERE, resolvers=(IP("10.5.20.53"),)), [PEER], ""),
         (replace(HERE, resolvers=(IP("10.9.0.53"),)), [], ""),
+        (replace(HERE, resolvers=(IP("10.66.0.53"),), routed=(N("10.66.0.0/24"),)), [], ""),
         # but not on one that has all of the Network in it, which our route would be longer than
         (replace(HERE, resolvers=(IP("10.66.0.53"),), onlink=(NETWORK,)), [], "10.66.0.53, a name"),
         (HERE, [AFAR], "10.8.0.20, the address of another host"),
@@ -52,14 +53,24 @@ def test_the_route_cuts_nothing_off(facts: Facts, peers: list[Peer], need: str) 
 
 def test_containers_are_kept_in_but_for_links_and_hosts() -> None:
     facts = replace(
-        HERE, onlink=(N("10.1.2.0/24"), N("10.1.2.7/32"), N("172.17.0.0/16"), N("10.0.0.0/7"))
+        HERE,
+        onlink=(N("10.1.2.0/24"), N("10.1.2.7/32"), N("172.17.0.0/16"), N("10.0.0.0/7")),
+        routed=(N("10.1.2.0/24"), N("10.70.0.0/16")),
     )
     hosts = [replace(PEER, public_ip=IP(ip)) for ip in ("10.8.0.20", "10.1.2.9", "192.0.2.20")]
     assert set(plan_rules(LEASE, hosts, facts)) == {
         Element("closed4", "10.0.0.0/8"),
         Element("near4", "10.1.2.0/24"),
+        Element("near4", "10.70.0.0/16"),
         Element("near4", "10.8.0.20"),
     }
+
+
+def test_a_network_that_was_accepted_once_and_is_no_overlays_closes_nothing() -> None:
+    half = N("0.0.0.0/1")
+    wide = replace(OVERLAY, network=half)
+    assert not list(plan_route(wide, SUBNET, [PEER], HERE))
+    assert not list(plan_rules(replace(LEASE, network=half), [PEER], HERE))
 
 
 def test_where_flanneld_makes_the_routes_nothing_is_closed() -> None:

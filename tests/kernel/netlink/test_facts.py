@@ -75,6 +75,8 @@ def test_lans_lead_out_and_places_are_addresses_and_the_way_out(full, host):
     )
     found = full.facts()
     assert [str(net) for net in found.lans] == ["10.7.0.0/24", "192.168.7.0/24"]
+    assert {"10.60.0.0/16", "10.61.0.0/16", "10.7.0.0/24"} <= {str(net) for net in found.routed}
+    assert not {"0.0.0.0/0", "10.9.1.0/24"} & {str(net) for net in found.routed}
     assert {str(ip): what for ip, what in found.places} == {
         **dict.fromkeys(("192.168.7.1", "10.7.0.1", "10.8.0.1", "10.9.0.0", "172.31.255.1"), OWN),
         "192.168.7.254": GATEWAY,
