@@ -63,7 +63,7 @@ def _things(
     if state.overlay and state.vtep and facts.external:
         near = vxlan.direct_peers(state.overlay, known, state.vtep, facts.external)
         yield from rules.plan_peer_rules(near)
-    local = {e.network for e in state.endpoints.values() if bridge.on_localhost(e)}
+    local = {e.network for e in state.endpoints.values() if e.ports and bridge.on_localhost(e)}
     for network in (some := list(_chosen(state.networks, networks))):
         yield from bridge.plan_network(network)
         yield Localhost(network.bridge, facts.guards and network.id in local)

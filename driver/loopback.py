@@ -17,6 +17,7 @@ Source: linux/{pkt_sched,pkt_cls,filter}.h, net/sched/cls_bpf.c, net/core/dev.c.
 from __future__ import annotations
 
 import errno
+import socket
 import struct
 from sys import byteorder
 from typing import ClassVar
@@ -33,11 +34,11 @@ TRAFFIC = struct.Struct("=16xB3xiIII")  # header, family, index, handle, parent,
 HANDLE = events.GROUP  # of our filter
 _NEW, _MAKE = 0x600, 0x400  # make it, and fail if it exists; make it or change it
 _QDISC, _CLSACT, _INGRESS = 0xFFFF0000, 0xFFFFFFF1, 0xFFFFFFF2
-_ALL_PROTOCOLS = 0x0300  # in network order
+_ALL_PROTOCOLS = socket.htons(3)
 _KIND, _OPTIONS = 1, 2
 _LENGTH, _PROGRAM, _FLAGS = 4, 5, 8  # of a filter's options
 _DIRECT = (1).to_bytes(4, byteorder)  # the flag that makes the program's result the verdict
-_UNKNOWN = (errno.ENOENT, errno.EOPNOTSUPP)  # the kernel has no such qdisc or filter, or no tc
+_NO_TRAFFIC_CONTROL = NEWQDISC, errno.EOPNOTSUPP  # how a kernel answers that has none
 _SOL_NETLINK, _ADD_GROUP, _GROUP = 270, 1, 4  # the group that hears of qdiscs and filters
 _CHANGES = (NEWQDISC, DELQDISC, NEWTFILTER, DELTFILTER)
 _PORT = struct.Struct("=12xI")  # of a netlink message: who asked for what it tells
@@ -151,8 +152,13 @@ class Localhosts:
             if wanted:
                 raise HostError(f"link {thing.link} is missing")
             return
+        self._numbers |= {link.number}
         if wanted and self.able and not self._guarded(link):
-            self._guard(link)
+            try:
+                self._guard(link)
+            except OSError:
+                self._settings.write(_routing(link.name, on=False))
+                raise
         self._settings.write(_no_stages(link.name))
         self._settings.write(_routing(link.name, on=wanted and thing.routed and self.able))
 
@@ -173,16 +179,22 @@ class Localhosts:
         qdisc = TRAFFIC.pack(0, link.number, _QDISC, _CLSACT, 0) + attribute(_KIND, b"clsact\0")
         options = attribute(_LENGTH, len(_STEPS).to_bytes(2, byteorder))
         options += attribute(_PROGRAM, PROGRAM) + attribute(_FLAGS, _DIRECT)
-        try:
-            self._channel.ask(NEWQDISC, qdisc, _NEW, fine=errno.EEXIST)
+        self.able = self._takes(NEWQDISC, qdisc, _NEW)
+        if self.able:
             info = _place(self._filters(link)) << 16 | _ALL_PROTOCOLS
             request = TRAFFIC.pack(0, link.number, HANDLE, _INGRESS, info)
             request += attribute(_KIND, self._kind) + attribute(_OPTIONS, options)
-            self._channel.ask(NEWTFILTER, request, _MAKE)
+            self.able = self._takes(NEWTFILTER, request, _MAKE)
+
+    def _takes(self, kind: int, request: bytes, flags: int) -> bool:
+        """Have a qdisc or filter made; whether the kernel has such a thing. Errors: OSError."""
+        try:
+            self._channel.ask(kind, request, flags, fine=errno.EEXIST)
         except OSError as error:
-            if error.errno not in _UNKNOWN:
+            if error.errno != errno.ENOENT and (kind, error.errno) != _NO_TRAFFIC_CONTROL:
                 raise
-            self.able = False
+            return False
+        return True
 
 
 def _is_guard(body: bytes) -> bool:

@@ -131,6 +131,16 @@ def test_filters_of_others_stay_and_the_guard_stands_beside_them(bridge, localho
     assert kind in run(host, f"tc qdisc show dev {bridge}")
 
 
+def test_where_the_guard_is_refused_nothing_is_routed(bridge, localhosts, host):
+    """Filters that several links share are others'; no other bridge is any the worse for it."""
+    host.run("sh", "-c", f"tc qdisc add dev {bridge} ingress_block 21 clsact")
+    host.sysctl(SETTING, "1")
+    [said] = refusals(localhosts, Plan(add=(ROUTED,)))
+    assert said.startswith(f"cannot guard 127.0.0.0/8 on {bridge}: ")
+    assert setting(host) == "0"
+    assert localhosts.able
+
+
 def test_a_kernel_that_has_no_such_filter_routes_nothing(bridge, host):  # noqa: ARG001
     host.sysctl(SETTING, "1")
     with closing(Localhosts("absent")) as localhosts:
