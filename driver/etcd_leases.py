@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
 
-from driver import flanneld, strays, vxlan
+from driver import flanneld, vxlan
 from driver.errors import FlannelError, StoreError
 from driver.facts import External, Facts
 from driver.leases import Stamp, Standing, file_stamp, kept, lan_fault
@@ -96,7 +96,6 @@ class EtcdLeases:
         elif overlay is not None:
             problems += vxlan.problems(overlay, snapshot.peers, vtep, external)
             if lease is not None:
-                problems += strays.problems(overlay, lease.subnet, snapshot.peers, facts)
                 problems += filter(None, [lan_fault(lease, facts)])
             problems += self._tell_others(lease)
         refusal = snapshot.problems[0] if snapshot.state in TOLD and snapshot.problems else ""

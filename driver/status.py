@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from driver import __version__
+from driver import __version__, strays
 from driver.bridge import on_localhost
 from driver.model import Endpoint, Network, Peer, State, short
 from driver.reconcile import Reconciler
@@ -37,7 +37,7 @@ def document(core: Reconciler) -> Document:
             str(p.cidr) for p in state.pools.values() if state.network_of(p.id) is None
         ],
         "repaired": [{"at": report.at, "what": str(report)} for report in core.history.reports],
-        "warnings": list(core.warnings(core.facts)),
+        "warnings": list(_warnings(core)),
         "problems": list(_problems(core)),
     }
 
@@ -97,6 +97,14 @@ def _endpoint(endpoint: Endpoint) -> Document:
         "sandbox": endpoint.sandbox,
         "ports": [str(port) for port in endpoint.ports],
     }
+
+
+def _warnings(core: Reconciler) -> Iterator[str]:
+    yield from core.warnings(core.facts)
+    state = core.state
+    if state.lease and state.overlay and state.lease.source == "etcd":
+        peers = state.peers.values()
+        yield from strays.warnings(state.overlay, state.lease.subnet, peers, core.facts)
 
 
 def _problems(core: Reconciler) -> Iterator[str]:

@@ -27,10 +27,10 @@ def plan_route(
         yield Route(overlay.network)
 
 
-def problems(
+def warnings(
     overlay: Overlay, subnet: IPv4Network, peers: Iterable[Peer], facts: Facts
 ) -> Iterator[str]:
-    """Say why there is no such route, where there is none."""
+    """Warn where there is no such route, and say why."""
     if what := need(overlay, subnet, peers, facts):
         yield (
             f"the Network {overlay.network} has {what}, in it: what this host itself sends there, "

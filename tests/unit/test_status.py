@@ -106,6 +106,13 @@ def test_what_was_repaired_is_told() -> None:
     assert any("repaired" in line and "1 table" in line for line in text(bench))
 
 
+def test_what_may_go_wrong_is_told_apart_from_what_is_wrong() -> None:
+    bench, _ = busy()
+    bench.core.warnings = lambda facts: [f"{facts.firewall} is old"]
+    lines = text(bench)
+    assert lines[-3:] == ["warnings   1", "  nft is old", "problems   none"]
+
+
 def test_problems_are_told() -> None:
     bench, _ = busy()
     bench.survey.now = replace(FACTS, forwarding=False, forwards=False)

@@ -8,7 +8,7 @@ import pytest
 
 from driver.facts import ETCD, GATEWAY, OWN, External, Facts
 from driver.model import Lease, Overlay, Peer, replace
-from driver.strays import plan_route, plan_rules, problems
+from driver.strays import plan_route, plan_rules, warnings
 from driver.things import Element, Route
 
 N, IP = IPv4Network, IPv4Address
@@ -45,7 +45,7 @@ LEASE = Lease(NETWORK, SUBNET, 1450, "etcd")
 def test_the_route_cuts_nothing_off(facts: Facts, peers: list[Peer], need: str) -> None:
     routes = list(plan_route(OVERLAY, SUBNET, peers, facts))
     assert routes == ([] if need else [Route(NETWORK)])
-    told = list(problems(OVERLAY, SUBNET, peers, facts))
+    told = list(warnings(OVERLAY, SUBNET, peers, facts))
     assert len(told) == bool(need)
     if need:
         assert f"the Network 10.0.0.0/8 has {need}" in told[0]

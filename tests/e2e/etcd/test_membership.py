@@ -200,7 +200,7 @@ def test_beside_a_flanneld_nothing_is_written_and_peers_are_followed(
         # and one that comes later
         here[0] = True
         key = host.key
-        host.membership.identify(vtep(12))
+        host.membership.identify(own(12))
         host.until("beside", subnet=IPv4Network("10.5.7.0/24"))
         assert registry.values()[key] == value(11)
 
