@@ -234,8 +234,9 @@ class Membership:
 
     def _publish(self, new: Snapshot) -> None:
         old, self._snapshot = self._snapshot, new
+        known = frozenset(old.problems)  # there may be thousands
         for problem in new.problems:
-            if problem not in old.problems:
+            if problem not in known:
                 log.warning("%s", problem)
         if (new.state, new.subnet) != (old.state, old.subnet):
             log.info("lease %s subnet=%s peers=%d", new.state, new.subnet, len(new.peers))

@@ -6,9 +6,10 @@ Imports `flannel`, `flannel_config`, `prefixes` and nouns.
 
 from __future__ import annotations
 
+from bisect import bisect
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, collapse_addresses
 from operator import attrgetter
 
 from driver.facts import Ground
@@ -171,9 +172,13 @@ class _Ground:
         self._longest = overlay.subnet_len
         self._onlink = parts(overlay.network, own.ground.onlink)
         self._places = [(ip, w) for ip, w in own.ground.places if holds(overlay.network, ip)]
+        alone = [IPv4Network(ip) for ip, _ in self._places]
+        spans = list(collapse_addresses([*self._onlink, *alone]))
+        self._firsts = [int(span.network_address) for span in spans]
+        self._lasts = [int(span.broadcast_address) for span in spans]
 
     def __bool__(self) -> bool:
-        return bool(self._onlink or self._places)
+        return bool(self._firsts)
 
     def fault(self, subnet: IPv4Network, *, stays: bool) -> str:
         """Say why a subnet can be no peer's, "" if it can.
@@ -183,7 +188,9 @@ class _Ground:
         length = subnet.prefixlen
         if length < self._longest and not stays:
             return f"is larger than the config's SubnetLen, /{self._longest}, allows"
-        if not self:
+        first = int(subnet.network_address)
+        at = bisect(self._firsts, first + (1 << 32 - length) - 1) - 1
+        if at < 0 or self._lasts[at] < first:
             return ""
         near = [p for p in self._onlink if overlap(p, subnet)]
         longer = [p for p in near if p.prefixlen > length]
