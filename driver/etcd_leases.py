@@ -20,7 +20,7 @@ from driver.model import Lease, State, Vtep, replace
 from driver.peers import Own
 from driver.subnet_env import flannelds_lease, write_docker_options, write_subnet_env
 
-TOLD = ("refused", "beside")  # phases whose problem who wants an address is told
+TOLD = ("refused", "beside")  # phases of which a call is told the problem
 FIRST_S = 1.0  # a host without a lease can do nothing for Docker anyway
 DOCKER_OPTIONS = "docker_opts.env"  # beside subnet.env
 
@@ -97,7 +97,8 @@ class EtcdLeases:
             problems += vxlan.problems(overlay, snapshot.peers, vtep, external)
             if lease is not None:
                 problems += filter(None, [lan_fault(lease, facts)])
-            problems += self._tell_others(lease)
+            if snapshot.state != "beside":  # a flanneld is seen there that the facts do not have
+                problems += self._tell_others(lease)
         refusal = snapshot.problems[0] if snapshot.state in TOLD and snapshot.problems else ""
         return replace(found, lease=lease, problems=tuple(problems), refusal=refusal)
 
@@ -116,8 +117,7 @@ class EtcdLeases:
                     return replace(found, lease=lease, phase="beside", problems=(), note=note)
                 why = f"{flanneld.has_it(what)}, {lease.subnet}, but networks use another"
         left = _left(state, auto=self._settings.auto)
-        problems = (why, kept(left, "subnet-file")) if left else (why,)
-        return replace(found, lease=left, phase="beside", problems=problems, refusal=why)
+        return replace(found, lease=left, phase="beside", problems=(why,), refusal=why)
 
     def _follow(self, own: Own, state: State) -> Snapshot:
         if self._membership is None:

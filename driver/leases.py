@@ -1,8 +1,8 @@
 """Where this host's lease comes from: a subnet of our own choice, or flanneld's file.
 
 A source is asked with what is stored and says what the lease is now, and what is wrong. It never
-guesses: what cannot be read leaves the stored lease as it was. Imports nouns,
-`flanneld`, `subnet_env`.
+guesses: what cannot be read leaves the stored lease as it was. Imports nouns, `flanneld`,
+`subnet_env`.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ Stamp = tuple[int, int, int] | None
 class Standing:
     """What a source says: the lease, the overlay around it, and what is wrong, a sentence each.
 
-    `phase` names how far the lease is, for people: "held", "acquiring", "lost", … `note`: why it
-    comes from where it comes from, where that is no matter of course. `refusal`: what is said to
-    who wants something of a lease that there is not; else it is words that fit always.
+    `phase` names how far the lease is, for people: "held", "acquiring", "lost", … `note`: why the
+    lease comes from somewhere else than the settings suggest. `refusal`: what a call is told that
+    wants something of a lease that is not there; "" for the usual words.
     """
 
     lease: Lease | None

@@ -46,17 +46,27 @@ class Lookout:
         )
 
     def _processes(self) -> Iterator[int]:
-        """List the processes called flanneld; a managed plugin sees none but its own."""
+        """List root's processes called flanneld; a managed plugin sees none but its own."""
         for folder in os.listdir(PROCESSES):  # noqa: PTH208 - a Path for each takes ten times as long
             if not folder.isdigit():
                 continue
             try:
                 with open(f"{PROCESSES}/{folder}/comm", "rb") as file:  # noqa: PTH123 - as above
                     named = file.read() == NAME
-                if named and _namespace(folder) == self._here:
+                if named and _is_roots(folder) and _namespace(folder) == self._here:
                     yield int(folder)
             except OSError:
                 continue  # it has ended
+
+
+def _is_roots(process: str) -> bool:
+    """Whether root runs a process: any user can call one so, and would stop this host's renewals.
+
+    The owner of its folder may be root although it is not.
+    """
+    lines = (PROCESSES / process / "status").read_text(errors="replace").splitlines()
+    ids = [line.split()[2] for line in lines if line.startswith("Uid:")]
+    return ids == ["0"]  # the effective one
 
 
 def _namespace(process: str) -> int:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.bed import Bed, wait_for
+from tests.bed import Bed, Host, wait_for
 from tests.e2e.etcd_bed import Authority
-from tests.e2e.helpers import container, gets, network, pings, web
+from tests.e2e.helpers import address, container, gets, network, pings, web
 from tests.e2e.outage import (
     CONFIG,
     Store,
@@ -98,6 +98,31 @@ def test_a_stolen_lease(two: World) -> None:
     everyday(h1, two.visitor)
     assert two.store.values()[mine.rpartition("/")[2]] != lease(99)
     traffic.end(may_lose=1000)  # h2 has had the thief as a peer
+
+
+def renumber(host: Host, ip: str) -> None:
+    """Give a host that has no plugin running another address, as another DHCP server would."""
+    host.run("ip", "addr", "flush", "dev", "eth0")
+    host.run("ip", "addr", "add", f"{ip}/24", "dev", "eth0")
+    host.run("ip", "route", "add", "default", "via", "192.0.2.1")
+    host.address = ip
+
+
+def test_another_address_since_the_last_run(two: World) -> None:
+    h1, h2 = two.hosts
+    before, old = subnet(h1), h1.address
+    traffic = two.talk()
+    there = address(h2, "web2", "app")
+    wait_for(lambda: pings(h1, "web1", there), "the containers to reach each other", 20)
+    for ip in ("192.0.2.77", old):
+        h1.kill_plugin()
+        renumber(h1, ip)
+        two.start_plugin(h1)
+        two.meet(h1, h2)
+        assert subnet(h1) == before
+        assert len(two.store.values()) == 2
+        wait_for(lambda: pings(h1, "web1", there), "the containers to reach each other", 20)
+    traffic.end(may_lose=1000)  # between an address and the next start
 
 
 def twin(world: World) -> None:

@@ -126,7 +126,6 @@ ALLOWED: dict[str, set[str]] = {
         "config",
         "errors",
         "port_list",
-        "store",
         "service",
         "status",
         "ps",

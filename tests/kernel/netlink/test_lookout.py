@@ -11,9 +11,13 @@ from driver.facts import Flanneld
 from driver.lookout import RESTART_S, Lookout
 
 pytestmark = pytest.mark.kernel
-NAMED = (
-    "import sys; open('/proc/self/comm','w').write('flanneld'); print(flush=True); sys.stdin.read()"
-)
+NAMED = """
+import os, sys
+open("/proc/self/comm", "w").write("flanneld")
+os.setuid(int(sys.argv[1]))
+print(flush=True)
+sys.stdin.read()
+"""
 
 
 @pytest.fixture
@@ -21,9 +25,9 @@ def flanneld():
     """Start processes called so in the namespace of the caller; end them afterwards."""
     started = []
 
-    def start():
+    def start(user=0):
         pipe = subprocess.PIPE
-        argv = (sys.executable, "-c", NAMED)
+        argv = (sys.executable, "-c", NAMED, str(user))
         process = subprocess.Popen(argv, stdin=pipe, stdout=pipe, bufsize=0)
         started.append(process)
         assert process.stdout.readline()
@@ -56,6 +60,8 @@ def test_a_process_of_this_namespace(namespace, flanneld):
             assert lookout.look().process == other.pid
     with closing(Lookout(lambda: now[0])) as lookout:
         assert lookout.look().process == 0, "one elsewhere has nothing to do with this host"
+        flanneld(user=65534)
+        assert lookout.look().process == 0, "one of a user's is no flanneld"
         here = flanneld()
         assert lookout.look().process == here.pid
         here.kill()
