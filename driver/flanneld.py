@@ -10,7 +10,7 @@ Imports nouns and `vxlan`.
 
 from __future__ import annotations
 
-from driver.facts import Flanneld
+from driver.facts import Facts, Flanneld
 from driver.model import Lease, Overlay
 from driver.things import Address, Fdb, Neighbour, PeerRoute, Sysctl, Thing, Vxlan
 from driver.vxlan import PREFIX, device_name
@@ -43,13 +43,13 @@ def has(seen: Flanneld, overlay: Overlay) -> bool:
     return bool(sign(seen, overlay)) and not joined(seen, overlay)
 
 
-def left_alone(things: frozenset[Thing], lease: Lease | None, seen: Flanneld) -> frozenset[Thing]:
+def left_alone(things: frozenset[Thing], lease: Lease | None, facts: Facts) -> frozenset[Thing]:
     """Leave out the overlay's things where they are a flanneld's, whoever made them.
 
     A flanneld that finds the plugin's device and routes uses them as they are: what bears the
     plugin's mark may be in use although the lease is not the plugin's any more.
     """
-    if lease.source != "subnet-file" if lease else not seen.process:
+    if lease.source != "subnet-file" if lease else not facts.flanneld.process:
         return things
     return frozenset(thing for thing in things if not _of_overlay(thing))
 

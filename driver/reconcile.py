@@ -227,13 +227,12 @@ class Reconciler:
             and self._leases.current(state, facts) == self.standing
             and not any(stale(state, seen.links, seen.occupied, self.clock()))
             and not strangers(state, seen)
-            and not diff(seen.have, desire(state, facts))
+            and not diff(left_alone(seen.have, state.lease, facts), desire(state, facts))
         )
 
     def observe(self) -> frozenset[Thing]:
         """Look what the host has of ours."""
-        things = frozenset[Thing]().union(*(host.observe() for host in self._hosts))
-        return left_alone(things, self.state.lease, self.facts.flanneld)
+        return frozenset().union(*(host.observe() for host in self._hosts))
 
     def _pass(self, *, adopt: bool = True) -> Report:
         """Bring the host to what the state desires, and with `adopt` the state to what is alive."""
@@ -244,6 +243,7 @@ class Reconciler:
                 hosts.resume(self._hosts, desire(self.state, facts))
             seen = self._takeover.see(self.observe())
             taken = self._adopt(facts, seen) if adopt else Taken()
+            seen = seen._replace(have=left_alone(seen.have, self.state.lease, facts))
             want = desire(self.state, facts)
             plan = diff(seen.have, want | kept(self.state, seen, want))
         except (FlannelError, OSError) as error:
@@ -270,7 +270,8 @@ class Reconciler:
         failed = frozenset[Key]()
         if errors:
             with suppress(FlannelError, OSError):
-                after = diff(self.observe(), desire(self.state, self.facts))
+                have = left_alone(self.observe(), self.state.lease, self.facts)
+                after = diff(have, desire(self.state, self.facts))
                 failed = plan.touched() & after.touched()
         return [str(e) for e in errors], failed, self.fights.tried(plan.touched(), failed, now)
 

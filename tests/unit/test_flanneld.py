@@ -79,7 +79,7 @@ def test_what_bears_our_mark_but_is_a_flannelds_is_left_alone() -> None:
     )
     all_, ours = frozenset((*bridge, *theirs)), frozenset(bridge)
     lease = Lease(OVERLAY.network, net, 1450, "etcd")
-    seen, nobody = Flanneld(own=OWN, process=7), Flanneld(own=OWN)
+    seen, nobody = (Facts(flanneld=Flanneld(own=OWN, process=pid)) for pid in (7, 0))
     assert left_alone(all_, replace(lease, source="subnet-file"), nobody) == ours
     assert left_alone(all_, None, seen) == ours
     assert left_alone(all_, None, nobody) == all_

@@ -100,6 +100,19 @@ class Node:
         return set(self.core.state.peers.values())
 
 
+def test_the_pass_that_leaves_the_lease_to_a_flanneld_leaves_it_the_overlay() -> None:
+    node = Node(peer(2), peer(3))
+    before = node.ways.observe()
+    assert {type(thing) for thing in before} == set(Ways.kinds)
+    node.said.now = replace(node.said.now, lease=replace(LEASE, source="subnet-file"))
+    for _ in range(3):
+        node.core.converge()
+        assert node.ways.observe() == before
+    node.said.now = replace(node.said.now, lease=None)
+    node.core.converge()
+    assert not node.ways.observe(), "without a flanneld it is ours"
+
+
 def test_news_of_peers_are_on_the_host_and_on_disk_without_a_look() -> None:
     node = Node(peer(2))
     looks = node.ways.looks
