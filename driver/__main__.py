@@ -132,6 +132,21 @@ def _docker_opts(config: Config, _: argparse.Namespace) -> None:
     print(docker_opts.render(client.ask(config.sockets[0], "GET", "/status")), end="")
 
 
+def _backup(config: Config, args: argparse.Namespace) -> None:
+    from driver import store  # noqa: PLC0415
+
+    store.copy(config.state_dir / store.NAME, args.file)
+
+
+def _restore(config: Config, args: argparse.Namespace) -> None:
+    from driver import store  # noqa: PLC0415
+    from driver.service import Lock  # noqa: PLC0415
+
+    Lock(config.state_dir / "lock").take()  # Conflict while the plugin runs
+    kept = store.restore(args.file, config.state_dir / store.NAME)
+    print(f"restored; what was there before is {kept}" if kept else "restored")
+
+
 COMMANDS: dict[str, Callable[[Config, argparse.Namespace], None]] = {
     "init": _init,
     "forget": _forget,
@@ -140,6 +155,8 @@ COMMANDS: dict[str, Callable[[Config, argparse.Namespace], None]] = {
     "ports": _ports,
     "setup-daemon": _setup_daemon,
     "docker-opts": _docker_opts,
+    "backup": _backup,
+    "restore": _restore,
 }
 
 
@@ -168,6 +185,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     setup.add_argument("--write", action="store_true", help="put them into the file")
     setup.add_argument("--file", type=Path, default=DAEMON_JSON, help="default %(default)s")
+    backup = commands.add_parser("backup", help="copy the state to a file, also while it is used")
+    restore = commands.add_parser("restore", help="put such a copy back; stop the plugin first")
+    for command in (backup, restore):
+        command.add_argument("file", type=Path, help="the copy")
+        option = next(s for s in SETTINGS if s.option == "--state-dir")
+        command.add_argument(option.option, help=f"{option.help} (default {option.default})")
     opts = commands.add_parser("docker-opts", help="show dockerd's settings for this lease")
     ports = commands.add_parser("ports", help="list the published ports, as this host has them")
     ports.add_argument("container", nargs="?", default="", help="a name, or the beginning of an id")

@@ -33,7 +33,7 @@ from driver.seams import Firewall, Host
 from driver.secrets_shown import secrets_shown
 from driver.servers import Servers
 from driver.sockets import Sockets
-from driver.store import Store
+from driver.store import NAME, Store
 from driver.things import Thing
 from driver.underlay import Underlay
 from driver.vtep import Overlays
@@ -128,7 +128,7 @@ def build(config: Config) -> Reconciler:
 def _assembled(config: Config, undo: ExitStack) -> Reconciler:
     """Do what `build` says; what is to be closed when that fails is left with `undo`."""
     # sockets make room, which takes no time as long as there is one thread
-    store, sockets = Store(config.state_dir / "state.db"), Sockets()
+    store, sockets = Store(config.state_dir / NAME), Sockets()
     undo.callback(store.close)
     news = News()
     firewall = _firewall(_chosen(config.firewall))

@@ -25,6 +25,8 @@ from driver.model import RECORD_TYPES, Claim, PortMapping, Record, State
 
 log = logging.getLogger(__name__)
 
+NAME = "state.db"
+ASIDE = "before-restore"
 VERSION = 1
 HOW = (
     "put a copy back with `docker-flannel restore FILE`, or move it away: then what runs is taken "
@@ -223,6 +225,22 @@ def copy(source: Path, target: Path) -> None:
     finally:
         with suppress(OSError):
             part.unlink(missing_ok=True)
+
+
+def restore(source: Path, target: Path) -> Path | None:
+    """Put a copy in place of the state; return where that is kept. No plugin may use it meanwhile.
+
+    Errors: StoreError, and then the state is as it was.
+    """
+    new = target.with_name(f"{target.name}.restored")
+    copy(source, new)
+    there = target.exists()
+    try:
+        put_aside(target, ASIDE)
+        new.replace(target)
+    except OSError as error:
+        raise StoreError(f"state file {target} cannot be replaced: {error}") from error
+    return Path(f"{target}.{ASIDE}") if there else None
 
 
 def _table(record: Record) -> str:

@@ -126,6 +126,7 @@ ALLOWED: dict[str, set[str]] = {
         "config",
         "errors",
         "port_list",
+        "store",
         "service",
         "status",
         "ps",

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from driver.__main__ import main
 from driver.errors import StoreError
+from driver.service import Lock
 from driver.store import Store, copy
 from tests.unit.sample import LEASE, RECORDS, endpoint, network, state_of
 from tests.unit.test_store import make_garbage, written
@@ -106,3 +109,28 @@ def test_a_cut_file_is_refused_before_anything_is_written(path: Path) -> None:
     with pytest.raises(StoreError, match="docker-flannel restore FILE"):
         Store(path).load()
     assert path.read_bytes() == before
+
+
+def cli(capsys: pytest.CaptureFixture[str], *words: str | Path) -> tuple[int, str]:
+    code = main([str(word) for word in words])
+    told = capsys.readouterr()
+    return code, told.out + told.err
+
+
+def test_backup_and_restore_as_commands(
+    path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store, kept = written(path, *RECORDS), tmp_path / "kept"
+    where = ("--state-dir", path.parent)
+    assert cli(capsys, "backup", kept, *where) == (0, "")
+    store.commit([], [LEASE], durable=True)
+    lock = Lock(path.parent / "lock")
+    lock.take()
+    code, said = cli(capsys, "restore", kept, *where)
+    assert (code, "stop it first" in said) == (1, True)
+    os.close(lock._held)
+    store.close()
+    code, said = cli(capsys, "restore", kept, *where)
+    assert (code, said) == (0, f"restored; what was there before is {path}.before-restore\n")
+    assert Store(path).load() == state_of(*RECORDS)
+    assert Store(Path(f"{path}.before-restore")).load().lease is None

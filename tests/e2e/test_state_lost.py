@@ -1,0 +1,191 @@
+"""The state is lost, damaged, old or deleted under the plugin, and nothing that runs notices."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+import pytest
+
+from tests.bed import Host, Node, wait_for
+from tests.bed.rootfs import PROJECT
+from tests.e2e import managed
+from tests.e2e.helpers import FLANNEL, answers, container, enter, pings, status, web
+from tests.e2e.test_restart import as_it_was
+
+COUNTED = re.compile(r"(\d+) packets transmitted, (\d+) received")
+# of each kind: Docker's words, and a host port
+KINDS = {
+    "app": (FLANNEL, 8080),
+    "plain": (("-d", "flannel"), 8081),
+    "own": (("-d", "flannel", "--ipam-driver", "null"), 8082),
+}
+
+
+@contextmanager
+def counted(host: Host, name: str, target: str) -> Iterator[None]:
+    """Ping ten times a second from a container; no answer may be missing in the end."""
+    log_name = f"ping-{name}-{target}"
+    words = (*enter(host, name), "ping", "-n", "-q", "-i", "0.1", target)
+    process = host.popen(*words, log_name=log_name)
+    yield
+    process.signal(signal.SIGINT)
+    process.wait()
+    [(sent, received)] = COUNTED.findall(process.log())
+    assert int(sent) > 10
+    assert int(received) >= int(sent) - 1, "but for the last, which may be on its way"
+
+
+class Site:
+    """Networks of all kinds with a container each, and an internal one."""
+
+    def __init__(self, host: Host, visitor: Node) -> None:
+        self.host, self.visitor = host, visitor
+        self.state = host.state_dir / "state.db"
+        self.ips: dict[str, str] = {}
+        for name, (options, port) in KINDS.items():
+            host.docker("network", "create", *options, name)
+            self.ips[name] = web(host, f"web-{name}", name, "-p", f"{port}:80")
+        host.docker("network", "create", *FLANNEL, "--internal", "inner")
+        self.ips["inner"] = web(host, "web-inner", "inner")
+        self.ips["peer"] = container(host, "peer", "app")
+        self.known = wait_for(self.rows, "all lease addresses")
+
+    def rows(self) -> dict[str, str]:
+        """Give the endpoints' addresses as the status tells, and their ports."""
+        return {e["id"]: f"{e['address']} {e['ports']}" for e in status(self.host)["endpoints"]}
+
+    @contextmanager
+    def undisturbed(self) -> Iterator[None]:
+        """Keep pings and a connection going, which must not lose anything."""
+        host, ips = self.host, self.ips
+        with ExitStack() as stack:
+            for name, target in [
+                ("peer", ips["app"]),
+                ("peer", self.visitor.address),
+                ("web-plain", self.visitor.address),
+                ("web-own", self.visitor.address),
+            ]:
+                stack.enter_context(counted(host, name, target))
+            stack.enter_context(managed.conversation(host, "peer", ips["app"]))
+            yield
+            self.works()
+
+    def works(self) -> None:
+        """Ports answer, and what is closed is closed."""
+        for name, (_, port) in KINDS.items():
+            url = f"http://{self.host.address}:{port}/"
+            wait_for(lambda url=url: self.visitor.reaches(url), f"the port of {name}")
+            assert self.visitor.fetch(url).strip() == f"web-{name}"
+        for name in ("inner", "own"):
+            assert not answers(self.host, "peer", self.ips[name])
+        assert not answers(self.host, "web-inner", self.visitor.address)
+
+    def known_again(self) -> None:
+        """The status knows all that ran before, and has nothing to say against it."""
+        assert self.rows() == self.known
+        assert status(self.host)["problems"] == []
+
+    def adopted(self) -> None:
+        """The status tells what was taken over."""
+        told = [entry["what"] for entry in status(self.host)["repaired"]]
+        assert all(any(i[:12] in line for line in told) for i in self.known), told
+        self.known_again()
+
+
+@pytest.fixture
+def site(running: Host, visitor: Node) -> Iterator[Site]:
+    """Give the networks and containers; in the end Docker takes all of it away."""
+    with as_it_was(running) as host:
+        made = Site(host, visitor)
+        managed.serve_lines(host, "web-app")
+        yield made
+        # what was taken over is as good as what was made: it stops, starts and goes
+        names = [f"web-{name}" for name in (*KINDS, "inner")]
+        host.docker("stop", "-t", "0", *names)
+        assert len(status(host)["endpoints"]) == 1
+        host.docker("start", *names)
+        made.works()
+        for name in KINDS:
+            new = container(host, "new", name)
+            assert new not in made.ips.values()
+            assert pings(host, "new", "192.0.2.1" if name == "own" else f"web-{name}")
+            host.docker("rm", "-f", "new")
+        host.docker("rm", "-f", "peer", *names)
+        host.docker("network", "rm", *KINDS, "inner")
+        left = status(host)
+        assert (left["networks"], left["endpoints"], left["blocks_of_others"]) == ([], [], [])
+        assert left["problems"] == []
+
+
+def empty(site: Site) -> None:
+    """Start with an empty folder."""
+    site.host.stop_plugin()
+    shutil.rmtree(site.host.state_dir)
+    site.host.start_plugin()
+    site.adopted()
+
+
+def older(site: Site) -> None:
+    """Start with a copy of the folder, made while the plugin ran, from before a network came."""
+    host, copy = site.host, site.host.folder / "copy"
+    shutil.copytree(host.state_dir, copy)
+    host.docker("network", "create", *FLANNEL, "late")
+    late = web(host, "late", "late", "-p", "8083:80")
+    host.stop_plugin()
+    shutil.rmtree(host.state_dir)
+    copy.rename(host.state_dir)
+    with counted(host, "late", site.visitor.address):
+        host.start_plugin()
+        assert late in [e["address"].partition("/")[0] for e in status(host)["endpoints"]]
+        assert site.visitor.fetch(f"http://{host.address}:8083/").strip() == "late"
+    host.docker("rm", "-f", "late")
+    host.docker("network", "rm", "late")
+    site.known_again()
+
+
+def deleted(site: Site) -> None:
+    """Delete the folder while the plugin runs; the next call writes it anew."""
+    host = site.host
+    shutil.rmtree(host.state_dir)
+    container(host, "new", "app")
+    wait_for(site.state.exists, "the state to be written anew")
+    host.docker("rm", "-f", "new")
+    assert host.plugin_log().count("written anew") == 1
+    host.kill_plugin()
+    host.start_plugin()
+    site.known_again()
+
+
+def damaged(site: Site) -> None:
+    """Start with half a file: every call tells how to go on. Then put a copy back."""
+    host, kept = site.host, site.host.folder / "kept.db"
+    flannel = (sys.executable, "-m", "driver")
+    where = ("--state-dir", host.state_dir)
+    host.run(*flannel, "backup", kept, *where, cwd=PROJECT)
+    refused = host.run(*flannel, "restore", kept, *where, cwd=PROJECT, check=False)
+    assert "another docker-flannel works on" in refused.stderr
+    host.stop_plugin()
+    for beside in host.state_dir.glob("state.db-*"):
+        beside.unlink()
+    site.state.write_bytes(kept.read_bytes()[:-4096])
+    host.start_plugin()
+    said = host.docker("network", "create", *FLANNEL, "more", check=False).stderr
+    assert "docker-flannel restore" in said
+    assert "move it away" in said
+    site.works()
+    host.stop_plugin()
+    host.run(*flannel, "restore", kept, *where, cwd=PROJECT)
+    host.start_plugin()
+    site.known_again()
+
+
+def test_a_lost_state_cuts_nothing(site: Site) -> None:
+    with site.undisturbed():
+        for damage in (empty, older, deleted, damaged):
+            damage(site)
+            site.works()
