@@ -67,7 +67,7 @@ def networks() -> frozenset[str]:
         ids = frozenset(str(network["Id"]) for network in found)
     except (OSError, ValueError, TypeError, KeyError, http.client.HTTPException) as error:
         raise Unavailable(f"Docker does not list its networks: {error}") from error
-    if status != http.HTTPStatus.OK:
+    if status != http.HTTPStatus.OK or not ids:  # it always has some of its own
         raise Unavailable(f"Docker does not list its networks: {status}")
     return ids
 

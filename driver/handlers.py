@@ -94,7 +94,7 @@ def _heed(core: Reconciler, method: str, body: bytes) -> None:
 def _answer_failures(app: Flask, core: Reconciler) -> None:
     @app.errorhandler(FlannelError)
     def refused(error: FlannelError) -> tuple[Response, int]:
-        words = (isinstance(error, NoLease) and core.standing.refusal) or str(error)
+        words = _without_lease(core) if isinstance(error, NoLease) else str(error)
         log.info("call=%s refused: %s", request.path[1:], words)
         return _failure(words), error.status
 
@@ -107,6 +107,13 @@ def _answer_failures(app: Flask, core: Reconciler) -> None:
         mark = secrets.token_hex(2)
         log.error("call=%s internal error %s", request.path[1:], mark, exc_info=error)
         return _failure(f"internal error {mark}; the log of docker-flannel has more"), 500
+
+
+def _without_lease(core: Reconciler) -> str:
+    """Say why there is no lease, as far as that is known."""
+    standing = core.standing
+    why = standing.problems[0] if standing.problems else "`docker-flannel status` says more"
+    return standing.refusal or f"this host has no flannel lease yet: {why}"
 
 
 def _failure(message: str) -> Response:

@@ -162,4 +162,4 @@ def test_a_lease_that_is_not_there_yet_is_503() -> None:
     bench = make_core()
     bench.core.state = type(bench.state)()
     status, message = Plugin(bench.core).refusal(POOL, {})
-    assert (status, message.split(";")[0]) == (503, "this host has no flannel lease yet")
+    assert (status, message.split(":")[0]) == (503, "this host has no flannel lease yet")
