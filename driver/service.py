@@ -12,7 +12,7 @@ import struct
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from wsgiref.types import WSGIApplication
 
 from gunicorn.app.base import BaseApplication
@@ -23,6 +23,9 @@ from driver.narrow import narrow
 from driver.rights import check_rights
 from driver.server import Worker
 from driver.standby import Standby
+
+if TYPE_CHECKING:
+    from driver.reconcile import Reconciler
 
 log = logging.getLogger(__name__)
 
@@ -90,24 +93,32 @@ def serve(footing: Footing, config: Config | BadRequest) -> None:
     with suppress(StoreError):  # the worker tries again, and tells
         lock.take()
     sockets, fault = _places(footing.sockets)
-    Server(sockets, lambda: _application(lock, fault or config)).run()
+    Server(sockets, Maker(lock, fault or config)).run()
 
 
-def _application(lock: Lock, config: Config | BadRequest) -> WSGIApplication:
-    """Build the plugin.
+class Maker:
+    """Makes the plugin, as often as it is tried: what has been built once is not built again."""
 
-    Errors: FlannelError, and whatever a part raises that cannot be loaded.
-    """
-    if isinstance(config, BadRequest):
-        raise BadRequest(f"{config}; {RESTART}")
-    check_rights()
-    lock.take()
-    from driver.plugin import build  # noqa: PLC0415
+    def __init__(self, lock: Lock, config: Config | BadRequest) -> None:
+        self._lock, self._config = lock, config
+        self._core: Reconciler | None = None
 
-    core = build(config)
-    from driver.handlers import create_app  # noqa: PLC0415
+    def __call__(self) -> WSGIApplication:
+        """Return the application.
 
-    return create_app(core)
+        Errors: FlannelError, and whatever a part raises that cannot be loaded.
+        """
+        if isinstance(self._config, BadRequest):
+            raise BadRequest(f"{self._config}; {RESTART}")
+        if self._core is None:
+            check_rights()
+            self._lock.take()
+            from driver.plugin import build  # noqa: PLC0415
+
+            self._core = build(self._config)
+        from driver.handlers import create_app  # noqa: PLC0415
+
+        return create_app(self._core)
 
 
 def _places(wanted: Sequence[Path]) -> tuple[list[Path], BadRequest | None]:

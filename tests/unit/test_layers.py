@@ -111,7 +111,17 @@ ALLOWED: dict[str, set[str]] = {
     "secrets_shown": set(),
     "server": set(),
     "standby": {"errors", "wire"},
-    "service": {"config", "errors", "handlers", "narrow", "plugin", "rights", "server", "standby"},
+    "service": {
+        "config",
+        "errors",
+        "handlers",
+        "narrow",
+        "plugin",
+        "reconcile",
+        "rights",
+        "server",
+        "standby",
+    },
     "plugin": NOUNS
     | PURE
     | ADAPTERS
