@@ -198,8 +198,9 @@ def _choose(
         )
     free = offer.free(taken)
     if not free:
+        but = f" outside this host's own {', '.join(map(str, offer.lans))}" if offer.lans else ""
         return (
             f"no free subnet of /{overlay.subnet_len} from {overlay.subnet_min} to "
-            f"{overlay.subnet_max}: remove keys of hosts that are gone, or widen the network"
+            f"{overlay.subnet_max}{but}: remove keys of hosts that are gone, or widen the network"
         )
     return choose(free), 0

@@ -196,7 +196,7 @@ class Membership:
         if isinstance(action, Delete):
             done = self._registry.delete_if(action.key, action.revision)
             if done:
-                log.info("deleted the lease %s, which the config does not allow", action.key)
+                log.info("deleted the lease %s, which this host may not have", action.key)
                 self._mirror.put(Entry(action.key, None, action.revision))
             return done
         lease = self._registry.grant(self._options.terms.ttl_s)

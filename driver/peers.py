@@ -65,7 +65,11 @@ def sort_peers(
     for rank, ranked in enumerate(_ranked(good, overlay, before)):
         stays = rank != NEW
         for record in ranked:
-            fault = ground.fault(record.subnet, stays=stays) or taken.fault(record, stays=stays)
+            fault = (
+                ground.fault(record.subnet, stays=stays)
+                or ("" if stays else ground.fault_of_host(record.public_ip))
+                or taken.fault(record, stays=stays)
+            )
             if fault:
                 who = f"lease {quoted(record.key)} of {record.public_ip}"
                 problems.append(f"{who} {fault}: skipped")
@@ -169,7 +173,8 @@ class _Ground:
     """
 
     def __init__(self, overlay: Overlay, own: Own) -> None:
-        self._longest = overlay.subnet_len
+        self._network, self._longest = overlay.network, overlay.subnet_len
+        self._among = holds(overlay.network, own.public_ip)
         self._onlink = parts(overlay.network, own.ground.onlink)
         self._places = [(ip, w) for ip, w in own.ground.places if holds(overlay.network, ip)]
         alone = [IPv4Network(ip) for ip, _ in self._places]
@@ -201,6 +206,15 @@ class _Ground:
             if holds(subnet, ip) and not (stays and any(holds(p, ip) for p in longer)):
                 return f"covers {ip}, {what}"
         return ""
+
+    def fault_of_host(self, ip: IPv4Address) -> str:
+        """Say whether a host claims to be where only containers are.
+
+        The way to it would be the default route, which then would have to stay open for all.
+        """
+        if self._among or not holds(self._network, ip) or any(holds(p, ip) for p in self._onlink):
+            return ""
+        return f"has the PublicIP {ip}, which is inside the Network, where this host's is not"
 
 
 class _Taken:

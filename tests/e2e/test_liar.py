@@ -109,6 +109,10 @@ def test_what_a_peer_had_stays_inside_when_its_lease_is_gone(two: World, wire: P
     traffic = two.talk()
     ip = address(h2, "web2", "app")
     assert h1.run("ping", "-c", "1", "-w", "5", ip).ok
+    lie = f"{FOLDER}10.2.250.0-24"
+    two.store.put(lie, lease(90, PublicIP="10.2.251.1"))
+    told(h1, f'"{lie}" of 10.2.251.1 has the PublicIP 10.2.251.1, which is inside the Network')
+    two.store.ctl("del", lie)
     gone = key(h2)
     h2.kill_plugin()
     two.store.ctl("del", gone)

@@ -146,6 +146,15 @@ def test_no_free_subnet() -> None:
     )
 
 
+def test_no_subnet_is_free_but_on_a_lan_of_the_host() -> None:
+    found = decide(FRESH, sight(), on_lan("10.5.0.0/17", "10.5.128.0/17"))
+    assert (found.state, found.action) == ("acquiring", None)
+    assert (
+        "from 10.5.1.0 to 10.5.255.0 outside this host's own 10.5.0.0/17, 10.5.128.0/17: "
+        in (found.problems[0])
+    )
+
+
 # --- the config ---
 
 

@@ -143,6 +143,19 @@ def test_a_link_with_the_whole_network_in_it_says_nothing_about_a_lease(around: 
     assert "covers 10.5.7.7, this host's own address" in sort_peers([bad], overlay, here)[1][0]
 
 
+def test_no_newcomer_lives_among_the_containers() -> None:
+    """Or one lease would open the Network's way to the default route."""
+    away = replace(HERE, public_ip=IP("192.0.2.3"))
+    bad = later("10.7.0.0/24", ip="10.99.0.1")
+    peers, problems = sort_peers([bad], WIDE, away)
+    assert peers == frozenset()
+    assert "has the PublicIP 10.99.0.1, which is inside the Network, where this" in problems[0]
+    assert sort_peers([bad], WIDE, away, frozenset({bad.peer})) == ({bad.peer}, [])
+    near = later("10.7.0.0/24", ip="10.3.0.7")
+    for fine, here in ((near, away), (bad, HERE)):
+        assert sort_peers([fine], WIDE, here) == ({fine.peer}, [])
+
+
 def test_thousands_of_one_host_inside_another_take_nobody_along() -> None:
     bad = [later(f"10.5.20.{n}/32", mac=f"02:00:00:00:01:{n:02x}") for n in range(256)]
     bad += [later(f"10.5.20.{n}/31", mac=f"02:00:00:00:02:{n:02x}") for n in range(0, 256, 2)]
