@@ -157,6 +157,7 @@ def _network(edit: Edit, have: frozenset[Thing], bridge: Bridge, residents: list
         masquerade=internal or "lease4" in sets or not sets,
         interface_prefix=next(filter(None, names), DEFAULT_PREFIX),
         docker_gateway=docker,
+        any_source="anysource" in sets,
     )
     edit.take(pool, Hold(pool.id, gateway.ip, "gateway", edit.now))
     edit.put(network)

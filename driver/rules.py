@@ -80,17 +80,20 @@ set etcd_here {{ typeof tcp dport; }}
 set home4 {{ typeof ip saddr; flags interval; }}
 chain guard {{
     type filter hook prerouting priority -301; policy accept;
-    iifname "{BRIDGE_PREFIX}*" ip daddr 127.0.0.0/8 counter drop
-    iifname "{BRIDGE_PREFIX}*" ip saddr 127.0.0.0/8 counter drop
-    iifname "{BRIDGE_PREFIX}*" ip daddr . tcp dport @etcd4 counter drop
-    iifname "{BRIDGE_PREFIX}*" tcp dport @etcd_here fib daddr type local counter drop
-    iifname "{OVERLAY_LINKS}" tcp dport @etcd_here fib daddr type local counter drop
-    iifname @direct ip saddr @direct4 tcp dport @etcd_here fib daddr type local counter drop
     iifname "{BRIDGE_PREFIX}*" goto sources
-    iifname "{OVERLAY_LINKS}" ip saddr @home4 counter drop
+    iifname "{OVERLAY_LINKS}" goto peers
     iifname @direct ip saddr @home4 counter drop
+    iifname @direct ip saddr @direct4 goto peers
+}}
+chain peers {{
+    ip saddr @home4 counter drop
+    tcp dport @etcd_here fib daddr type local counter drop
 }}
 chain sources {{
+    ip daddr 127.0.0.0/8 counter drop
+    ip saddr 127.0.0.0/8 counter drop
+    tcp dport @etcd_here fib daddr type local counter drop
+    ip daddr . tcp dport @etcd4 counter drop
     ip saddr . iifname @own4 accept
     iifname @anysource accept
     ip saddr . iifname @also4 fib daddr oifname != "{BRIDGE_PREFIX}*" accept

@@ -15,7 +15,7 @@ from tests.kernel.sample import LAN, ONE, TABLE, WANTED
 
 pytestmark = pytest.mark.kernel
 
-TOLD = {"pair", "internal", "hair4", "lease4", "over4", "pub4_any", "pub4_ip"}
+TOLD = {"pair", "internal", "own4", "lease4", "over4", "pub4_any", "pub4_ip"}
 
 
 class Variant:
