@@ -14,7 +14,7 @@ from tests.bed import Bed, Host, wait_for
 from tests.e2e.helpers import container, enter, network, status
 
 DRIP = str(Path(__file__).with_name("drip.py"))
-FLUSHES_S = 20
+FLUSHES_S = 12
 REPAIR_S = 5  # some 0.7 s on a quiet machine; after a truce it was over a minute
 FLUSH = f"end=$(($(date +%s) + {FLUSHES_S})); " + (
     "while [ $(date +%s) -lt $end ]; do nft flush ruleset; sleep 0.2; done"
