@@ -17,7 +17,7 @@ from ipaddress import IPv4Network
 
 from driver.errors import HostError
 from driver.iptables_ports import MARK, NAME, PORTS, PortRule, port_rule, published
-from driver.model import BRIDGE_PREFIX
+from driver.model import BRIDGE_PREFIX, HOST_END_PREFIX
 from driver.rules import JUDGED, PROTOS
 from driver.things import Element, Thing
 
@@ -132,6 +132,7 @@ def _raw(sets: Sets) -> Chains:
     near = [link for (link,) in sets["direct"]]
     return {
         "GUARD": [
+            f"-i {HOST_END_PREFIX}+ -j DROP",
             *(f"-{side} 127.0.0.0/8 -i {OURS} -j DROP" for side in "ds"),
             *(f"-d {ip}/32 -i {OURS} {_to_port('tcp', at)} -j DROP" for ip, at in sets["etcd4"]),
             *(
@@ -225,7 +226,11 @@ def _tunnels(sets: Sets) -> Chains:
             *(
                 rule
                 for port in ports
-                for rule in (f"-i {OVERLAY} {port} -j DROP", f"{port} -j {CHAIN_PREFIX}FORGED")
+                for rule in (
+                    f"-i {OVERLAY} {port} -j DROP",
+                    f"{port} -j {CHAIN_PREFIX}FORGED",
+                    f"! -d 224.0.0.0/4 {port} -m pkttype --pkt-type multicast -j DROP",
+                )
             ),
         ],
         "FORGED": [

@@ -20,6 +20,7 @@ from driver.facts import OWN, Facts
 from driver.model import (
     ANY,
     BRIDGE_PREFIX,
+    HOST_END_PREFIX,
     Endpoint,
     Lease,
     Network,
@@ -34,19 +35,18 @@ from driver.things import Element, Gate, PortHold, Table, Thing
 TABLE = "docker_flannel"
 OVERLAY_LINKS = "flannel*"  # flanneld's devices: flannel.1, flannel0, flannel-wg, flannel.ipip
 
-# The bit in the mark of a packet that says: our rules have judged it. It is theirs from the first
-# rule to the last, in `forward` or `input`, and then cleared, so no route look-up and nothing that
-# is encapsulated sees it. Others use: kube-proxy 14 and 15, Calico from 16 up (seldom past 20),
-# Tailscale 16 to 23, Weave 17 and 18, Cilium 8 to 11 (and 16 up for identities), VXLAN-GBP, which
-# takes it from the wire, 0 to 15, 19 and 22; wg-quick, Docker's swarm and firewalld small numbers.
+# The bit of a packet's mark that says: our rules have judged it. Set first, for what is dropped
+# later never comes to the gate, and cleared last, so that no route look-up sees it. Bits of others:
+# kube-proxy 14 and 15, Calico from 16 up (seldom past 20), Tailscale 16 to 23, Weave 17 and 18,
+# Cilium 8 to 11 (and 16 up), VXLAN-GBP, from the wire, 0 to 15, 19 and 22; else small numbers.
 JUDGED = 1 << 25
-# It is set first: what is dropped later never comes to the gate.
 _SET_MARK = f"meta mark set meta mark or {JUDGED:#010x}"
 _CLEAR_MARK = f"meta mark and {JUDGED:#010x} != 0 meta mark set meta mark xor {JUDGED:#010x}"
 
 # Priorities: numbers a step before iptables' and Docker's own (-100, 100, 0), so that ours run
 # first in whatever order the programs start. A map that misses lets the packet go on to the next
 # line: the specific address is tried before the wildcard.
+# By a veth itself come only frames to groups that no bridge passes on, and from others' veths, too.
 # `sources` drops what comes from a bridge of ours with an address that is not in `own4`, ahead of
 # connection tracking, lest it belong to another network's connection. It leaves alone what stays on
 # the bridge, which the host sees only where br_netfilter is at work.
@@ -80,6 +80,7 @@ set etcd_here {{ typeof tcp dport; }}
 set home4 {{ typeof ip saddr; flags interval; }}
 chain guard {{
     type filter hook prerouting priority -301; policy accept;
+    iifname "{HOST_END_PREFIX}*" counter drop
     iifname "{BRIDGE_PREFIX}*" goto sources
     iifname "{OVERLAY_LINKS}" goto peers
     iifname @direct ip saddr @home4 counter drop
@@ -106,6 +107,7 @@ chain input {{
     {_CLEAR_MARK}
     iifname "{OVERLAY_LINKS}" udp dport @tunnels counter drop
     meta iifkind "bridge" udp dport @tunnels jump forged
+    meta pkttype multicast udp dport @tunnels ip daddr != 224.0.0.0/4 counter drop
 }}
 chain forged {{
     iifname @uplinks return

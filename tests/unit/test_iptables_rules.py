@@ -107,6 +107,7 @@ def test_frames_of_the_overlay_are_taken_from_nobody_here() -> None:
     assert chain("INPUT", given)[1:] == [
         f"-i flannel+ {to_port} -j DROP",
         f"{to_port} -j {CHAIN_PREFIX}FORGED",
+        f"! -d 224.0.0.0/4 {to_port} -m pkttype --pkt-type multicast -j DROP",
     ]
     assert chain("FORWARD", given)[4] == f"{to_port} -j {CHAIN_PREFIX}FORGED"
     local = "fl-+", "docker0", "virbr0"
