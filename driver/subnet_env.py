@@ -140,7 +140,9 @@ def _replace(path: Path, text: str) -> None:
     new = path.with_name(f".{path.name}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        new.write_text(text, encoding="utf-8")
+        new.unlink(missing_ok=True)
+        with new.open("x", encoding="utf-8") as file:  # not into a FIFO or behind a link
+            file.write(text)
         new.chmod(0o644)
         new.replace(path)
     except OSError as error:

@@ -145,6 +145,23 @@ def test_our_files_are_as_flanneld_writes_them_but_for_the_mark(tmp_path: Path) 
         write_subnet_env(env / "x", OURS)
 
 
+@pytest.mark.parametrize("kind", ["fifo", "link"])
+def test_what_is_in_the_way_of_our_file_is_replaced(env: Path, kind: str) -> None:
+    other, passing = env.with_name("other"), env.with_name(f".{env.name}")
+    other.write_text("as it was")
+    for place in (env, passing):
+        if kind == "fifo":
+            os.mkfifo(place)
+        else:
+            place.symlink_to(other)
+    writing = threading.Thread(target=write_subnet_env, args=(env, OURS), daemon=True)
+    writing.start()
+    writing.join(LIMIT_S)
+    assert not writing.is_alive(), "it waits for who reads"
+    assert read_subnet_file(env).marked
+    assert other.read_text() == "as it was"
+
+
 def test_our_own_file_is_never_taken_for_a_flannelds(env: Path) -> None:
     write_subnet_env(env, OURS)
     assert is_ours(env, None, alone=False)
