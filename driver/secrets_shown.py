@@ -1,10 +1,12 @@
-"""Secrets in files of settings that every user of the host can read. Imports nothing of ours."""
+"""Secrets in files of settings that every user of the host can read. Imports `files`."""
 
 from __future__ import annotations
 
 import stat
 from collections.abc import Collection, Iterable
 from pathlib import Path
+
+from driver.files import read_file
 
 FILES = (Path("/etc/default/docker-flannel"), Path("/etc/default/flanneld"))
 
@@ -22,7 +24,7 @@ def _shown(file: Path, names: Collection[str]) -> list[str]:
     try:
         if not file.stat().st_mode & stat.S_IROTH:
             return []
-        lines = file.read_text(errors="replace").splitlines()
+        lines = read_file(file).decode(errors="replace").splitlines()
     except OSError:
         return []
     pairs = (line.removeprefix("export ").partition("=") for line in map(str.strip, lines))

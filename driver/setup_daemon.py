@@ -1,7 +1,7 @@
 """`docker-flannel setup-daemon`: shows daemon.json's lines, or puts them into the file.
 
-The only part that touches Docker's own settings. Never restarts dockerd. Imports `daemon_json`
-and `errors`.
+The only part that touches Docker's own settings. Never restarts dockerd. Imports `daemon_json`,
+`files` and `errors`.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pathlib import Path
 
 from driver.daemon_json import LINES, SINCE, merge, show
 from driver.errors import BadRequest, Conflict, HostError
+from driver.files import read_file
 
 LIMIT_S = 60.0
 VERSION = re.compile(r"version (\d+)\.[^\s,]*")
@@ -43,7 +44,7 @@ def write(path: Path) -> str:
         _check_version(dockerd)
     try:
         path = path.resolve()  # what a symbolic link leads to is replaced, not the link
-        text = path.read_text(encoding="utf-8-sig") if path.exists() else ""
+        text = read_file(path).decode("utf-8-sig") if path.exists() else ""
         merged = merge(text)
         if merged is None:
             return f"{path} has the setting already: nothing was changed\n"

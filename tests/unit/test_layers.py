@@ -93,7 +93,7 @@ ALLOWED: dict[str, set[str]] = {
     "servers": {"files"},
     "subnet_env": NOUNS | {"docker_opts", "files"},
     "leases": NOUNS | {"flanneld", "subnet_env"},
-    "setup_daemon": {"errors", "daemon_json"},
+    "setup_daemon": {"errors", "daemon_json", "files"},
     "etcd_leases": NOUNS
     | {"flanneld", "leases", "vxlan", "strays", "membership", "peers", "subnet_env"},
     "conntrack": NOUNS | {"events", "flows"},
@@ -108,7 +108,7 @@ ALLOWED: dict[str, set[str]] = {
     "narrow": {"errors"},
     "rights": {"errors"},
     "bygone": NOUNS | {"reconcile", "upkeep"},
-    "secrets_shown": set(),
+    "secrets_shown": {"files"},
     "server": set(),
     "standby": {"errors", "wire"},
     "service": {
