@@ -178,7 +178,7 @@ class Lock:
         except OSError as error:
             raise StoreError(
                 f"state folder {folder} cannot be used: {error.strerror}; let root write there, "
-                "or set another DOCKER_FLANNEL_STATE_DIR and restart docker-flannel"
+                "with the systemd unit by ReadWritePaths=, or set another DOCKER_FLANNEL_STATE_DIR"
             ) from error
         try:
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
