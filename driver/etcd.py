@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from driver.errors import Compacted, Unavailable
 from driver.etcd_faults import Fault
+from driver.etcd_files import CertificateFiles
 from driver.etcd_members import Failure, Member, Metadata, RpcError, ask, failure_of, sum_up
 from driver.etcd_settings import Endpoint, EtcdSettings
 from driver.registry import Batch, Entry, Span
@@ -46,7 +47,8 @@ class Etcd:
     def __init__(self, settings: EtcdSettings, limit_s: float = LIMIT_S) -> None:
         """Prepare the connections; they are made at the first call."""
         self._settings, self._limit_s = settings, limit_s
-        self._members = tuple(Member(e, settings) for e in settings.endpoints)
+        files = CertificateFiles(settings)
+        self._members = tuple(Member(e, files) for e in settings.endpoints)
         self._current = self._members[0]
         self._token = ""
 

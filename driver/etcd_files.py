@@ -60,6 +60,29 @@ class Certificates:
             ) from None
 
 
+class CertificateFiles:
+    """The certificates as they are now, or as they were when they could be used last."""
+
+    def __init__(self, settings: EtcdSettings) -> None:
+        self._settings = settings
+        self._good: Certificates | None = None
+
+    def current(self) -> Certificates:
+        """Return what is to be used; a file that is being written must not end a connection.
+
+        Errors: Unavailable when they could never be used.
+        """
+        try:
+            found = Certificates.read(self._settings)
+            if found != self._good:
+                found.check(self._settings)
+                self._good = found
+        except Unavailable:
+            if self._good is None:
+                raise
+        return self._good
+
+
 def _content(name: str, path: Path | None) -> bytes | None:
     try:
         return read_file(path) if path else None

@@ -11,8 +11,8 @@ from typing import TypeVar
 
 from driver.errors import FlannelError, Unavailable
 from driver.etcd_faults import Fault, explain
-from driver.etcd_files import Certificates
-from driver.etcd_settings import Endpoint, EtcdSettings
+from driver.etcd_files import CertificateFiles, Certificates
+from driver.etcd_settings import Endpoint
 
 # Before gRPC and etcd3 are imported. etcd3's messages are of a kind that only this variant of
 # protobuf reads; and gRPC would write a line of its own for every connection that fails.
@@ -57,9 +57,9 @@ class Member:
     Threads may share it.
     """
 
-    def __init__(self, endpoint: Endpoint, settings: EtcdSettings) -> None:
+    def __init__(self, endpoint: Endpoint, files: CertificateFiles) -> None:
         """Do nothing yet: certificates that are not there now may be there later."""
-        self.endpoint, self._settings = endpoint, settings
+        self.endpoint, self._files = endpoint, files
         self._lock = threading.Lock()
         self._channel: grpc.Channel | None = None
         self._certificates: Certificates | None = None
@@ -76,11 +76,11 @@ class Member:
             return self._channel
 
     def renew(self) -> None:
-        """After a failure: forget a channel that was made with other certificates than there are.
+        """After a failure: forget a channel that was made with other certificates than are in use.
 
         Errors: as `channel`.
         """
-        if self.endpoint.tls and Certificates.read(self._settings) != self._certificates:
+        if self.endpoint.tls and self._files.current() != self._certificates:
             self.close()
 
     def close(self) -> None:
@@ -95,8 +95,7 @@ class Member:
         target = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         if not self.endpoint.tls:
             return grpc.insecure_channel(target, OPTIONS)
-        found = self._certificates = Certificates.read(self._settings)
-        found.check(self._settings)
+        found = self._certificates = self._files.current()
         credentials = grpc.ssl_channel_credentials(found.authority, found.key, found.own)
         return grpc.secure_channel(target, credentials, OPTIONS)
 

@@ -16,7 +16,7 @@ from driver.etcd import Etcd
 from driver.lease_steps import Terms
 from driver.registry import Span
 from tests.bed import wait_for
-from tests.e2e.etcd_bed import ALL, Authority, Cluster, answers, cluster, supports, took
+from tests.e2e.etcd_bed import ALL, Authority, Cluster, Proxy, answers, cluster, supports, took
 from tests.unit.etcd_contract import check_registry
 from tests.unit.etcd_member import CONFIG, FOLDER, PREFIX, Member, vtep
 
@@ -79,6 +79,15 @@ def check_that_files_are_read_anew(
         wait_for(lambda words=words: words in str(took(partial(client.read, ALL))[1]), words)  # type: ignore[misc]
     ca.write_text(right.cert.read_text())
     wait_for(lambda: answers(client), "the client to read the file again")
+    proxy = Proxy(etcd.servers[0].port)
+    with closing(proxy):
+        urls = f"{proxy.url.replace('http:', 'https:')},{etcd.urls}"
+        two = etcd.client(urls, limit_s=4, cafile=str(ca), **mine)
+        assert answers(two)
+    ca.write_text("garbage")
+    assert answers(two), "the other member takes over while the file is garbage"
+    ca.unlink()
+    assert answers(client)
 
 
 def test_tls_towards_a_member_without(tmp_path: Path) -> None:
