@@ -22,7 +22,7 @@ def warnings(etcd: EtcdSettings | None, facts: Facts, *, ours: bool) -> list[str
     more = " and others" * (len(bridges) > SHOWN)
     return [
         f"etcd at {', '.join(map(str, etcd.unguarded))} asks for no client certificate and no "
-        f"login, and containers on {', '.join(bridges[:SHOWN])}{more} may reach it: who writes "
+        f"login, and containers on {', '.join(bridges[:SHOWN])}{more} may reach it: whoever writes "
         "there steers the packets of all hosts; give it TLS with client certificates, as "
         "packaging/examples/etcd.md shows"
     ]
