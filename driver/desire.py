@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from ipaddress import IPv4Interface
 from typing import TypeVar
 
-from driver import addresses, bridge, flanneld, ipam, rules, strays, vxlan
+from driver import addresses, bridge, flanneld, ipam, peer_rules, rules, strays, vxlan
 from driver.edit import OWN_POOL
 from driver.facts import Facts
 from driver.model import Endpoint, Network, Peer, Record, State, hold_id, short
@@ -62,7 +62,7 @@ def _things(
     yield from strays.plan_rules(state.lease, known, facts)
     if state.overlay and state.vtep and facts.external:
         near = vxlan.direct_peers(state.overlay, known, state.vtep, facts.external)
-        yield from rules.plan_peer_rules(near)
+        yield from peer_rules.plan_peer_rules(near)
     local = {e.network for e in state.endpoints.values() if e.ports and bridge.on_localhost(e)}
     for network in (some := list(_chosen(state.networks, networks))):
         yield from bridge.plan_network(network)

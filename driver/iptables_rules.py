@@ -18,6 +18,7 @@ from ipaddress import IPv4Network
 from driver.errors import HostError
 from driver.iptables_ports import MARK, NAME, PORTS, PortRule, port_rule, published
 from driver.model import BRIDGE_PREFIX, HOST_END_PREFIX
+from driver.peer_rules import USUAL
 from driver.rules import JUDGED, PROTOS
 from driver.things import Element, Thing
 
@@ -28,7 +29,7 @@ CHAIN_PREFIX = "DKFLANNEL-"
 OURS, OVERLAY = f"{BRIDGE_PREFIX}+", "flannel+"
 SETS = {"uplinks", "foreign", "direct", "peers4", "internal", "pair"}
 SETS |= {"own4", "lease4", "over4", "docker4", "carriers", "tunnels", "also4", "anysource"}
-SETS |= {"closed4", "near4", "direct4", "home4", "etcd4", "etcd_here"}
+SETS |= {"closed4", "near4", "direct4", "direct24", "home4", "etcd4", "etcd_here"}
 PARENTS = {
     "raw": {"PREROUTING": "GUARD"},
     "mangle": {
@@ -148,7 +149,7 @@ def _raw(sets: Sets) -> Chains:
         ],
         "ETCD": [
             *(f"-i {link} -j DROP" for link in (OURS, OVERLAY)),
-            *(f"-s {subnet} -i {link} -j DROP" for (subnet,) in sets["direct4"] for link in near),
+            *(f"-s {subnet} -i {link} -j DROP" for subnet in _of_peers(sets) for link in near),
         ],
         "SOURCES": [
             *(f"-s {block} -i {bridge} -j RETURN" for block, bridge in sets["own4"]),
@@ -208,12 +209,17 @@ def _mangle(sets: Sets) -> Chains:
             "-j DROP",
         ],
         "PEERS": [
-            *(f"-s {subnet} -j RETURN" for (subnet,) in sets["direct4"]),
+            *(f"-s {subnet} -j RETURN" for subnet in _of_peers(sets)),
             *(f"-s {ip}/32 -j RETURN" for (ip,) in sets["peers4"]),
             f"{DNAT} -j RETURN",
             "-j DROP",
         ],
     }
+
+
+def _of_peers(sets: Sets) -> list[str]:
+    usual = [f"{address}/{USUAL}" for (address,) in sets["direct24"]]
+    return usual + [subnet for (subnet,) in sets["direct4"]]
 
 
 def _tunnels(sets: Sets) -> Chains:

@@ -9,7 +9,7 @@ Imports only `model` and `things`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import IPv4Address
@@ -25,7 +25,6 @@ from driver.model import (
     Lease,
     Network,
     Overlay,
-    Peer,
     PortMapping,
     Proto,
     State,
@@ -74,6 +73,7 @@ set closed4 {{ typeof ip daddr; flags interval; }}
 set near4 {{ typeof ip daddr; flags interval; }}
 set direct {{ typeof iifname; }}
 set direct4 {{ typeof ip saddr; flags interval; }}
+set direct24 {{ typeof ip saddr; }}
 set peers4 {{ typeof ip saddr; }}
 set etcd4 {{ type ipv4_addr . inet_service; }}
 set etcd_here {{ typeof tcp dport; }}
@@ -84,6 +84,7 @@ chain guard {{
     iifname "{BRIDGE_PREFIX}*" goto sources
     iifname "{OVERLAY_LINKS}" goto peers
     iifname @direct ip saddr @home4 counter drop
+    iifname @direct ip saddr & 255.255.255.0 @direct24 goto peers
     iifname @direct ip saddr @direct4 goto peers
 }}
 chain peers {{
@@ -163,6 +164,7 @@ chain forward {{
     iifname @internal counter drop
     oifname @internal counter drop
     oifname "{BRIDGE_PREFIX}*" iifname "{OVERLAY_LINKS}" accept
+    oifname "{BRIDGE_PREFIX}*" iifname @direct ip saddr & 255.255.255.0 @direct24 accept
     oifname "{BRIDGE_PREFIX}*" iifname @direct ip saddr @direct4 accept
     oifname "{BRIDGE_PREFIX}*" iifname @direct ip saddr @peers4 accept
     ct status dnat accept
@@ -217,13 +219,6 @@ def _plan_etcd(facts: Facts) -> Iterator[Thing]:
         yield Element("etcd4", f"{ip} . {port}")
     for port in {port for ip, port in facts.etcd if ip in own or ip.is_loopback}:
         yield Element("etcd_here", str(port))
-
-
-def plan_peer_rules(peers: Iterable[Peer]) -> Iterator[Thing]:
-    """Let in the containers of direct peers, and those hosts with their own addresses."""
-    for peer in peers:
-        yield Element("direct4", str(peer.subnet))
-        yield Element("peers4", str(peer.public_ip))
 
 
 def _has_direct(overlay: Overlay) -> bool:

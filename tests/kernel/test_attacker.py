@@ -250,7 +250,7 @@ def test_who_lies_in_arp_gains_nothing(stage):
 @pytest.mark.parametrize("link", ["eth0", "flannel.1"])
 def test_no_host_sends_with_an_address_of_this_one(stage, link):
     """Of those of the link only peers come in at all, and each with its own."""
-    stage.firewall.apply(Plan(add=(Element("direct", '"eth0"'), Element("direct4", "10.2.8.0/24"))))
+    stage.firewall.apply(Plan(add=(Element("direct", '"eth0"'), Element("direct24", "10.2.8.0"))))
     mac = mac_of(stage.host, link)
 
     def come(source):

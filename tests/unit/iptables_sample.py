@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ipaddress import IPv4Address
 
-from driver import rules
+from driver import peer_rules, rules
 from driver.facts import External, Facts
 from driver.model import replace
 from driver.things import Thing
@@ -22,7 +22,7 @@ FACTS = Facts(
 def things() -> list[Thing]:
     return [
         *rules.plan_base(LEASE, DIRECT, FACTS),
-        *rules.plan_peer_rules([PEER]),
+        *peer_rules.plan_peer_rules([PEER]),
         *rules.plan_network_rules(network()),
         *rules.plan_network_rules(network(OTHER, internal=True)),
         *rules.plan_ports(endpoint(END2, ports=(WEB, DNS))),

@@ -18,7 +18,7 @@ PURE = {
     "vxlan", "flanneld", "iptables_rules", "iptables_ports", "daemon_json", "docker_opts",
     "report", "ps",
 }  # fmt: skip
-PURE |= {"nft_listing", "fights", "iptables_changes"}
+PURE |= {"nft_listing", "fights", "iptables_changes", "peer_rules"}
 PURE |= {"addresses", "strays", "exposure"}
 ADAPTERS = {"kernel", "events", "news", "vtep", "underlay", "firewall", "iptables", "sockets"}
 ADAPTERS |= {"encoding", "news_filter", "scratch", "sysctls"}
