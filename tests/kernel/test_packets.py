@@ -116,7 +116,11 @@ def test_an_internal_network_is_closed_to_the_overlay(site, udp):
         assert site.inner.cannot_reach(peer, "10.2.9.2", 80)
         assert site.peer.cannot_reach(inner, "10.2.0.130", 80)
         assert site.host.reach(inner, "10.2.0.130", 80) == "10.2.0.129"
+        for sender, ip in ((site.peer, "10.2.0.130"), (site.inner, "10.2.9.2")):
+            with pytest.raises(AssertionError, match="ping"):
+                sender.run("ping", "-c", "1", "-W", "1", ip)
         flush(site.host)
+        site.peer.run("ping", "-c", "1", "-W", "10", "10.2.0.130")
         assert site.inner.reach(peer, "10.2.9.2", 80) == "10.2.0.130"
         assert site.peer.reach(inner, "10.2.0.130", 80) == "10.2.9.2"
 
