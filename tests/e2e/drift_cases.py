@@ -28,6 +28,11 @@ class Case(NamedTuple):
     def id(self) -> str:
         return f"{self.kind}.{self.field}: {self.command}"
 
+    @property
+    def steps(self) -> int:
+        """Count the steps of the command: a pass may come between two."""
+        return max(1, self.command.count("\n") - 1)
+
 
 def made_anew(*words: str) -> str:
     """Say how a VTEP that passes for ours is made in the place of ours."""
