@@ -16,12 +16,13 @@ from contextlib import contextmanager
 from driver import events
 
 _ATTACH = 26
-_LOAD_WORD, _LOAD_HALF, _IF_EQUAL, _RETURN = 0x20, 0x28, 0x15, 0x06
+_LOAD_WORD, _LOAD_HALF, _LOAD_BYTE, _IF_EQUAL, _RETURN = 0x20, 0x28, 0x30, 0x15, 0x06
 _KIND, _SENDER, _DEVICE = (
     4,
     12,
     20,
 )  # where in a message: its kind, who asked for it, an entry's link
+_ROUTES_TABLE = 20
 _TAKE, _DROP = (_RETURN, 0, 0, 0xFFFFFFFF), (_RETURN, 0, 0, 0)
 _ENTRIES = (events.NEWNEIGH, events.DELNEIGH)
 _SIGNED = (events.NEWADDR, events.DELADDR, events.NEWROUTE, events.DELROUTE)
@@ -67,10 +68,22 @@ class Filter:
             self._attach()
 
     def _attach(self) -> None:
-        steps = list(_program(self._senders, () if self._hushed else self._links))
-        code = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *s) for s in steps))
-        program = struct.pack("@HP", len(steps), ctypes.addressof(code))
-        self._socket.setsockopt(socket.SOL_SOCKET, _ATTACH, program)
+        _attach(self._socket, _program(self._senders, () if self._hushed else self._links))
+
+
+def take_losses(on: socket.socket, table: int) -> None:
+    """Take only addresses that go, and routes that go out of a table."""
+    of_table = [(_LOAD_BYTE, 0, 0, _ROUTES_TABLE), *_choice([table], _TAKE, _DROP)]
+    kind = (_LOAD_HALF, 0, 0, _KIND)
+    addresses = _branch([events.DELADDR], [_TAKE])
+    _attach(on, [kind, *addresses, *_branch([events.DELROUTE], of_table), _DROP])
+
+
+def _attach(on: socket.socket, program: Iterable[_Step]) -> None:
+    steps = list(program)
+    code = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *s) for s in steps))
+    found = struct.pack("@HP", len(steps), ctypes.addressof(code))
+    on.setsockopt(socket.SOL_SOCKET, _ATTACH, found)
 
 
 def _program(senders: Iterable[int], links: Iterable[int]) -> Iterator[_Step]:

@@ -48,11 +48,11 @@ class HostSurvey:
         self,
         config: Config,
         netlink: Netlink,
-        localhosts: Localhosts,
+        watched: tuple[Localhosts, Sandboxes],
         firewall: Firewall,
         lookout: Lookout,
     ) -> None:
-        self._localhosts = localhosts
+        self._localhosts, self._sandboxes = watched
         self._netlink, self._firewall, self._legacy = netlink, firewall, LegacyFilter()
         self._residents = Residents()
         self._underlay = Underlay() if config.follows_etcd else None
@@ -89,9 +89,10 @@ class HostSurvey:
         return self._last
 
     def disturbed(self) -> bool:
-        """Tell whether somebody changed the firewall, iptables' gate, a setting or a guard."""
-        firewall, netlink = self._firewall.disturbed(), self._netlink.disturbed()
-        return any([firewall, self._legacy.disturbed(), netlink, self._localhosts.disturbed()])
+        """Tell whether somebody changed the firewall, a setting, a guard or a sandbox."""
+        inside, netlink = self._sandboxes.disturbed(), self._netlink.disturbed()
+        rules = [self._firewall.disturbed(), self._legacy.disturbed()]
+        return any([*rules, netlink, self._localhosts.disturbed(), inside])
 
     def docker_acts(self) -> None:
         """Take note that Docker has set the host up."""
@@ -136,15 +137,15 @@ def _assembled(config: Config, undo: ExitStack) -> Reconciler:
     stop, lookout = threading.Event(), Lookout()
     undo.callback(stop.set)
     undo.callback(lookout.close)
-    localhosts = Localhosts()
-    survey = HostSurvey(config, netlink, localhosts, firewall, lookout)
+    localhosts, sandboxes = Localhosts(), Sandboxes()
+    survey = HostSurvey(config, netlink, (localhosts, sandboxes), firewall, lookout)
     source = _source(config, lambda: core, lookout, stop)
     sides: list[Host] = [
         Overlays(news),
         netlink,
         localhosts,
         Announcer(),
-        Sandboxes(),
+        sandboxes,
         sockets,
         Forgetful(firewall, Conntrack()),
         Iptables(),

@@ -6,7 +6,7 @@ all of the main table but its default route: in the main table it would keep Doc
 the container an address of another flannel network (libnetwork, checkRouteConflict). All of it
 goes with the interface, but for the rules, which go with the sandbox.
 
-Imports `events`. Source: linux/{rtnetlink,fib_rules,if_link}.h, setns(2).
+Imports `events` and `losses`. Source: linux/{rtnetlink,fib_rules,if_link}.h, setns(2).
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from typing import ClassVar, NamedTuple
 from driver import events
 from driver.errors import HostError
 from driver.events import DUMP, MAIN_TABLE, PROTOCOL, Channel, attribute, attributes, integer
+from driver.losses import Losses
 from driver.model import HOST_END_PREFIX, replace
 from driver.things import Key, Plan, SandboxAddress, Thing
 
@@ -74,12 +75,26 @@ class Sandboxes:
     kinds: ClassVar[tuple[type[Thing], ...]] = (SandboxAddress,)
 
     def __init__(self) -> None:
-        self._channel = Channel()
+        self._channel, self._losses = Channel(), Losses(TABLE)
         self._set: dict[Key, SandboxAddress] = {}
 
     def close(self) -> None:
-        """Give the socket back."""
+        """Give the sockets back."""
         self._channel.close()
+        self._losses.close()
+
+    def disturbed(self) -> bool:
+        """Whether somebody took away what was set, since this was last asked; cheap."""
+        lost, more = self._losses.told()
+        mine = [thing for thing in list(self._set.values()) if thing.ip.ip.packed in lost]
+        return more or any(map(self._lacks, mine))
+
+    def _lacks(self, thing: SandboxAddress) -> bool:
+        """Whether a sandbox that has the interface does not have all that was set."""
+        try:
+            return bool(self._ends(thing)) and self._look(thing) != [thing]
+        except OSError:
+            return False  # it ends
 
     def resume(self, things: Iterable[Thing]) -> None:
         """Look where an earlier run has set addresses, too."""

@@ -12,7 +12,7 @@ import pytest
 
 from tests.bed import wait_for
 from tests.e2e.drift_cases import CASES, EXEMPT, Case, attributes, interleaved
-from tests.e2e.helpers import inspect, network, status, web
+from tests.e2e.helpers import container, enter, inspect, network, status, web
 from tests.e2e.overlay import LEASES, World, empty_world, lease, mac
 
 EVENT_S = 10  # far less than the 30 s of the timer: something woke the pass
@@ -57,6 +57,11 @@ class Site:
             "peer_mac": PEER_MAC,
             "more": "10.2.241.0",
         }
+        host.docker("network", "create", "-d", "flannel", "plain")
+        container(host, "plain", "plain")
+        self.names["plain"] = str(inspect(host, "container", "plain")["State"]["Pid"])
+        shown = host.run(*enter(host, "plain"), "ip", "-4", "-o", "addr").stdout
+        self.names["plain_ip"] = next(w for w in shown.split() if w.startswith("10.2."))
         wait_for(lambda: PEER_MAC in self.shown(), "the peer")
         wait_for(lambda: host.reaches(f"http://{host.address}:8080/", 2), "the port")
         self.whole = self.shown()
@@ -64,6 +69,8 @@ class Site:
     def shown(self) -> str:
         """Return all that the plugin looks after, as the usual programs show it."""
         script = SHOWN.format(bridge=self.names.get("bridge", ""))
+        into = f"nsenter -n -t {self.names['plain']}" if "plain" in self.names else ":"
+        script += f"{into} ip -4 -o addr; {into} ip route show table 91; {into} ip rule"
         text = self.host.run("sh", "-c", script, check=False).stdout
         text = re.sub(
             r"^\d+: |@if\d+|gc_timer +\S+|(hello|tcn|topology)\S* +\S+", "", text, flags=re.M

@@ -21,7 +21,7 @@ PURE = {
 PURE |= {"nft_listing", "fights", "iptables_changes", "peer_rules"}
 PURE |= {"addresses", "strays", "exposure"}
 ADAPTERS = {"kernel", "events", "news", "vtep", "underlay", "firewall", "iptables", "sockets"}
-ADAPTERS |= {"encoding", "news_filter", "scratch", "sysctls"}
+ADAPTERS |= {"encoding", "losses", "news_filter", "scratch", "sysctls"}
 ADAPTERS |= {"sandbox", "store", "conntrack", "xtables", "generation", "listing"}
 ADAPTERS |= {"surroundings", "servers"}
 PURE |= {"strangers", "adoption", "iptables_reading"}
@@ -43,7 +43,8 @@ NETLINK = {
     "lookout": {"events"},
     "vtep": {"events", "news"},
     "underlay": {"events", "listing"},
-    "sandbox": {"events"},
+    "sandbox": {"events", "losses"},
+    "losses": {"events", "news_filter"},
     "announce": {"events"},
     "residents": {"events", "sandbox"},
     "conntrack": {"events"},
