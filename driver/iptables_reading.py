@@ -35,6 +35,7 @@ RULES = (
     ("BETWEEN", re.compile(r"-i (\S+) -o (\S+) -j RETURN"), "pair", '"{}" . "{}"'),
     ("BETWEEN", re.compile(r"-i (\S+) -j DROP"), "internal", '"{}"'),
     ("HAIR", re.compile(r"-s (\S+) -o (\S+) -j MASQUERADE"), "own4", '{} . "{}"'),
+    ("SOURCES", re.compile(r"-s (\S+)/32 -i (\S+) -j RETURN"), "also4", '{} . "{}"'),
     ("SOURCES", re.compile(r"-i (\S+) -j RETURN"), "anysource", '"{}"'),
     ("DOCKER", re.compile(r"-s (\S+) -j MASQUERADE"), "docker4", "{}"),
     ("LEAVE", re.compile(r"-s (\S+) -j MASQUERADE"), "lease4", "{}"),

@@ -17,12 +17,14 @@ from wsgiref.types import WSGIApplication
 
 from gunicorn.app.base import BaseApplication
 
+from driver import kept
 from driver.config import DEFAULT_SOCKET, Config, Footing
 from driver.errors import BadRequest, Conflict, HostError, StoreError
 from driver.narrow import narrow
 from driver.rights import check_rights
 from driver.server import Worker
 from driver.standby import Standby
+from driver.store import NAME
 
 if TYPE_CHECKING:
     from driver.reconcile import Reconciler
@@ -93,7 +95,12 @@ def serve(footing: Footing, config: Config | BadRequest) -> None:
     with suppress(StoreError):  # the worker tries again, and tells
         lock.take()
     sockets, fault = _places(footing.sockets)
-    Server(sockets, Maker(lock, fault or config)).run()
+    main = os.getpid()
+    try:
+        Server(sockets, Maker(lock, fault or config)).run()
+    finally:
+        if os.getpid() == main:  # and not a worker that ends
+            kept.put_by(footing.state_dir / NAME)
 
 
 class Maker:
@@ -113,6 +120,7 @@ class Maker:
         if self._core is None:
             check_rights()
             self._lock.take()
+            kept.bring_back(self._config.state_dir / NAME)
             from driver.plugin import build  # noqa: PLC0415
 
             self._core = build(self._config)

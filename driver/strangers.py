@@ -18,6 +18,7 @@ from driver.things import (
     Bridge,
     Element,
     Fdb,
+    Key,
     Localhost,
     Neighbour,
     PeerRoute,
@@ -55,7 +56,7 @@ def kept(state: State, seen: Seen, want: frozenset[Thing]) -> frozenset[Thing]:
     if left and (state.lease is None or not state.networks):
         stays = have
     else:
-        stays = frozenset(_of(left, state, have))
+        stays = frozenset(_one_each(_of(left, state, have)))
         if state.lease and state.lease.source == "etcd" and not state.overlay and state.endpoints:
             stays |= frozenset(_of_overlay(have))
     there = {thing.key for thing in want}
@@ -68,6 +69,11 @@ def _of(left: list[Veth], state: State, have: frozenset[Thing]) -> Iterator[Thin
     owners = {veth.owner for veth in left}
     bridges = {veth.bridge for veth in left} - {n.bridge for n in state.networks.values()}
     yield from _about(have, owners, bridges)
+    # an older version's table has not all of what this one lets a bridge's own traffic pass by
+    for address in have:
+        if isinstance(address, Address) and address.link in bridges:
+            yield Element("pair", f'"{address.link}" . "{address.link}"')
+            yield Element("own4", f'{address.ip.network} . "{address.link}"')
 
 
 def _about(have: frozenset[Thing], owners: set[str], bridges: set[str]) -> Iterator[Thing]:
@@ -81,6 +87,15 @@ def _about(have: frozenset[Thing], owners: set[str], bridges: set[str]) -> Itera
                 yield thing
             case Element() if _concerns(thing, owners, bridges, blocks):
                 yield thing
+
+
+def _one_each(things: Iterator[Thing]) -> Iterator[Thing]:
+    """Leave out what has the identity of an earlier one."""
+    seen = set[Key]()
+    for thing in things:
+        if thing.key not in seen:
+            seen.add(thing.key)
+            yield thing
 
 
 def _concerns(

@@ -14,6 +14,7 @@ from tests.bed.rootfs import PROJECT
 from tests.e2e import managed
 from tests.e2e.helpers import FLANNEL, baseline, container, enter, web
 from tests.e2e.managed import NAME, SOCKET
+from tests.e2e.test_state_lost import counted
 
 SUBNET_ENV = """\
 FLANNEL_NETWORK=10.9.0.0/16
@@ -55,6 +56,46 @@ def test_the_machine_restarts(alone: Host) -> None:
     alone.docker("network", "rm", "app")
 
 
+def test_an_upgrade_that_puts_the_folder_back_loses_nothing(alone: Host) -> None:
+    """Docker sets `state.source` back to the default, and so would the state be another."""
+    if not alone.reaches(f"http://{managed.REGISTRY}/v2/"):  # since the machine restarted
+        managed.serve_registry(alone, alone.folder.parent / "registry")
+    alone.docker("network", "create", *FLANNEL, "app")
+    alone.docker("network", "create", "-d", "flannel", "plain")
+    peer = container(alone, "peer", "app")
+    web(alone, "web", "app", "-p", "8081:80")
+    container(alone, "other", "plain")
+    alone.docker("stop", "-t", "0", "other")
+    before = known(alone)
+    with counted(alone, "web", peer):
+        options = ("--grant-all-permissions", "--skip-remote-check", NAME)
+        alone.docker("plugin", "disable", "--force", NAME)
+        alone.docker("plugin", "upgrade", *options, f"{managed.REFERENCE}:next")
+        alone.docker("plugin", "enable", NAME)
+        assert source(alone) == "/var/lib", "another folder now"
+        assert known(alone) == before
+        with_setting(alone, f"state.source={alone.folder / 'lib'}", "--force")
+        assert known(alone) == before
+    assert alone.reaches("http://127.0.0.1:8081/")
+    assert managed.status(alone)["problems"] == []
+    alone.docker("start", "other")
+    alone.docker("rm", "-f", "web", "peer", "other")
+    alone.docker("network", "rm", "app", "plain")
+    alone.run("rm", "-r", managed.STATE)
+
+
+def known(host: Host) -> tuple[Any, ...]:
+    """Give what the state has of networks and containers."""
+    found = managed.status(host)
+    return found["lease"], found["networks"], found["endpoints"]
+
+
+def source(host: Host) -> str:
+    """Give the host's folder that has the state's folder in it."""
+    mounts = managed.plugin(host)["Settings"]["Mounts"]
+    return str(next(mount["Source"] for mount in mounts if mount["Name"] == "state"))
+
+
 def test_it_starts_without_etcd(alone: Host) -> None:
     try:
         with_setting(alone, "FLANNELD_ETCD_ENDPOINTS=http://192.0.2.250:2379")
@@ -67,9 +108,9 @@ def test_it_starts_without_etcd(alone: Host) -> None:
     assert network_works(alone)
 
 
-def with_setting(host: Host, setting: str) -> None:
+def with_setting(host: Host, setting: str, *how: str) -> None:
     """Change a setting as the README says."""
-    host.docker("plugin", "disable", NAME)
+    host.docker("plugin", "disable", *how, NAME)
     host.docker("plugin", "set", NAME, setting)
     host.docker("plugin", "enable", NAME)
 

@@ -70,7 +70,7 @@ FLANNEL = {"flannel", "flannel_config", "peers", "registry", "lease_steps", "mem
 FLANNEL |= {"init_config", "mirror", "lease_sight"}
 ETCD = {"etcd", "etcd_faults", "etcd_files", "etcd_members", "etcd_settings"}
 NOUNS = {"errors", "facts", "model", "things", "prefixes"}
-COMPOSE = {"service", "plugin", "__main__"}
+COMPOSE = {"service", "plugin", "kept", "__main__"}
 HANDLERS = {"handlers", "ipam_calls", "network_calls", "endpoint_calls", "status", "upkeep"}
 HANDLERS |= {"port_list"}
 
@@ -112,16 +112,19 @@ ALLOWED: dict[str, set[str]] = {
     "secrets_shown": {"files"},
     "server": set(),
     "standby": {"errors", "wire"},
+    "kept": {"errors", "store"},
     "service": {
         "config",
         "errors",
         "handlers",
+        "kept",
         "narrow",
         "plugin",
         "reconcile",
         "rights",
         "server",
         "standby",
+        "store",
     },
     "plugin": NOUNS
     | PURE

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 from driver.config import SETTINGS
+from driver.kept import FOLDER as FOLDER_KEPT
 
 FOLDER = Path(__file__).parents[2] / "plugin"
 CONFIG = json.loads((FOLDER / "config.json").read_text())
@@ -44,4 +45,5 @@ def test_the_docs_name_exactly_what_is_granted() -> None:
     rows = re.findall(r"^\| (`.*?) \|", section, re.MULTILINE)
     assert [row.replace("`", "") for row in rows] == granted
     assert CONFIG["linux"].keys() == {"capabilities"}
-    assert not CONFIG.keys() & {"pidhost", "ipchost", "propagatedMount", "args"}
+    assert not CONFIG.keys() & {"pidhost", "ipchost", "args"}
+    assert CONFIG["propagatedMount"] == str(FOLDER_KEPT)
