@@ -11,7 +11,7 @@ from pathlib import Path
 
 from driver import __version__
 from driver.config import SETTINGS, Config, Footing
-from driver.errors import BadRequest, Conflict, FlannelError, UnknownObject
+from driver.errors import BadRequest, Conflict, FlannelError, Unavailable, UnknownObject
 
 METADATA = {
     "SchemaVersion": "0.1.0",
@@ -132,6 +132,15 @@ def _docker_opts(config: Config, _: argparse.Namespace) -> None:
     print(docker_opts.render(client.ask(config.sockets[0], "GET", "/status")), end="")
 
 
+def _adopt(config: Config, _: argparse.Namespace) -> None:
+    from driver import client  # noqa: PLC0415
+
+    told = client.ask(config.sockets[0], "POST", "/Upkeep.Adopt", client.described())
+    print("\n".join(f"taken over: {what}" for what in told["Adopted"]) or "nothing to take over")
+    if told["Left"]:
+        raise Unavailable("; ".join(told["Left"]))
+
+
 def _backup(config: Config, args: argparse.Namespace) -> None:
     from driver import store  # noqa: PLC0415
 
@@ -155,6 +164,7 @@ COMMANDS: dict[str, Callable[[Config, argparse.Namespace], None]] = {
     "ports": _ports,
     "setup-daemon": _setup_daemon,
     "docker-opts": _docker_opts,
+    "adopt": _adopt,
     "backup": _backup,
     "restore": _restore,
 }
@@ -180,6 +190,9 @@ def _parser() -> argparse.ArgumentParser:
         "forget", help="give up a network that Docker removed while the plugin was not running"
     )
     forget.add_argument("what", help="beginning of the network's id, or its block")
+    adopt = commands.add_parser(
+        "adopt", help="ask Docker for networks and containers that the plugin does not know"
+    )
     setup = commands.add_parser(
         "setup-daemon", help="show daemon.json's lines for `-d flannel` with nothing else"
     )
@@ -196,7 +209,7 @@ def _parser() -> argparse.ArgumentParser:
     ports.add_argument("container", nargs="?", default="", help="a name, or the beginning of an id")
     ports.add_argument("--json", action="store_true", help="as JSON")
     socket = next(s for s in SETTINGS if s.option == "--socket")
-    for command in (show, listed, ports, forget, opts):
+    for command in (show, listed, ports, forget, adopt, opts):
         command.add_argument(
             socket.option, help=f"{socket.help} (default {socket.default}; {socket.variable})"
         )

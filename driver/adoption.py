@@ -7,7 +7,7 @@ Docker's next call tells (`Edit.claim`). Imports `edit`, `ipam` and the nouns.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from ipaddress import IPv4Interface, IPv4Network
@@ -97,15 +97,16 @@ def adopt(
     edit: Edit,
     have: frozenset[Thing],
     veths: Sequence[Veth],
-    residents: Iterable[Resident],
+    by_end: Mapping[str, Resident],
     *,
     empty: bool,
 ) -> Taken:
     """Make rows for the veths of running containers, and for their networks.
 
-    With `empty` the whole state is lost, and networks without a container are taken over, too.
+    `by_end`: who is at the other ends. With `empty` the whole state is lost, and networks without
+    a container are taken over, too.
     """
-    taken, by_end = Taken(), {r.host_end: r for r in residents}
+    taken = Taken()
     bridges = {t.name: t for t in have if isinstance(t, Bridge)}
     stored = list(edit.state.networks.values())
     if veths and stored and not any(network.bridge in bridges for network in stored):

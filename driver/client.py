@@ -11,6 +11,7 @@ from typing import Any
 from driver.errors import Unavailable
 
 LIMIT_S = 10.0
+NAME = "flannel"  # of the driver
 DOCKER = Path("/var/run/docker.sock")
 DOCKER_PID = Path("/var/run/docker.pid")
 
@@ -83,6 +84,35 @@ def dockerd() -> int:
     except (OSError, ValueError):
         return 0
     return number if name == "dockerd" else 0
+
+
+def described() -> dict[str, Any]:
+    """Describe Docker's networks of this driver and the places of its running containers.
+
+    Shape: as `adopting.adopt` takes it. Errors: Unavailable.
+    """
+    try:
+        _, networks = _request(DOCKER, "GET", "/networks")
+        ours = [network for network in networks if network["Driver"] == NAME]
+        _, running = _request(DOCKER, "GET", "/containers/json")
+        found = [_request(DOCKER, "GET", f"/containers/{made['Id']}/json")[1] for made in running]
+        known = {network["Id"] for network in ours}
+        places = [_place(made, place) for made in found
+                  for place in made["NetworkSettings"]["Networks"].values()
+                  if place["NetworkID"] in known]  # fmt: skip
+    except (OSError, ValueError, KeyError, TypeError, http.client.HTTPException) as error:
+        raise Unavailable(f"Docker cannot be asked on {DOCKER}: {error}") from error
+    return {"Networks": ours, "Endpoints": places}
+
+
+def _place(container: dict[str, Any], place: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "EndpointID": place["EndpointID"],
+        "Address": f"{place['IPAddress']}/{place['IPPrefixLen']}" if place["IPAddress"] else "",
+        "MacAddress": place["MacAddress"],
+        "Gateway": place["Gateway"],
+        "Sandbox": container["NetworkSettings"]["SandboxKey"],
+    }
 
 
 def _request(path: Path, method: str, what: str, body: object = None) -> tuple[int, Any]:

@@ -282,4 +282,7 @@ def _find(rows: Mapping[str, Noun], row_id: str, what: str) -> Noun:
         return rows[row_id]
     except KeyError:
         shown = row_id if what == "pool" else short(row_id)
-        raise UnknownObject(f"{what} {shown} is not known to this plugin") from None
+        raise UnknownObject(
+            f"{what} {shown} is not known to this plugin; `docker flannel adopt` takes over what "
+            "Docker has"
+        ) from None

@@ -15,7 +15,7 @@ from contextlib import suppress
 from flask import Flask, Response, abort, jsonify, request
 from werkzeug.exceptions import HTTPException
 
-from driver import endpoint_calls, ipam_calls, network_calls, port_list, upkeep
+from driver import adopting, endpoint_calls, ipam_calls, network_calls, port_list, upkeep
 from driver.errors import BadRequest, FlannelError, NoLease
 from driver.reconcile import Reconciler
 from driver.standby import STATIC
@@ -41,7 +41,9 @@ CALLS: dict[str, Call] = {
     "IpamDriver.ReleasePool": ipam_calls.release_pool,
     "IpamDriver.RequestAddress": ipam_calls.request_address,
     "IpamDriver.ReleaseAddress": ipam_calls.release_address,
-    "Upkeep.Forget": upkeep.forget,  # our own command line's, not Docker's
+    # our own command line's, not Docker's
+    "Upkeep.Forget": upkeep.forget,
+    "Upkeep.Adopt": adopting.adopt,
 }
 
 

@@ -28,7 +28,7 @@ from driver.leases import Source, Standing
 from driver.model import Endpoint, Network, Peer, State
 from driver.report import Report, summary
 from driver.seams import Host, Journal, Survey
-from driver.strangers import Seen, belongings, kept, strangers
+from driver.strangers import Seen, belongings, strangers
 from driver.takeover import Takeover
 from driver.things import Key, Plan, PortHold, Thing, diff
 
@@ -55,7 +55,7 @@ class Reconciler:
         self.shown: Callable[[], Iterable[str]] = tuple  # what everybody sees and should not
         self.warnings: Callable[[Facts], Iterable[str]] = lambda _facts: ()
         self.state = self._found = journal.load()
-        self._takeover = Takeover(survey, self.state)
+        self.takeover = Takeover(survey, self.state)
         self.facts = Facts()
         self.standing = Standing(None, "")
         self.history = History()
@@ -141,7 +141,7 @@ class Reconciler:
 
         What cannot be taken away is left to the next pass: it must not fail a container's end.
         """
-        self._takeover.heed(plan)
+        self.takeover.heed(plan)
         for error in hosts.take_away(self._hosts, plan):
             log.warning("left to the next pass: %s", error)
             self.woken.set()
@@ -175,11 +175,11 @@ class Reconciler:
     def discard(self, owner: str, kinds: tuple[type[Thing], ...] = get_args(Thing)) -> None:
         """Take away what the host has of an endpoint or network that the state does not know."""
         with self._lock:
-            self._apply(belongings(self._takeover.see(self.observe()), owner).only(kinds))
+            self._apply(belongings(self.takeover.see(self.observe()), owner).only(kinds))
 
     def recall(self) -> None:
         """Take this host's place in the overlay from the host itself, if the state is empty."""
-        found = self._takeover.recall(self.observe(), self.survey().uplink_mtu)
+        found = self.takeover.recall(self.observe(), self.survey().uplink_mtu)
         self.state = found or self.state
 
     def survey(self) -> Facts:
@@ -200,7 +200,7 @@ class Reconciler:
             right = False  # the pass tells why
         if right:
             self.fights.found(frozenset(), self.clock())
-            self._takeover.suspects, self._awaited = frozenset(), frozenset()
+            self.takeover.suspects, self._awaited = frozenset(), frozenset()
             report = Report(self.clock(), (), (), ())
         else:
             with self._lock:
@@ -218,7 +218,7 @@ class Reconciler:
 
     def _looks_right(self) -> bool:
         """Compare without the lock; what changes meanwhile only makes it look again."""
-        state, facts, seen = self.state, self.facts, self._takeover.see(self.observe())
+        state, facts, seen = self.state, self.facts, self.takeover.see(self.observe())
         return (
             self.history.last is not None
             and not self.history.last.errors
@@ -241,11 +241,11 @@ class Reconciler:
             facts = self.survey()
             if first:
                 hosts.resume(self._hosts, desire(self.state, facts))
-            seen = self._takeover.see(self.observe())
+            seen = self.takeover.see(self.observe())
             taken = self._adopt(facts, seen) if adopt else Taken()
             seen = seen._replace(have=left_alone(seen.have, self.state.lease, facts))
             want = desire(self.state, facts)
-            plan = diff(seen.have, want | kept(self.state, seen, want))
+            plan = diff(seen.have, want | self.takeover.kept(self.state, seen, want))
         except (FlannelError, OSError) as error:
             return Report(now, (), (), (str(error),))
         self._awaited = awaited(self.state, seen.links)
@@ -278,17 +278,17 @@ class Reconciler:
     def _adopt(self, facts: Facts, seen: Seen) -> Taken:
         """Take over a new lease and what runs unknown, and drop what two passes found dead."""
         edit = Edit(self.state, self.clock())
-        self._takeover.begin(edit)
+        self.takeover.begin(edit)
         found = self._leases.current(self.state, facts)
         edit.become(found)
-        taken = self._takeover.adopt(edit, seen, self.state)
+        taken = self.takeover.adopt(edit, seen, self.state)
         self._write(edit)
-        self._takeover.written()
+        self.takeover.written(edit.state)
         self.standing = found
         return taken
 
     def again_s(self) -> float | None:
         """Return in how many seconds the next pass has something to make sure of, None: nothing."""
-        if self._takeover.suspects or self._awaited:
+        if self.takeover.suspects or self._awaited:
             return SOON_S
         return self.fights.again_s(self.clock())

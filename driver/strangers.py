@@ -46,14 +46,14 @@ def strangers(state: State, seen: Seen) -> list[Veth]:
     return [t for t in seen.have if isinstance(t, Veth) and t.name in seen.occupied - known]
 
 
-def kept(state: State, seen: Seen, want: frozenset[Thing]) -> frozenset[Thing]:
+def kept(state: State, seen: Seen, want: frozenset[Thing], *, everything: bool) -> frozenset[Thing]:
     """Return what stays on the host though `want` does not have it: what strangers live by.
 
-    Where the state has no network at all that is everything. An overlay that etcd has not told of
-    yet stays as it is, too.
+    That is all, if told so, or where the state has no network at all. An overlay that etcd has
+    not told of yet stays as it is, too.
     """
     left, have = strangers(state, seen), seen.have
-    if left and (state.lease is None or not state.networks):
+    if everything or (left and (state.lease is None or not state.networks)):
         stays = have
     else:
         stays = frozenset(_one_each(_of(left, state, have)))

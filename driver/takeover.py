@@ -9,9 +9,10 @@ from driver import adoption
 from driver.adoption import Taken
 from driver.desire import stale
 from driver.edit import Edit
+from driver.facts import Resident
 from driver.model import Record, State
 from driver.seams import Survey
-from driver.strangers import Seen, strangers
+from driver.strangers import Seen, kept, strangers
 from driver.things import Plan, Thing, Veth
 
 
@@ -22,6 +23,7 @@ class Takeover:
         self._survey = survey
         self._lost = state == State()  # or this is the first start
         self._recalled: list[Record] = []
+        self.told: dict[str, Resident] = {}  # by host end, as Docker says where nothing is seen
         self.suspects: frozenset[tuple[str, str]] = (
             frozenset()
         )  # dead rows, if the next pass agrees
@@ -48,7 +50,9 @@ class Takeover:
         """Make rows for what runs unknown, and drop those that two passes found dead."""
         self._ended &= seen.links
         unknown = strangers(edit.state, seen)
-        residents = self._survey.residents(frozenset(v.name for v in unknown)) if unknown else ()
+        names = frozenset(veth.name for veth in unknown)
+        seen_inside = self._survey.residents(names) if names else ()
+        residents = {**self.told, **{resident.host_end: resident for resident in seen_inside}}
         taken = adoption.adopt(edit, seen.have, unknown, residents, empty=self._lost)
         dead = list(stale(state, seen.links, seen.occupied, edit.now))
         for record, why in dead:
@@ -58,9 +62,14 @@ class Takeover:
         self.suspects = frozenset((record.kind, record.id) for record, _ in dead)
         return taken
 
-    def written(self) -> None:
-        """Note that all that was taken over is stored."""
-        self._lost, self._recalled = False, []
+    def written(self, state: State) -> None:
+        """Note that all that was taken over is stored; without a lease that is to come."""
+        if state.lease is not None:
+            self._lost, self._recalled = False, []
+
+    def kept(self, state: State, seen: Seen, want: frozenset[Thing]) -> frozenset[Thing]:
+        """Return what stays on the host though `want` does not have it."""
+        return kept(state, seen, want, everything=self._lost)
 
     def heed(self, plan: Plan) -> None:
         """Note which veths a call ends: they belong to nobody from now on."""

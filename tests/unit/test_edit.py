@@ -165,7 +165,9 @@ def test_release_of_an_address_that_nobody_holds_changes_nothing() -> None:
 )
 def test_what_is_not_known_is_named(what: str, name: str, shown: str) -> None:
     edit = edit_of(*FULL)
-    with pytest.raises(UnknownObject, match=f"^{what} {shown} is not known to this plugin$"):
+    with pytest.raises(
+        UnknownObject, match=f"^{what} {shown} is not known to this plugin; `docker flannel adopt`"
+    ):
         getattr(edit, what)(name)
 
 

@@ -72,7 +72,7 @@ ETCD = {"etcd", "etcd_faults", "etcd_files", "etcd_members", "etcd_settings"}
 NOUNS = {"errors", "facts", "model", "things", "prefixes"}
 COMPOSE = {"service", "plugin", "kept", "__main__"}
 HANDLERS = {"handlers", "ipam_calls", "network_calls", "endpoint_calls", "status", "upkeep"}
-HANDLERS |= {"port_list"}
+HANDLERS |= {"port_list", "adopting"}
 
 # What a module may import of ours; what is not named here may import nothing.
 ALLOWED: dict[str, set[str]] = {
@@ -150,6 +150,7 @@ ALLOWED: dict[str, set[str]] = {
         "docker_opts",
     },
 }
+ALLOWED["adopting"] |= {"network_calls"}
 ALLOWED["handlers"] |= HANDLERS - {"handlers"} | {"standby"}
 
 THIRD_PARTY = {

@@ -142,6 +142,7 @@ def test_the_traces_make_every_call_but_those_of_swarm_and_old_ones() -> None:
         "NetworkDriver.AllocateNetwork",
         "NetworkDriver.FreeNetwork",
         "Upkeep.Forget",
+        "Upkeep.Adopt",
         "NetworkDriver.GwAllocCheck",
         "NetworkDriver.DiscoverNew",
         "NetworkDriver.DiscoverDelete",
