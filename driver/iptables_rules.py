@@ -157,9 +157,9 @@ def _raw(sets: Sets) -> Chains:
             *(f"-s {ip}/32 -i {bridge} -j RETURN" for ip, bridge in sets["also4"]),
             "-d 224.0.0.0/4 -j RETURN",
             "-d 255.255.255.255/32 -j RETURN",
-            f"{LOCAL} -j DROP",
+            *(f"-i {bridge} {LOCAL} -j DROP" for bridge, _ in sets["pair"]),
             *(f"-d {block} -i {bridge} -j RETURN" for block, bridge in sets["own4"]),
-            "-j DROP",
+            *(f"-i {bridge} -j DROP" for bridge, _ in sets["pair"]),
         ],
     }
 

@@ -46,9 +46,9 @@ _CLEAR_MARK = f"meta mark and {JUDGED:#010x} != 0 meta mark set meta mark xor {J
 # first in whatever order the programs start. A map that misses lets the packet go on to the next
 # line: the specific address is tried before the wildcard.
 # By a veth itself come only frames to groups that no bridge passes on, and from others' veths, too.
-# `sources` drops what comes from a bridge of ours with an address that is not in `own4`, ahead of
-# connection tracking, lest it belong to another network's connection. It leaves alone what stays on
-# the bridge, which the host sees only where br_netfilter is at work.
+# `sources` drops what comes from a known network's bridge (it is in `pair`) with an address not
+# in `own4`, ahead of connection tracking, lest it belong to another network's connection. It leaves
+# alone what stays on the bridge, which the host sees only where br_netfilter is at work.
 # `forged` gets what goes to a port that takes frames of an overlay, also by way of another port. It
 # leaves alone what stays on one bridge or goes to machines on another.
 # `stray` gets what containers send to the overlay's Network, and lets it go only where a peer or a
@@ -101,7 +101,7 @@ chain sources {{
     ip saddr . iifname @also4 fib daddr oifname != "{BRIDGE_PREFIX}*" accept
     ip daddr {{ 224.0.0.0/4, 255.255.255.255 }} accept
     ip daddr . iifname @own4 fib daddr type != local accept
-    meta nfproto ipv4 counter drop
+    meta nfproto ipv4 iifname . iifname @pair counter drop
 }}
 chain input {{
     type filter hook input priority -1; policy accept;

@@ -217,3 +217,15 @@ def test_a_connection_outlives_the_rules_replacement(site, make_firewall):
             later.apply(diff((), WANTED))
             client.send(b"still")
             assert connection.recv(10) == b"still"
+
+
+def test_a_network_that_is_not_known_keeps_what_it_has(site):
+    """As when the state was lost and nothing tells what the network is."""
+    site.bridge("fl-unknown", "10.2.3.1/26")
+    lost = site.container("fl-unknown", "10.2.3.2/26", "10.2.3.1")
+    site.peer.ip("route add 10.2.3.0/26 via 10.2.0.0 dev eth0 onlink")
+    with site.host.listen(80) as here, site.peer.listen(80) as peer, lost.listen(80) as server:
+        assert lost.reach(here, "10.2.3.1", 80) == "10.2.3.2"
+        assert lost.reach(peer, "10.2.9.2", 80) == "10.2.3.2"
+        assert site.peer.reach(server, "10.2.3.2", 80) == "10.2.9.2"
+        assert site.web.cannot_reach(server, "10.2.3.2", 80)

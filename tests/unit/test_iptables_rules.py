@@ -126,9 +126,9 @@ def test_who_may_send_with_which_address() -> None:
         f"-s 10.2.9.9/32 -i {BRIDGE} -j RETURN",
         "-d 224.0.0.0/4 -j RETURN",
         "-d 255.255.255.255/32 -j RETURN",
-        "-m addrtype --dst-type LOCAL -j DROP",
+        *(f"-i {bridge} -m addrtype --dst-type LOCAL -j DROP" for bridge in (BRIDGE, INNER)),
         *(f"-d {rule}" for rule in own),
-        "-j DROP",
+        *(f"-i {bridge} -j DROP" for bridge in (BRIDGE, INNER)),
     ]
     between = chain("BETWEEN", [*things(), *given])
     assert between[2:4] == [f"-s 10.2.9.9/32 -i {BRIDGE} -j DROP", ESTABLISHED]
