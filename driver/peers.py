@@ -217,42 +217,51 @@ class _Ground:
         return f"has the PublicIP {ip}, which is inside the Network, where this host's is not"
 
 
+@dataclass(slots=True)
+class _Level:
+    """What the peers have by prefixes of one length, which are numbers without the last bits."""
+
+    shift: int
+    at: dict[int, LeaseRecord] = field(default_factory=dict)  # a subnet of this length
+    inside: dict[int, list[LeaseRecord]] = field(default_factory=dict)  # longer ones in a prefix
+    hosts: dict[int, LeaseRecord] = field(default_factory=dict)  # a PublicIP in a prefix
+
+
 class _Taken:
     """What the peers so far have, looked up by prefix in no more steps than there are lengths."""
 
     def __init__(self, lengths: set[int], network: IPv4Network) -> None:
         self._shift = 32 - network.prefixlen
         self._bits = int(network.network_address) >> self._shift
-        self._outer = {k: [(n, 32 - n) for n in sorted(lengths) if n <= k] for k in lengths}
-        self._shifts = [(n, 32 - n) for n in sorted(lengths)]
-        self._at: dict[tuple[int, int], LeaseRecord] = {}  # by length and bits of the subnet
-        self._in: dict[tuple[int, int], list[LeaseRecord]] = {}  # by those of what is around it
-        self._hosts: dict[tuple[int, int], LeaseRecord] = {}  # by those of what has the PublicIP
+        self._levels = {n: _Level(32 - n) for n in sorted(lengths)}
+        self._outer = {k: [self._levels[n] for n in self._levels if n < k] for k in lengths}
         self._homes: dict[str | None, LeaseRecord] = {}  # by MAC
 
     def put(self, record: LeaseRecord) -> None:
         """Add a peer."""
         start, length, ip = record.numbers
-        for around, shift in self._outer[length]:
-            at = around, start >> shift
-            if around == length:
-                self._at.setdefault(at, record)
-            else:
-                self._in.setdefault(at, []).append(record)
+        own = self._levels[length]
+        own.at.setdefault(start >> own.shift, record)
+        for level in self._outer[length]:
+            level.inside.setdefault(start >> level.shift, []).append(record)
         if ip >> self._shift == self._bits:
-            for around, shift in self._shifts:
-                self._hosts.setdefault((around, ip >> shift), record)
+            for level in self._levels.values():
+                level.hosts.setdefault(ip >> level.shift, record)
         if record.mac is not None:
             self._homes.setdefault(record.mac, record)
 
     def fault(self, record: LeaseRecord, *, stays: bool) -> str:
         """Say what of a peer's a lease claims for another host, "" if nothing."""
         start, length, _ = record.numbers
-        for around, shift in self._outer[length]:
-            first = self._at.get((around, start >> shift))
+        own = self._levels[length]
+        first = own.at.get(start >> own.shift)
+        if first and _another(first, record):
+            return _doubled(record, first)
+        for level in self._outer[length]:
+            first = level.at.get(start >> level.shift)
             if first and _another(first, record):
                 return _doubled(record, first)
-        for first in self._in.get((length, start >> 32 - length), ()):
+        for first in own.inside.get(start >> own.shift, ()):
             if _another(first, record):
                 return _doubled(record, first)
         if (first := self._homes.get(record.mac)) and first.public_ip != record.public_ip:
@@ -262,14 +271,15 @@ class _Taken:
     def _fault_of_host(self, record: LeaseRecord) -> str:
         """Say whether packets to a host would go into the overlay instead."""
         start, length, ip = record.numbers
-        if host := self._hosts.get((length, start >> 32 - length)):
+        own = self._levels[length]
+        if host := own.hosts.get(start >> own.shift):
             return f"covers the PublicIP of the {_named(record, host)}"
         if ip >> self._shift != self._bits:
             return ""
         if holds(record.subnet, record.public_ip):
             return "covers its own PublicIP"
-        for around, shift in self._shifts:
-            if first := self._at.get((around, ip >> shift)):
+        for level in self._levels.values():
+            if first := level.at.get(ip >> level.shift):
                 return f"has a PublicIP in the {_named(record, first)}"
         return ""
 
