@@ -53,7 +53,7 @@ def footprint(world: World, host: Host) -> tuple[object, ...]:
     """Give what a flanneld has made: its keys with their revisions, its file, device, entries."""
     kvs = json.loads(world.etcdctl("get", "--prefix", LEASES, "-w", "json").stdout)["kvs"]
     entries = [host.run(*argv).stdout for argv in (
-        ("ip", "-d", "link", "show", DEVICE), ("ip", "addr", "show", DEVICE),
+        ("ip", "-d", "link", "show", DEVICE), ("ip", "-4", "addr", "show", DEVICE),
         ("ip", "neigh", "show", "dev", DEVICE, "nud", "permanent"),
         ("bridge", "fdb", "show", "dev", DEVICE), ("ip", "route", "show", "dev", DEVICE),
         ("stat", "-c", "%i %y", FILE),
