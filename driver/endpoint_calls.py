@@ -75,6 +75,7 @@ def _put_endpoint(
         if ip and (beside or not own):
             _drop_unjoined(edit, network_id, ip)
         if own:
+            core.takeover.check_seen(network)
             owner = str(beside.ip) if beside else mac
             place = _taken(edit, network, Wish(None if beside or not ip else ip.ip, owner))
         else:

@@ -33,7 +33,7 @@ def request_pool(core: Reconciler, req: Body) -> Reply:
     want = PoolRequest(req.prefix("Pool"), req.prefix("SubPool"), ipam_prefix(req.part("Options")))
     if want.cidr is None and want.sub is not None:
         raise BadRequest(f"--ip-range {want.sub} needs a --subnet")
-    onlink = core.survey().onlink
+    onlink = (*core.survey().onlink, *core.takeover.blocks)
     with core.edit() as edit:
         pool = take_pool(edit.state, want, onlink, secrets.token_hex(4), edit.now)
         edit.take(pool)
@@ -71,6 +71,8 @@ def _take_address(core: Reconciler, pool_id: str, wish: Wish) -> IPv4Interface:
     with core.edit() as edit:
         edit.claim(pool_id)
         pool = edit.pool(pool_id)
+        if not wish.gateway:
+            core.takeover.check_seen(edit.state.network_of(pool.id))
         hold = edit.take_address(pool, wish)
     return IPv4Interface((hold.ip, pool.cidr.prefixlen))
 

@@ -190,7 +190,7 @@ def _own_block(core: Reconciler, edit: Edit, network_id: str, prefix: int | None
     """Choose the block of a network whose addresses the driver gives, and its gateway."""
     pool = edit.state.pools.get(f"{OWN_POOL}{network_id}")
     if pool is None:
-        onlink = core.survey().onlink
+        onlink = (*core.survey().onlink, *core.takeover.blocks)
         pool = take_pool(edit.state, PoolRequest(prefix=prefix), onlink, "", edit.now)
         pool = replace(pool, id=f"{OWN_POOL}{network_id}")
     hold = take_address(edit.state, pool, Wish(gateway=True), edit.now).hold

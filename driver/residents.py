@@ -20,7 +20,7 @@ from driver.errors import HostError
 from driver.events import DUMP, MAIN_TABLE, UNICAST, Channel, Link, attribute, attributes, integer
 from driver.facts import Resident
 
-NAMESPACES = Path("/run/docker/netns")  # where Docker keeps its sandboxes
+RUN, SANDBOXES = Path("/run"), "*/netns/*"  # where Docker keeps them, also with another exec-root
 GETNSID = 90
 _NUMBER, _FILE = 1, 3  # of a namespace: its number here, and a file that stands for it
 _GATEWAY = 5  # of a route
@@ -57,11 +57,7 @@ class Residents:
 
     def _paths(self) -> dict[int | None, Path]:
         """Find Docker's sandboxes by the number that this namespace has for each."""
-        try:
-            paths = sorted(NAMESPACES.iterdir())
-        except OSError:
-            return {}
-        return {self._number(path): path for path in paths}
+        return {self._number(path): path for path in sorted(RUN.glob(SANDBOXES))}
 
     def _number(self, path: Path) -> int | None:
         try:

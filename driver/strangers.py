@@ -46,6 +46,13 @@ def strangers(state: State, seen: Seen) -> list[Veth]:
     return [t for t in seen.have if isinstance(t, Veth) and t.name in seen.occupied - known]
 
 
+def unknown_blocks(state: State, have: frozenset[Thing]) -> frozenset[IPv4Network]:
+    """List the prefixes of our bridges that the state does not know: nobody else may get them."""
+    known = {network.bridge for network in state.networks.values()}
+    strange = {t.name for t in have if isinstance(t, Bridge)} - known
+    return frozenset(t.ip.network for t in have if isinstance(t, Address) and t.link in strange)
+
+
 def kept(state: State, seen: Seen, want: frozenset[Thing], *, everything: bool) -> frozenset[Thing]:
     """Return what stays on the host though `want` does not have it: what strangers live by.
 

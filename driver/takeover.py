@@ -5,14 +5,17 @@ Imports `adoption`, `desire`, `edit`, `strangers` and the nouns.
 
 from __future__ import annotations
 
+from ipaddress import IPv4Network
+
 from driver import adoption
 from driver.adoption import Taken
 from driver.desire import stale
 from driver.edit import Edit
+from driver.errors import Unavailable
 from driver.facts import Resident
-from driver.model import Record, State
+from driver.model import Network, Record, State, short
 from driver.seams import Survey
-from driver.strangers import Seen, kept, strangers
+from driver.strangers import Seen, kept, strangers, unknown_blocks
 from driver.things import Plan, Thing, Veth
 
 
@@ -23,6 +26,8 @@ class Takeover:
         self._survey = survey
         self._lost = state == State()  # or this is the first start
         self._recalled: list[Record] = []
+        self.blocks: frozenset[IPv4Network] = frozenset()  # of bridges that could not be taken over
+        self._unseen = frozenset[str]()  # bridges with containers of which the address is not known
         self.told: dict[str, Resident] = {}  # by host end, as Docker says where nothing is seen
         self.suspects: frozenset[tuple[str, str]] = (
             frozenset()
@@ -54,6 +59,8 @@ class Takeover:
         seen_inside = self._survey.residents(names) if names else ()
         residents = {**self.told, **{resident.host_end: resident for resident in seen_inside}}
         taken = adoption.adopt(edit, seen.have, unknown, residents, empty=self._lost)
+        self.blocks = unknown_blocks(edit.state, seen.have)
+        self._unseen = frozenset(veth.bridge for veth in strangers(edit.state, seen))
         dead = list(stale(state, seen.links, seen.occupied, edit.now))
         for record, why in dead:
             if (record.kind, record.id) in self.suspects:
@@ -61,6 +68,17 @@ class Takeover:
                 taken.told.append(f"{why}: dropped")
         self.suspects = frozenset((record.kind, record.id) for record, _ in dead)
         return taken
+
+    def check_seen(self, network: Network | None) -> None:
+        """Refuse to choose an address where one may be in use that is not known.
+
+        Errors: Unavailable.
+        """
+        if network is not None and network.bridge in self._unseen:
+            raise Unavailable(
+                f"network {short(network.id)} has a running container whose address is not known; "
+                "`docker flannel adopt` asks Docker for it"
+            )
 
     def written(self, state: State) -> None:
         """Note that all that was taken over is stored; without a lease that is to come."""

@@ -12,7 +12,7 @@ from driver.leases import Standing
 from driver.model import Endpoint, replace
 from driver.things import Address, Bridge, Element, PortHold, Route, SandboxAddress, Thing, Veth
 from tests.unit.bench import Bench
-from tests.unit.docker import Container, Docker, port
+from tests.unit.docker import Container, Docker, Refused, port
 from tests.unit.fake_journal import MemoryJournal
 
 KINDS = ("flannel", "docker", "off")
@@ -142,6 +142,11 @@ def test_what_cannot_be_seen_is_left_and_named(
     lose(bench)
     bench.passes(3)
     assert carried(bench) >= {t for t in things if isinstance(t, Veth | Bridge | Address | Element)}
+    taken = {str(t.ip.network) for t in things if isinstance(t, Address)}
+    assert docker.create_network().block not in taken
+    for made in lived:
+        with pytest.raises(Refused, match="whose address is not known"):
+            docker.start(made.net)
     told = bench.core.history.last and bench.core.history.last.errors
     assert told
     assert all("`docker flannel adopt`" in line for line in told)
