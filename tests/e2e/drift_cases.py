@@ -94,7 +94,11 @@ CASES = [
     Case("PeerRoute", "dst", "ip route del {peer} metric 91000"),
     Case("PeerRoute", "dst", "ip route replace blackhole {peer} metric 91000"),
     Case("PeerRoute", "via", "ip route change {peer} via {more} dev {vtep} onlink metric 91000"),
-    Case("PeerRoute", "link", "ip route replace {peer} via 192.0.2.66 dev eth0 metric 91000"),
+    Case(
+        "PeerRoute",
+        "link",
+        "ip route replace {peer} via 192.0.2.77 dev eth0 metric 91000 proto 91",
+    ),
     Case(
         "PeerRoute",
         "onlink",

@@ -72,9 +72,7 @@ class Site:
         into = f"nsenter -n -t {self.names['plain']}" if "plain" in self.names else ":"
         script += f"{into} ip -4 -o addr; {into} ip route show table 91; {into} ip rule"
         text = self.host.run("sh", "-c", script, check=False).stdout
-        text = re.sub(
-            r"^\d+: |@if\d+|gc_timer +\S+|(hello|tcn|topology)\S* +\S+", "", text, flags=re.M
-        )
+        text = re.sub(DIFFER, "", text, flags=re.MULTILINE)
         return "\n".join(sorted(line.strip() for line in text.splitlines()))
 
     def is_whole(self) -> bool:
