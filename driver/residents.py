@@ -29,8 +29,9 @@ _GATEWAY = 5  # of a route
 class Residents:
     """The other ends of our veths, seen from the namespace of the thread that makes it."""
 
-    def __init__(self) -> None:
-        self._channel = Channel()
+    def __init__(self, run: Path = RUN) -> None:
+        """`run` is the folder that Docker's sandboxes are in."""
+        self._channel, self._run = Channel(), run
 
     def close(self) -> None:
         """Give the socket back."""
@@ -57,7 +58,7 @@ class Residents:
 
     def _paths(self) -> dict[int | None, Path]:
         """Find Docker's sandboxes by the number that this namespace has for each."""
-        return {self._number(path): path for path in sorted(RUN.glob(SANDBOXES))}
+        return {self._number(path): path for path in sorted(self._run.glob(SANDBOXES))}
 
     def _number(self, path: Path) -> int | None:
         try:
