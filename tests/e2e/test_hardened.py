@@ -41,6 +41,18 @@ def etcd(bed: Bed) -> str:
     return url
 
 
+def start(host: Host, firewall: str, etcd: str) -> None:
+    """Start the plugin as the unit does."""
+    kept = [path for path in shared() if path != Path("/tmp")]
+    env = {
+        "DOCKER_FLANNEL_STATE_DIR": STATE,
+        "DOCKER_FLANNEL_FIREWALL": firewall,
+        "FLANNELD_ETCD_ENDPOINTS": etcd,
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+    host.start_plugin(env, [*CONFINE, *kept, "--", sys.executable, "-m", "driver", "serve"])
+
+
 @pytest.fixture(scope="module", params=["nft", "iptables"])
 def confined(bed: Bed, etcd: str, request: pytest.FixtureRequest) -> Iterator[Host]:
     """Return a host on which the plugin runs as the unit has it."""
@@ -48,14 +60,7 @@ def confined(bed: Bed, etcd: str, request: pytest.FixtureRequest) -> Iterator[Ho
     if request.param == "iptables":
         for name in ("iptables", "ip6tables"):
             host.run("update-alternatives", "--set", name, f"/usr/sbin/{name}-legacy")
-    kept = [path for path in shared() if path != Path("/tmp")]
-    env = {
-        "DOCKER_FLANNEL_STATE_DIR": STATE,
-        "DOCKER_FLANNEL_FIREWALL": request.param,
-        "FLANNELD_ETCD_ENDPOINTS": etcd,
-        "PYTHONDONTWRITEBYTECODE": "1",
-    }
-    host.start_plugin(env, [*CONFINE, *kept, "--", sys.executable, "-m", "driver", "serve"])
+    start(host, request.param, etcd)
     host.start_dockerd()
     host.load_image()
     wait_for(lambda: status(host)["phase"] == "held", "the lease")
@@ -67,7 +72,7 @@ def test_it_is_confined(confined: Host) -> None:
     shown = confined.path(f"/proc/{worker(confined)}/status").read_text()
     fields = dict(line.split(":\t", 1) for line in shown.splitlines())
     assert (fields["NoNewPrivs"], fields["Seccomp"]) == ("1", "2")
-    assert int(fields["CapEff"], 16).bit_count() == 5
+    assert int(fields["CapEff"], 16).bit_count() == 6
 
 
 def worker(host: Host) -> int:
@@ -98,3 +103,16 @@ def test_containers_ports_and_sandboxes(confined: Host) -> None:
 def test_nothing_was_refused(confined: Host) -> None:
     assert status(confined)["problems"] == []
     assert not REFUSED.search(confined.plugin_log())
+
+
+def test_a_start_finds_all_as_it_was(confined: Host, etcd: str) -> None:
+    """For that it may make a network namespace of its own."""
+    firewall = status(confined)["firewall"].partition("-")[0]
+    network(confined, "last")
+    web(confined, "last", "last", "-p", "81:80")
+    wait_for(lambda: status(confined)["problems"] == [], "all to be as it should be")
+    confined.stop_plugin()
+    before = confined.plugin_log().count(" pass: ")
+    start(confined, firewall, etcd)
+    told = [line for line in confined.plugin_log().splitlines() if " pass: " in line][before:]
+    assert told == ["INFO driver.history: pass: all as it should be"]
