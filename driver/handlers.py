@@ -96,7 +96,7 @@ def _heed(core: Reconciler, method: str, body: bytes) -> None:
 def _answer_failures(app: Flask, core: Reconciler) -> None:
     @app.errorhandler(FlannelError)
     def refused(error: FlannelError) -> tuple[Response, int]:
-        words = _without_lease(core) if isinstance(error, NoLease) else str(error)
+        words = _explained(error, core) if isinstance(error, NoLease) else str(error)
         log.info("call=%s refused: %s", request.path[1:], words)
         return _failure(words), error.status
 
@@ -111,11 +111,11 @@ def _answer_failures(app: Flask, core: Reconciler) -> None:
         return _failure(f"internal error {mark}; the log of docker-flannel has more"), 500
 
 
-def _without_lease(core: Reconciler) -> str:
-    """Say why there is no lease, as far as that is known."""
+def _explained(error: NoLease, core: Reconciler) -> str:
+    """Say what is the matter with the lease and why, as far as that is known."""
     standing = core.standing
     why = standing.problems[0] if standing.problems else "`docker-flannel status` says more"
-    return standing.refusal or f"this host has no flannel lease yet: {why}"
+    return standing.refusal or f"{error}: {why}"
 
 
 def _failure(message: str) -> Response:

@@ -52,9 +52,7 @@ def take_pool(
 def lease_of(state: State) -> Lease:
     """Return this host's lease. Errors: NoLease."""
     if state.lease is None:
-        raise NoLease(
-            "this host has no flannel lease yet; `docker-flannel status` says what it waits for"
-        )
+        raise NoLease("this host has no flannel lease yet")
     return state.lease
 
 
@@ -158,7 +156,4 @@ def _blocks(state: State) -> dict[IPv4Network, str]:
 def check_held(lease: Lease) -> None:
     """Refuse to give anything out of a lease that another host may use."""
     if not lease.held:
-        raise NoLease(
-            f"the lease of {lease.subnet} is lost, and another host may use it; "
-            "`docker-flannel status` says why"
-        )
+        raise NoLease(f"the lease of {lease.subnet} is lost, and another host may use it")
