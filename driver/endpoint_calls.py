@@ -35,7 +35,7 @@ from driver.wire import Body, Reply
 log = logging.getLogger(__name__)
 
 EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")
-TRIES = 10
+TRIES = 30  # each leaves out what it found taken, so few are ever needed
 VIA = 0  # the route type with a next hop
 
 
