@@ -4,9 +4,9 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
 import pytest
 
-from driver import rules
+from driver import peer_rules, rules
 from driver.facts import External, Facts
-from driver.model import Overlay, replace
+from driver.model import Overlay, Peer, replace
 from driver.things import diff
 from tests.kernel.sample import HOST, LAN, LEASE, A, endpoint, network, port
 
@@ -22,6 +22,8 @@ FACTS = Facts(
     foreign=frozenset({"docker0"}),
     external=External("eth0", IPv4Address(HOST), 1500, (IPv4Network("192.0.2.0/24"),)),
 )
+# its containers are at NEAR; the LAN's own address is no peer's
+DIRECT = Peer(IPv4Network("10.2.8.0/24"), IPv4Address("192.0.2.77"), "host-gw")
 DOCKERS, OWN = "172.18.0.2", "10.2.0.194"
 FAR, NEAR = "10.2.9.2", "10.2.8.2"  # of another host, by the tunnel and straight
 
@@ -30,6 +32,7 @@ def carry(firewall, dual=DUAL):
     facts = replace(FACTS, firewall=firewall.name.partition("-")[0])
     wanted = {
         *rules.plan_base(LEASE, OVERLAY, facts),
+        *peer_rules.plan_peer_rules([DIRECT]),
         *rules.plan_network_rules(A),
         *rules.plan_network_rules(dual),
         *rules.plan_ports(WEB),

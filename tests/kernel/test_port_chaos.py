@@ -65,13 +65,22 @@ class Survey:
     """Nothing but our own links."""
 
     def __init__(self, netlink):
-        self.links = netlink.links
+        self.links, self.look = netlink.links, netlink.observe_links
 
     def facts(self):
         return Facts()
 
     def disturbed(self):
         return False
+
+    def docker_acts(self):
+        return None
+
+    def occupied(self):
+        return frozenset()
+
+    def residents(self, _host_ends):
+        return ()
 
 
 class Chaos:
