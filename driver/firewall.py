@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterable, Iterator
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from functools import partial
 from itertools import groupby
 from typing import Any, ClassVar
@@ -56,10 +56,10 @@ class Nft:
         Errors: HostError.
         """
         with self._lock:
+            self._seen = self._ruleset.number()  # before the list: a change during it is news
             return self._look()
 
     def _look(self) -> frozenset[Thing]:
-        self._seen = self._ruleset.number()
         bodies = self._bodies(terse=False)
         if bodies is None:
             return frozenset()
@@ -128,16 +128,24 @@ class Nft:
         if len(known) < len(ports):
             self._run(_script(plan))
             return
-        self._maps.change(known[: len(gone)], known[len(gone) :])
-        self._seen = self._ruleset.number()
+        with self._writing():
+            self._maps.change(known[: len(gone)], known[len(gone) :])
 
     def _remove(self) -> None:
         try:
-            self._maps.remove_table()
+            with self._writing():
+                self._maps.remove_table()
         except OSError as error:
             raise _refused(str(error)) from error
-        self._seen = self._ruleset.number()
         self._installed = None
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Take a change of ours for seen, but no other: what came before it is news as before."""
+        before = self._ruleset.number()
+        yield
+        if before == self._seen and self._ruleset.number() == before + 1:
+            self._seen = before + 1
 
     def _replace(self, table: Table, elements: Iterable[Thing]) -> None:
         self._run(
@@ -172,12 +180,12 @@ class Nft:
         )
 
     def disturbed(self) -> bool:
-        """Tell whether somebody changed the ruleset since it was last changed or listed here."""
+        """Whether somebody else changed the ruleset since it was last observed."""
         return self._ruleset.number() != self._seen
 
     def _run(self, commands: list[str]) -> None:
-        code, _, message = self._nft.cmd("\n".join(commands))
-        self._seen = self._ruleset.number()
+        with self._writing():
+            code, _, message = self._nft.cmd("\n".join(commands))
         if code:
             raise _refused(message)
 
@@ -190,7 +198,6 @@ class Nft:
 
     def _bodies(self, *, terse: bool) -> list[dict[str, Any]] | None:
         """Read what is in the table, if `terse` without elements; None if there is no table."""
-        self._seen = self._ruleset.number()  # before the list: a change during it is news
         self._nft.set_json_output(True)
         self._nft.set_terse_output(terse)
         try:

@@ -18,7 +18,7 @@ from typing import ClassVar
 from driver import xtables
 from driver.errors import Conflict, FlannelError, HostError
 from driver.generation import Generation
-from driver.iptables_changes import difference, fingerprint, is_whole, replacement
+from driver.iptables_changes import Commands, difference, fingerprint, is_whole, replacement
 from driver.iptables_ports import PortRule
 from driver.iptables_reading import read_back
 from driver.iptables_rules import CHAIN_PREFIX, PARENTS, Tables, render
@@ -53,6 +53,7 @@ class Fallback:
         Errors: HostError.
         """
         with self._lock:
+            self._number = self._ruleset.number()  # before the list: a change during it is news
             return frozenset(self._have.values()) if self._intact() else self._found()
 
     def apply(self, plan: Plan) -> None:
@@ -67,7 +68,7 @@ class Fallback:
             raise ExceptionGroup("firewall", [error]) from None
 
     def disturbed(self) -> bool:
-        """Tell whether somebody changed rules since they were last changed or read here.
+        """Whether somebody else changed rules since they were last observed.
 
         Of legacy tables only our chains, and the jumps to them, are looked at.
         """
@@ -130,7 +131,7 @@ class Fallback:
         self._have, self._written, self._chains = {}, None, {}
         commands = replacement(self._read(), chains)
         if any(commands.values()):
-            xtables.change(self._variant, commands)
+            self._write(commands)
         self._settle(want, chains)
 
     def _change(self, want: dict[Key, Thing], *, adding: bool) -> None:
@@ -141,7 +142,7 @@ class Fallback:
             self._have = want
             return
         try:
-            xtables.change(self._variant, commands)
+            self._write(commands)
             self._settle(want, chains)
         except HostError:
             if self._intact():
@@ -149,6 +150,14 @@ class Fallback:
             self._have, self._written = {}, None
             if adding:
                 raise HostError(GONE) from None
+
+    def _write(self, commands: Commands) -> None:
+        """Change rules. What others did before is news as before: the ruleset counts each table."""
+        before = self._ruleset.number()
+        xtables.change(self._variant, commands)
+        ours = sum(map(bool, commands.values())) if self._variant == "nft" else 0
+        if before == self._number and self._ruleset.number() == before + ours:
+            self._number = before + ours
 
     def _settle(self, want: dict[Key, Thing], chains: Tables) -> None:
         """Read what was written, and remember it if all of it is there."""
@@ -158,10 +167,7 @@ class Fallback:
         self._have, self._written, self._chains = want, found if want else None, chains
 
     def _intact(self) -> bool:
-        if self._written is None:
-            self._number = self._ruleset.number()
-            return False
-        return self._look() == self._written
+        return self._written is not None and self._look() == self._written
 
     def _found(self) -> frozenset[Thing]:
         """Return what was written to chains that now read otherwise, or what their rules tell."""
@@ -170,7 +176,6 @@ class Fallback:
         return frozenset((Table(""), *written)) if told and written else told
 
     def _look(self) -> Tables:
-        self._number = self._ruleset.number()  # before the list: a change during it is news
         self._seen = fingerprint(self._read())
         return self._seen
 

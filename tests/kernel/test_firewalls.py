@@ -159,6 +159,16 @@ def test_changes_of_others_are_noticed_and_own_ones_are_not(loaded, host):
     assert not loaded.disturbed()
 
 
+def test_what_others_do_just_before_a_change_of_ours_is_noticed(loaded, host):
+    assert not loaded.disturbed()
+    host.run("nft", "add", "table", "inet", "foreign")
+    loaded.apply(Plan(remove=(ONE,)))
+    assert loaded.disturbed()
+    loaded.observe()
+    loaded.apply(Plan(add=(ONE,)))
+    assert not loaded.disturbed()
+
+
 def test_another_text_keeps_the_elements(loaded):
     text = Table(rules.TABLE_TEXT + "chain more { }\n")
     loaded.apply(Plan(change=((TABLE, text),), remove=(ONE,)))
