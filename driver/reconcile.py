@@ -28,7 +28,7 @@ from driver.leases import Source, Standing
 from driver.model import Endpoint, Network, Peer, State
 from driver.report import Report, summary
 from driver.seams import Host, Journal, Survey
-from driver.strangers import Seen, belongings, strangers
+from driver.strangers import BELONGINGS, Seen, belongings, strangers
 from driver.takeover import Takeover
 from driver.things import Key, Plan, PortHold, Thing, diff
 
@@ -172,10 +172,11 @@ class Reconciler:
             log.debug("left to the next pass: %s", errors)
             self.woken.set()
 
-    def discard(self, owner: str, kinds: tuple[type[Thing], ...] = get_args(Thing)) -> None:
+    def discard(self, owner: str, kinds: tuple[type[Thing], ...] = BELONGINGS) -> None:
         """Take away what the host has of an endpoint or network that the state does not know."""
         with self._lock:
-            self._apply(belongings(self.takeover.see(self.observe()), owner).only(kinds))
+            seen = self.takeover.see(self.observe(BELONGINGS))
+            self._apply(belongings(seen, owner).only(kinds))
 
     def recall(self) -> None:
         """Take this host's place in the overlay from the host itself, if the state is empty."""
@@ -230,9 +231,10 @@ class Reconciler:
             and not diff(left_alone(seen.have, state.lease, facts), desire(state, facts))
         )
 
-    def observe(self) -> frozenset[Thing]:
-        """Look what the host has of ours."""
-        return frozenset().union(*(host.observe() for host in self._hosts))
+    def observe(self, kinds: tuple[type[Thing], ...] = get_args(Thing)) -> frozenset[Thing]:
+        """Look what the host has of ours, at least of these kinds."""
+        sides = [host for host in self._hosts if not set(kinds).isdisjoint(host.kinds)]
+        return frozenset().union(*(host.observe() for host in sides))
 
     def _pass(self, *, adopt: bool = True) -> Report:
         """Bring the host to what the state desires, and with `adopt` the state to what is alive."""

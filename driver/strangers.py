@@ -30,6 +30,7 @@ from driver.things import (
 )
 
 OVERLAY = (Vxlan, Neighbour, Fdb, PeerRoute)
+BELONGINGS = (Bridge, Veth, Address, Sysctl, Element)  # of networks and endpoints
 
 
 class Seen(NamedTuple):
