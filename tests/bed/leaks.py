@@ -59,7 +59,7 @@ def diff(before: Snapshot, after: Snapshot, ignore: Iterable[str] = ()) -> list[
 
 
 def assert_no_leaks(
-    host: Host, before: Snapshot, ignore: Iterable[str] = (), limit_s: float = 60
+    host: Host, before: Snapshot, ignore: Iterable[str] = (), limit_s: float = 30
 ) -> None:
     """Wait until the host carries what it did; raises AssertionError with the difference."""
     patterns = tuple(ignore)

@@ -130,12 +130,12 @@ def tidy(host: Host) -> None:
 def baseline(host: Host) -> Snapshot:
     """Take a snapshot once the last veths are gone and the gate is where Docker wants it."""
     wait_for(lambda: " flc" not in host.run("ip", "link").stdout, "the last veths to go")
-    wait_for(lambda: _gate_has_moved(host), "the gate to move to Docker's chain", 90)
+    wait_for(lambda: _gate_has_moved(host), "the gate to move to Docker's chain", 20)
     return snapshot(host)
 
 
 def _gate_has_moved(host: Host) -> bool:
-    """Whether the gate, made while dockerd was starting, is in DOCKER-USER; a pass moves it."""
+    """Whether the gate, made while dockerd was starting, is in DOCKER-USER; news moves it."""
     lines = host.run("iptables-save", "-t", "filter", check=False).stdout.splitlines()
     rules = [line for line in lines if line.startswith("-A FORWARD ")]
     return not ("-A FORWARD -j DOCKER-USER" in rules and any("DKFLANNEL" in r for r in rules))
