@@ -8,6 +8,7 @@ import pytest
 
 from tests.bed import Bed, Host, Node, assert_no_leaks
 from tests.e2e.helpers import baseline, docker_major, tidy
+from tests.e2e.outage import World
 
 # The order in which blocks were given back; threads and connections that come and go with load;
 # Docker's own jump, which dockerd doubles when two networks are made at once.
@@ -62,6 +63,24 @@ def settings(backend: str) -> dict[str, str]:
     """Give the plugin's settings for a backend of the firewall."""
     firewall = backend.partition("-")[0]
     return {"DOCKER_FLANNEL_LOG_LEVEL": "debug", "DOCKER_FLANNEL_FIREWALL": firewall}
+
+
+@pytest.fixture(scope="module")
+def machine(bed: Bed) -> Iterator[Host]:
+    """Return a host to switch off and on."""
+    made = bed.host("machine")
+    made.start_plugin()
+    made.start_dockerd()
+    made.load_image()
+    yield made
+    made.power_off()
+
+
+@pytest.fixture
+def two(world: World) -> Iterator[World]:
+    """Return a world, which the module makes, with two hosts that have leases and nothing else."""
+    with world.fresh():
+        yield world
 
 
 @pytest.fixture(scope="module")

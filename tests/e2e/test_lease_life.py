@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from ipaddress import IPv4Network
 from pathlib import Path
 
@@ -35,13 +34,6 @@ SECRET = "S3cretPassword"  # noqa: S105
 @pytest.fixture(scope="module")
 def world(bed: Bed) -> World:
     return World.build(bed, 1)
-
-
-@pytest.fixture
-def two(world: World) -> Iterator[World]:
-    """Give two hosts with leases and nothing else."""
-    with world.fresh():
-        yield world
 
 
 # --- keys ---

@@ -38,12 +38,6 @@ def world(bed: Bed) -> World:
 
 
 @pytest.fixture
-def two(world: World) -> Iterator[World]:
-    with world.fresh():
-        yield world
-
-
-@pytest.fixture
 def wire(two: World) -> Iterator[Process]:
     """Record what leaves and enters the first host by its cable."""
     tool = (sys.executable, "-m", "tests.e2e.overlay_tools", "capture", "to-h1")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http
 import sys
-from collections.abc import Iterator
 
 import pytest
 
@@ -68,13 +67,6 @@ class SlowWay:
 @pytest.fixture(scope="module")
 def world(bed: Bed) -> World:
     return World.build(bed, 3)
-
-
-@pytest.fixture
-def two(world: World) -> Iterator[World]:
-    """Give two hosts with leases and nothing else."""
-    with world.fresh():
-        yield world
 
 
 def newcomer(world: World, name: str) -> Host:

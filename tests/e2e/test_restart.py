@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.bed import Bed, Host, Node, assert_no_leaks, unixhttp, wait_for
+from tests.bed import Host, Node, assert_no_leaks, unixhttp, wait_for
 from tests.bed.host import PLUGIN_SOCKET
 from tests.bed.rootfs import PROJECT
 from tests.e2e.conftest import MAY_DIFFER
@@ -201,17 +201,6 @@ def test_dockerd_restarts_and_its_containers_are_started_by_hand(host: Host, vis
     assert host.docker("ps", "-q").stdout == ""
     host.docker("start", "web", "peer")
     all_is_well(host, visitor)
-
-
-@pytest.fixture(scope="module")
-def machine(bed: Bed) -> Iterator[Host]:
-    """Give a host to switch off and on."""
-    made = bed.host("h2")
-    made.start_plugin()
-    made.start_dockerd()
-    made.load_image()
-    yield made
-    made.power_off()
 
 
 def switch_off_and_on(host: Host, visitor: Node) -> None:

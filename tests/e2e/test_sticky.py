@@ -2,30 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 
 import pytest
 
-from tests.bed import Bed, Host, Node, wait_for
-from tests.e2e.helpers import address, answers, container, enter, inspect, tidy
+from tests.bed import Host, Node, wait_for
+from tests.e2e.helpers import address, answers, container, enter, inspect
 from tests.e2e.short_form import create, lease_ip, settled
 from tests.e2e.test_restart import switch_off_and_on
 
 OWN = ("-d", "flannel", "--ipam-driver", "flannel", "--subnet", "10.2.8.0/29")  # five containers'
 ALWAYS = ("--restart", "always")
-
-
-@pytest.fixture(scope="module")
-def machine(bed: Bed) -> Iterator[Host]:
-    """Give a host to switch off and on."""
-    made = bed.host("h1")
-    made.start_plugin()
-    made.start_dockerd()
-    made.load_image()
-    yield made
-    tidy(made)
-    made.power_off()
 
 
 def starts_again(host: Host, name: str, told: Callable[[], str]) -> None:
