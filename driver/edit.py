@@ -121,7 +121,7 @@ class Edit:
         if user is not None:
             self.drop(user)
 
-    def claim(self, pool_id: str) -> None:
+    def name_adopted(self, pool_id: str) -> None:
         """Let an adopted block have the id by which Docker asks for it, which begins with it."""
         pool = self.state.pools.get(ADOPTED + pool_id.rpartition("/")[0])
         if pool is not None and pool_id not in self.state.pools:

@@ -47,7 +47,7 @@ def release_pool(core: Reconciler, req: Body) -> Reply:
     """
     pool_id = req.pool_id()
     with core.edit() as edit:
-        edit.claim(pool_id)
+        edit.name_adopted(pool_id)
         if pool_id in edit.state.pools:
             edit.drop(edit.state.pools[pool_id])
     return {}
@@ -69,7 +69,7 @@ def request_address(core: Reconciler, req: Body) -> Reply:
 
 def _take_address(core: Reconciler, pool_id: str, wish: Wish) -> IPv4Interface:
     with core.edit() as edit:
-        edit.claim(pool_id)
+        edit.name_adopted(pool_id)
         pool = edit.pool(pool_id)
         if not wish.gateway:
             core.takeover.check_seen(edit.state.network_of(pool.id))
@@ -85,7 +85,7 @@ def release_address(core: Reconciler, req: Body) -> Reply:
     pool_id = req.text("PoolID", needed=False)
     ip = req.address("Address")
     with core.edit() as edit:
-        edit.claim(pool_id)
+        edit.name_adopted(pool_id)
         pool = edit.state.pools.get(pool_id)
         if pool is not None and ip is not None:
             edit.release(pool, ip)

@@ -2,7 +2,7 @@
 
 A row is (kind, id, body), the body JSON with one field per field of the noun; addresses are
 text. Rows are written after the kernel has been changed and before Docker gets its answer. What
-may be lost is in a table of its own, `hint`: versions that do not know it can read the rest.
+may be lost is in a table of its own, `claim`: versions that do not know it can read the rest.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ COLUMNS = """(
 ) WITHOUT ROWID
 """
 SCHEMA = f"CREATE TABLE record {COLUMNS}"
-HINT_SCHEMA = f"CREATE TABLE IF NOT EXISTS hint {COLUMNS}"
-ROWS = "SELECT kind, id, body FROM record UNION ALL SELECT kind, id, body FROM hint"
+CLAIM_SCHEMA = f"CREATE TABLE IF NOT EXISTS claim {COLUMNS}"
+ROWS = "SELECT kind, id, body FROM record UNION ALL SELECT kind, id, body FROM claim"
 TYPES: dict[str, type[Record]] = {cls.kind: cls for cls in RECORD_TYPES}
 HINTS = {cls: typing.get_type_hints(cls) for cls in (*RECORD_TYPES, PortMapping)}
 FIELDS = {cls: [field.name for field in dataclasses.fields(cls)] for cls in RECORD_TYPES}
@@ -116,7 +116,7 @@ class Store:
         self._db.execute("PRAGMA journal_mode = WAL")
         if version == 0:
             self._db.executescript(f"BEGIN; {SCHEMA}; PRAGMA user_version = {VERSION}; COMMIT")
-        self._db.execute(HINT_SCHEMA)
+        self._db.execute(CLAIM_SCHEMA)
 
     def load(self) -> State:
         """Read all rows.
@@ -244,7 +244,7 @@ def restore(source: Path, target: Path) -> Path | None:
 
 
 def _table(record: Record) -> str:
-    return "hint" if isinstance(record, Claim) else "record"
+    return "claim" if isinstance(record, Claim) else "record"
 
 
 def _plain(value: object) -> object:

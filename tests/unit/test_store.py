@@ -163,7 +163,7 @@ def test_a_full_disk_leaves_the_state_as_it_was_and_ends(path: Path, room: int) 
     assert Store(path).load() == state_of(LEASE, POOL)
 
 
-def test_a_file_from_before_hints_is_read_and_an_older_version_reads_this_one(path: Path) -> None:
+def test_a_file_from_before_claims_is_read_and_an_older_version_reads_this_one(path: Path) -> None:
     store = written(path, *RECORDS)
     assert store.load() == state_of(*RECORDS)
     store.close()
@@ -172,11 +172,11 @@ def test_a_file_from_before_hints_is_read_and_an_older_version_reads_this_one(pa
         kinds = {kind for (kind,) in db.execute("SELECT kind FROM record")}
     db.close()
     assert kinds == {cls.kind for cls in RECORD_TYPES} - {"claim"}
-    raw(path, "DROP TABLE hint")
+    raw(path, "DROP TABLE claim")
     assert Store(path).load() == replace(state_of(*RECORDS), claims={})
 
 
-def test_a_hint_about_a_pool_that_an_older_version_removed_is_forgotten(path: Path) -> None:
+def test_a_claim_in_a_pool_that_an_older_version_removed_is_forgotten(path: Path) -> None:
     written(path, *RECORDS).close()
     raw(path, f"DELETE FROM record WHERE kind = 'pool' AND id = '{POOL.id}'")  # noqa: S608
     assert not Store(path).load().claims
