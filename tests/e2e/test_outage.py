@@ -18,6 +18,7 @@ from tests.e2e.outage import (
     no_lease_yet,
     phase,
     quick,
+    refused_network,
     status,
     subnet,
     told,
@@ -209,3 +210,24 @@ def test_config_missing_and_invalid(two: World) -> None:
     assert h1.plugin_pids() == pid
     two.start_plugin(h2)
     two.meet(h1, h2)
+
+
+def test_the_state_is_lost_while_etcd_is_away(two: World) -> None:
+    h1, _ = two.hosts
+    before, leases = subnet(h1), two.store.values()
+    traffic = two.talk()
+    two.store.kill()
+    h1.kill_plugin()
+    for file in h1.state_dir.iterdir():
+        file.unlink()
+    two.start_plugin(h1)
+    told(h1, "etcd cannot be reached", "docker flannel adopt")
+    assert "this host has no flannel lease yet: etcd cannot" in refused_network(h1).stderr
+    two.store.start()
+    wait_for(lambda: phase(h1) == "held", "the lease", 60)
+    well(h1)
+    assert subnet(h1) == before
+    assert two.store.values() == leases
+    assert len(status(h1)["endpoints"]) == 1, "who runs has been taken over"
+    everyday(h1, two.visitor)
+    traffic.end()
