@@ -21,9 +21,10 @@ test: deps check test-kernel test-e2e ## everything: lint, types, unit, kernel a
 
 check: lint type test-unit ## what needs no root
 
-lint: venv ## ruff, and that the code is formatted
+lint: venv ## ruff, that the code is formatted, and who imports whom
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-cache --no-logo
 
 type: venv ## mypy, strict
 	$(BIN)/mypy driver tests/bed demo benchmarks

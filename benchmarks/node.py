@@ -15,9 +15,9 @@ from concurrent.futures import ThreadPoolExecutor
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
-from driver.etcd import Etcd
-from driver.etcd_settings import EtcdSettings
-from driver.flannel import config_key, lease_key, lease_range, lease_value
+from driver.flannel.etcd.client import Etcd
+from driver.flannel.etcd.settings import EtcdSettings
+from driver.flannel.records import config_key, lease_key, lease_range, lease_value
 from tests.bed import Bed, Host, Node, wait_for
 
 SIZES = (100, 1000, 5000)

@@ -22,12 +22,12 @@ from functools import partial
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
-from driver.kernel import Netlink
-from driver.model import Overlay, Peer, Vtep
-from driver.news import News
-from driver.things import Plan, Thing, diff
-from driver.underlay import Underlay
-from driver.vtep import Overlays
+from driver.host.links import Netlink
+from driver.host.netlink.monitor import News
+from driver.host.overlay import Overlays
+from driver.host.underlay import Underlay
+from driver.model.objects import Plan, Thing, diff
+from driver.model.records import Overlay, Peer, Vtep
 from driver.vxlan import plan_peers, plan_vtep
 
 NETWORK = IPv4Network("10.0.0.0/8")

@@ -23,13 +23,13 @@ from typing import Any
 
 from benchmarks.__main__ import table
 from benchmarks.node import resident
+from driver.api.body import Body
 from driver.config import Config
+from driver.core.reconciler import Reconciler
 from driver.handlers import CALLS
-from driver.kernel import Netlink
-from driver.plugin import build
-from driver.reconcile import Reconciler
+from driver.host.links import Netlink
 from driver.service import loading
-from driver.wire import Body
+from driver.wiring import build
 from tests.bed import Bed, Host
 
 SIZES = (10, 5000)

@@ -61,8 +61,8 @@ def _serve(options: Mapping[str, str | None], environment: Mapping[str, str]) ->
 
 
 def _init(config: Config, args: argparse.Namespace) -> None:
-    from driver.etcd import Etcd  # noqa: PLC0415
-    from driver.init_config import init_config  # noqa: PLC0415
+    from driver.cli.init import init_config  # noqa: PLC0415
+    from driver.flannel.etcd.client import Etcd  # noqa: PLC0415
 
     if config.etcd is None:
         raise BadRequest("init needs --etcd-endpoints")
@@ -80,14 +80,15 @@ def _init(config: Config, args: argparse.Namespace) -> None:
 
 
 def _forget(config: Config, args: argparse.Namespace) -> None:
-    from driver import client  # noqa: PLC0415
+    from driver.cli import client  # noqa: PLC0415
 
     told = client.ask(config.sockets[0], "POST", "/Upkeep.Forget", {"What": args.what})
     print(f"forgotten: {told['Forgotten']}")
 
 
 def _status(config: Config, args: argparse.Namespace) -> None:
-    from driver import client, status  # noqa: PLC0415
+    from driver.api import status  # noqa: PLC0415
+    from driver.cli import client  # noqa: PLC0415
 
     found = client.ask(config.sockets[0], "GET", "/status")
     text = f"{json.dumps(found, indent=2)}\n" if args.format == "json" else status.render(found)
@@ -95,28 +96,29 @@ def _status(config: Config, args: argparse.Namespace) -> None:
 
 
 def _ps(config: Config, args: argparse.Namespace) -> None:
-    from driver import client, ps  # noqa: PLC0415
+    from driver.cli import client, ps  # noqa: PLC0415
 
     found = ps.rows(client.ask(config.sockets[0], "GET", "/status"), client.containers())
     print(f"{json.dumps(found, indent=2)}\n" if args.json else ps.render(found), end="")
 
 
 def _ports(config: Config, args: argparse.Namespace) -> None:
-    from driver import client, port_list  # noqa: PLC0415
+    from driver.api import ports  # noqa: PLC0415
+    from driver.cli import client  # noqa: PLC0415
 
     found = client.ask(config.sockets[0], "GET", "/ports")
-    port_list.name(found, client.containers())
-    ports = port_list.of(found, args.container) if args.container else found["ports"]
-    if args.container and not ports:
+    ports.name(found, client.containers())
+    chosen = ports.of(found, args.container) if args.container else found["ports"]
+    if args.container and not chosen:
         raise UnknownObject(
             f"no published port belongs to {args.container!r}, as a container's name or id or an "
             "endpoint's id; `docker flannel ports` lists all"
         )
-    print(f"{json.dumps(ports, indent=2)}\n" if args.json else port_list.render(ports), end="")
+    print(f"{json.dumps(chosen, indent=2)}\n" if args.json else ports.render(chosen), end="")
 
 
 def _setup_daemon(_: Config, args: argparse.Namespace) -> None:
-    from driver import setup_daemon  # noqa: PLC0415
+    from driver.cli import setup_daemon  # noqa: PLC0415
 
     if args.write:
         print(setup_daemon.write(args.file), end="")
@@ -127,13 +129,14 @@ def _setup_daemon(_: Config, args: argparse.Namespace) -> None:
 
 
 def _docker_opts(config: Config, _: argparse.Namespace) -> None:
-    from driver import client, docker_opts  # noqa: PLC0415
+    from driver.cli import client  # noqa: PLC0415
+    from driver.flannel import docker_options  # noqa: PLC0415
 
-    print(docker_opts.render(client.ask(config.sockets[0], "GET", "/status")), end="")
+    print(docker_options.render(client.ask(config.sockets[0], "GET", "/status")), end="")
 
 
 def _adopt(config: Config, _: argparse.Namespace) -> None:
-    from driver import client  # noqa: PLC0415
+    from driver.cli import client  # noqa: PLC0415
 
     told = client.ask(config.sockets[0], "POST", "/Upkeep.Adopt", client.described())
     print("\n".join(f"taken over: {what}" for what in told["Adopted"]) or "nothing to take over")
@@ -142,17 +145,17 @@ def _adopt(config: Config, _: argparse.Namespace) -> None:
 
 
 def _backup(config: Config, args: argparse.Namespace) -> None:
-    from driver import store  # noqa: PLC0415
+    from driver.host import journal  # noqa: PLC0415
 
-    store.copy(config.state_dir / store.NAME, args.file)
+    journal.copy(config.state_dir / journal.NAME, args.file)
 
 
 def _restore(config: Config, args: argparse.Namespace) -> None:
-    from driver import store  # noqa: PLC0415
+    from driver.host import journal  # noqa: PLC0415
     from driver.service import Lock  # noqa: PLC0415
 
     Lock(config.state_dir / "lock").take()  # Conflict while the plugin runs
-    kept = store.restore(args.file, config.state_dir / store.NAME)
+    kept = journal.restore(args.file, config.state_dir / journal.NAME)
     print(f"restored; what was there before is {kept}" if kept else "restored")
 
 

@@ -11,8 +11,8 @@ from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
 from driver.errors import BadRequest
-from driver.etcd_settings import DEFAULT_PREFIX, EtcdSettings
-from driver.prefixes import fault_of_network
+from driver.flannel.etcd.settings import DEFAULT_PREFIX, EtcdSettings
+from driver.model.prefixes import fault_of_network
 
 LEASE_SOURCES = ("auto", "etcd", "subnet-file", "standalone")
 FIREWALLS = ("auto", "nft", "iptables")

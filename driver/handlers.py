@@ -15,35 +15,35 @@ from contextlib import suppress
 from flask import Flask, Response, abort, jsonify, request
 from werkzeug.exceptions import HTTPException
 
-from driver import adopting, endpoint_calls, ipam_calls, network_calls, port_list, upkeep
+from driver.api import admin, adopt, endpoints, networks, pools, ports
+from driver.api.body import Body, Reply
+from driver.api.standby import STATIC
+from driver.api.status import document
+from driver.core.reconciler import Reconciler
 from driver.errors import BadRequest, FlannelError, NoLease
-from driver.reconcile import Reconciler
-from driver.standby import STATIC
-from driver.status import document
-from driver.wire import Body, Reply
 
 log = logging.getLogger(__name__)
 
 Call = Callable[[Reconciler, Body], Reply]
 
 CALLS: dict[str, Call] = {
-    "NetworkDriver.AllocateNetwork": network_calls.swarm_only,
-    "NetworkDriver.FreeNetwork": network_calls.swarm_only,
-    "NetworkDriver.CreateNetwork": network_calls.create_network,
-    "NetworkDriver.DeleteNetwork": network_calls.delete_network,
-    "NetworkDriver.CreateEndpoint": endpoint_calls.create_endpoint,
-    "NetworkDriver.DeleteEndpoint": endpoint_calls.delete_endpoint,
-    "NetworkDriver.Join": endpoint_calls.join,
-    "NetworkDriver.Leave": endpoint_calls.leave,
-    "NetworkDriver.ProgramExternalConnectivity": endpoint_calls.program,
-    "NetworkDriver.RevokeExternalConnectivity": endpoint_calls.revoke,
-    "IpamDriver.RequestPool": ipam_calls.request_pool,
-    "IpamDriver.ReleasePool": ipam_calls.release_pool,
-    "IpamDriver.RequestAddress": ipam_calls.request_address,
-    "IpamDriver.ReleaseAddress": ipam_calls.release_address,
+    "NetworkDriver.AllocateNetwork": networks.swarm_only,
+    "NetworkDriver.FreeNetwork": networks.swarm_only,
+    "NetworkDriver.CreateNetwork": networks.create_network,
+    "NetworkDriver.DeleteNetwork": networks.delete_network,
+    "NetworkDriver.CreateEndpoint": endpoints.create_endpoint,
+    "NetworkDriver.DeleteEndpoint": endpoints.delete_endpoint,
+    "NetworkDriver.Join": endpoints.join,
+    "NetworkDriver.Leave": endpoints.leave,
+    "NetworkDriver.ProgramExternalConnectivity": endpoints.program,
+    "NetworkDriver.RevokeExternalConnectivity": endpoints.revoke,
+    "IpamDriver.RequestPool": pools.request_pool,
+    "IpamDriver.ReleasePool": pools.release_pool,
+    "IpamDriver.RequestAddress": pools.request_address,
+    "IpamDriver.ReleaseAddress": pools.release_address,
     # our own command line's, not Docker's
-    "Upkeep.Forget": upkeep.forget,
-    "Upkeep.Adopt": adopting.adopt,
+    "Upkeep.Forget": admin.forget,
+    "Upkeep.Adopt": adopt.adopt,
 }
 
 
@@ -74,12 +74,12 @@ def _answer_questions(app: Flask, core: Reconciler) -> None:
     """Answer what the command line asks."""
 
     @app.get("/status")
-    def status() -> Response:
+    def show_status() -> Response:
         return jsonify(document(core))
 
     @app.get("/ports")
-    def ports() -> Response:
-        return jsonify(port_list.document(core))
+    def show_ports() -> Response:
+        return jsonify(ports.document(core))
 
 
 def _heed(core: Reconciler, method: str, body: bytes) -> None:
@@ -90,7 +90,7 @@ def _heed(core: Reconciler, method: str, body: bytes) -> None:
         core.inherit()  # a dockerd that starts goes on with nothing that another one had begun
     elif method == "NetworkDriver.EndpointOperInfo":
         with suppress(BadRequest):
-            endpoint_calls.populated(core, Body.decode(body))
+            endpoints.populated(core, Body.decode(body))
 
 
 def _answer_failures(app: Flask, core: Reconciler) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network
 
 from driver.errors import BadRequest, Conflict, Exhausted, NoLease
-from driver.model import Lease, Pool, State, short
+from driver.model.records import Lease, Pool, State, short
 
 LARGEST_DEFAULT = 26  # prefix lengths: of a block that nobody sized,
 SMALLEST_DEFAULT = 29  # of one when the lease runs low,

@@ -17,17 +17,17 @@ from wsgiref.types import WSGIApplication
 
 from gunicorn.app.base import BaseApplication
 
-from driver import kept
+from driver.api.standby import Standby
 from driver.config import DEFAULT_SOCKET, Config, Footing
 from driver.errors import BadRequest, Conflict, HostError, StoreError
-from driver.narrow import narrow
-from driver.rights import check_rights
+from driver.host import upgrade
+from driver.host.journal import NAME
+from driver.host.narrow import narrow
+from driver.host.rights import check_rights
 from driver.server import Worker
-from driver.standby import Standby
-from driver.store import NAME
 
 if TYPE_CHECKING:
-    from driver.reconcile import Reconciler
+    from driver.core.reconciler import Reconciler
 
 log = logging.getLogger(__name__)
 
@@ -100,7 +100,7 @@ def serve(footing: Footing, config: Config | BadRequest) -> None:
         Server(sockets, Maker(lock, fault or config)).run()
     finally:
         if os.getpid() == main:  # and not a worker that ends
-            kept.put_by(footing.state_dir / NAME)
+            upgrade.put_by(footing.state_dir / NAME)
 
 
 class Maker:
@@ -120,8 +120,8 @@ class Maker:
         if self._core is None:
             check_rights()
             self._lock.take()
-            kept.bring_back(self._config.state_dir / NAME)
-            from driver.plugin import build  # noqa: PLC0415
+            upgrade.bring_back(self._config.state_dir / NAME)
+            from driver.wiring import build  # noqa: PLC0415
 
             self._core = build(self._config)
         from driver.handlers import create_app  # noqa: PLC0415

@@ -2,7 +2,7 @@
 
 As flannel has it: between hosts nothing is asked and nothing learned. A peer is one neighbour (its
 subnet's first address is its VTEP's), one FDB entry and one route; directly routed, one route.
-Imports only `model` and `things`. Source: flannel pkg/backend/{vxlan,hostgw}.
+Source: flannel pkg/backend/{vxlan,hostgw}.
 """
 
 from __future__ import annotations
@@ -10,17 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from ipaddress import IPv4Interface, IPv4Network
 
-from driver.facts import External
-from driver.model import Overlay, Peer, Vtep
-from driver.things import Address, Fdb, Neighbour, PeerRoute, Sysctl, Thing, Vxlan
+from driver.model.facts import External
+from driver.model.objects import Address, Fdb, Neighbour, PeerRoute, Sysctl, Thing, Vxlan
+from driver.model.records import Overlay, Peer, Vtep
 
-PREFIX = "flannel."  # of flannel's devices
 ENCAPSULATION = 50  # bytes of outer Ethernet payload: IPv4 20, UDP 8, VXLAN 8, inner Ethernet 14
-
-
-def device_name(overlay: Overlay) -> str:
-    """Name the VTEP's device as flannel does."""
-    return f"{PREFIX}{overlay.vni}"
 
 
 def container_mtu(overlay: Overlay, external: External) -> int:
@@ -42,7 +36,7 @@ def plan_vtep(
     """
     if overlay.backend == "host-gw":
         return
-    name = device_name(overlay)
+    name = overlay.device
     yield Vxlan(
         name,
         overlay.vni,
@@ -95,7 +89,7 @@ def _plan(overlay: Overlay, peer: Peer, external: External) -> Iterator[Thing]:
         # ip route replace 10.5.24.0/24 via 192.0.2.24 dev eth0
         yield PeerRoute(peer.subnet, peer.public_ip, external.name, onlink=False)
         return
-    name, gateway = device_name(overlay), peer.subnet.network_address
+    name, gateway = overlay.device, peer.subnet.network_address
     # ip neigh replace 10.5.24.0 lladdr MAC dev flannel.1 nud permanent
     yield Neighbour(name, gateway, peer.mac)
     # bridge fdb replace MAC dev flannel.1 dst 192.0.2.24 self permanent

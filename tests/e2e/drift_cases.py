@@ -9,7 +9,7 @@ from collections import Counter
 from dataclasses import fields
 from typing import NamedTuple
 
-from driver.things import RANK
+from driver.model.objects import RANK
 
 TABLE = "inet docker_flannel"
 OTHER_MAC = "02:00:00:00:00:99"

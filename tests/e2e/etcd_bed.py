@@ -22,9 +22,9 @@ from typing import Any
 import pytest
 
 from driver.errors import FlannelError
-from driver.etcd import Etcd
-from driver.etcd_settings import EtcdSettings
-from driver.registry import Span
+from driver.flannel.etcd.client import Etcd
+from driver.flannel.etcd.registry import Span
+from driver.flannel.etcd.settings import EtcdSettings
 from tests.bed import wait_for
 from tests.unit.etcd_member import PREFIX
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from driver.events import GROUP
+from driver.host.netlink.channel import GROUP
 from tests.kernel.conftest import LIMIT_S
 
 

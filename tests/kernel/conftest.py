@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from driver.firewall import Nft
-from driver.iptables_backend import Fallback
-from driver.things import diff
+from driver.host.firewall.iptables import Fallback
+from driver.host.firewall.nft import Nft
+from driver.model.objects import diff
 from tests.kernel.sample import WANTED
 
 CLONE_NEWNET = 0x40000000

@@ -2,13 +2,13 @@
 
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
-from driver import rules, strays
-from driver.facts import Facts
-from driver.firewall import Nft
-from driver.model import Endpoint, Lease, Network, PortMapping
-from driver.things import Element, Table
+from driver.core import firewall, strays
+from driver.host.firewall.nft import Nft
+from driver.model.facts import Facts
+from driver.model.objects import Element, Table
+from driver.model.records import Endpoint, Lease, Network, PortMapping
 
-TABLE = Table(rules.TABLE_TEXT)
+TABLE = Table(firewall.TABLE_TEXT)
 LEASE = Lease(IPv4Network("10.2.0.0/16"), IPv4Network("10.2.0.0/24"), 1450, "standalone")
 LAN = "192.0.2.9"
 HOST = "192.0.2.1"
@@ -46,11 +46,11 @@ def wanted(*parts):
 
 
 WANTED = wanted(
-    rules.plan_base(
+    firewall.plan_base(
         LEASE, None, Facts(uplinks=frozenset({"br0", "vmbr1"}), gates=frozenset({"nft"}))
     ),
     strays.plan_rules(LEASE, (), Facts()),
-    *(rules.plan_network_rules(n) for n in (A, B, INNER)),
-    *(rules.plan_ports(e) for e in (WEB, OTHER)),
+    *(firewall.plan_network_rules(n) for n in (A, B, INNER)),
+    *(firewall.plan_ports(e) for e in (WEB, OTHER)),
 )
 ONE = Element("pub4_any", "tcp . 8080", "10.2.0.2 . 80", "1" * 64)

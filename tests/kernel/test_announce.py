@@ -5,11 +5,11 @@ from ipaddress import IPv4Address
 
 import pytest
 
-from driver.announce import Announcer, announcement
-from driver.bridge import plan_endpoint, plan_network
-from driver.kernel import Netlink
-from driver.model import replace
-from driver.things import Plan
+from driver.core.bridge import plan_endpoint, plan_network
+from driver.host.announce import Announcer, announcement
+from driver.host.links import Netlink
+from driver.model.objects import Plan
+from driver.model.records import replace
 from tests.bed import wait_for
 from tests.kernel.netlink.sample import N1, endpoint
 

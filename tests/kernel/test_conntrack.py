@@ -8,10 +8,10 @@ from contextlib import ExitStack, closing
 
 import pytest
 
-from driver.conntrack import DELETE, NETFILTER, Conntrack
-from driver.events import Channel, attributes
-from driver.flows import Flows, Forgetful
-from driver.things import Element, Plan
+from driver.core.flows import Flows, Forgetful
+from driver.host.conntrack import DELETE, NETFILTER, Conntrack
+from driver.host.netlink.channel import Channel, attributes
+from driver.model.objects import Element, Plan
 from tests.kernel.conftest import LIMIT_S, QUIET_S
 from tests.kernel.sample import HOST, LAN, A, B
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from driver.events import GROUP, Channel
-from driver.loopback import Localhosts
-from driver.things import Localhost, Plan, diff
+from driver.host.loopback import Localhosts
+from driver.host.netlink.channel import GROUP, Channel
+from driver.model.objects import Localhost, Plan, diff
 from tests.kernel.adapters import refusals
 from tests.kernel.conftest import flush
 from tests.kernel.sample import HOST, A

@@ -13,11 +13,11 @@ from typing import NamedTuple
 
 import pytest
 
-from driver.kernel import Netlink
-from driver.model import Overlay, Peer, Vtep, replace
-from driver.things import Plan, diff
-from driver.underlay import Underlay
-from driver.vtep import Overlays
+from driver.host.links import Netlink
+from driver.host.overlay import Overlays
+from driver.host.underlay import Underlay
+from driver.model.objects import Plan, diff
+from driver.model.records import Overlay, Peer, Vtep, replace
 from driver.vxlan import container_mtu, plan_peers, plan_vtep, problems
 
 pytestmark = pytest.mark.kernel

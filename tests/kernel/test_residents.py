@@ -5,8 +5,8 @@ from ipaddress import IPv4Address, IPv4Interface
 
 import pytest
 
-from driver.events import GROUP
-from driver.residents import Residents
+from driver.host.netlink.channel import GROUP
+from driver.host.residents import Residents
 
 pytestmark = pytest.mark.kernel
 

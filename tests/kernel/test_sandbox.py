@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from driver.kernel import Netlink
-from driver.model import replace
-from driver.sandbox import Sandboxes
-from driver.things import Plan, SandboxAddress
+from driver.host.links import Netlink
+from driver.host.sandbox import Sandboxes
+from driver.model.objects import Plan, SandboxAddress
+from driver.model.records import replace
 from tests.unit.contract import check_failure, check_host
 
 pytestmark = pytest.mark.kernel

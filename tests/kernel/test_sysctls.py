@@ -5,11 +5,11 @@ from contextlib import closing
 
 import pytest
 
-from driver.bridge import plan_forwarding
-from driver.kernel import Netlink
-from driver.model import replace
-from driver.sysctls import Sysctls
-from driver.things import ALL, Plan, Sysctl, diff
+from driver.core.bridge import plan_forwarding
+from driver.host.links import Netlink
+from driver.host.sysctls import Sysctls
+from driver.model.objects import ALL, Plan, Sysctl, diff
+from driver.model.records import replace
 from tests.kernel.netlink.sample import BRIDGE, N1, N2, NETWORKS
 
 pytestmark = pytest.mark.kernel

@@ -7,15 +7,15 @@ from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any
 
-from driver.desire import desire
+from driver.api.body import Body
+from driver.core.desire import desire
+from driver.core.loop import Loop
+from driver.core.reconciler import Reconciler
+from driver.core.report import Report
+from driver.flannel.local_source import Leases
 from driver.handlers import CALLS
-from driver.leases import Leases
-from driver.loop import Loop
-from driver.model import State
-from driver.reconcile import Reconciler
-from driver.report import Report
-from driver.things import Thing
-from driver.wire import Body
+from driver.model.objects import Thing
+from driver.model.records import State
 from tests.unit.fake_journal import MemoryJournal
 from tests.unit.fakes import (
     Clock,

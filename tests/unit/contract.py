@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from driver.model import State, replace
-from driver.seams import Host, Journal
-from driver.things import RANK, Plan, Thing
+from driver.model.interfaces import Host, Journal
+from driver.model.objects import RANK, Plan, Thing
+from driver.model.records import State, replace
 from tests.unit.sample import DNS, END, END2, LEASE, RECORDS, WEB, endpoint, hold, state_of
 
 

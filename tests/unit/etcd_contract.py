@@ -7,7 +7,7 @@ from contextlib import closing
 import pytest
 
 from driver.errors import Compacted, FlannelError
-from driver.registry import Batch, Entry, Feed, Registry, Span
+from driver.flannel.etcd.registry import Batch, Entry, Feed, Registry, Span
 
 WAIT_S = 20.0
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from driver.errors import Compacted, FlannelError, Unavailable
-from driver.registry import Batch, Entry, Span
+from driver.flannel.etcd.registry import Batch, Entry, Span
 
 
 class FakeRegistry:

@@ -10,12 +10,12 @@ from ipaddress import IPv4Address, IPv4Network
 from types import TracebackType
 from typing import Any, Self
 
-from driver.flannel import lease_value
-from driver.lease_sight import Terms
-from driver.membership import Membership, Options, Snapshot
-from driver.model import Overlay, Peer, Vtep
-from driver.peers import Own
-from driver.registry import Registry
+from driver.flannel.etcd.registry import Registry
+from driver.flannel.lease_types import Terms
+from driver.flannel.membership import Membership, Options, Snapshot
+from driver.flannel.peers import Own
+from driver.flannel.records import lease_value
+from driver.model.records import Overlay, Peer, Vtep
 
 PREFIX = "/coreos.com/network"
 FOLDER = f"{PREFIX}/subnets/"

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from driver.errors import FlannelError
-from driver.model import Record, State
-from driver.store import records
+from driver.host.journal import records
+from driver.model.records import Record, State
 from tests.unit.fakes import FIELDS, World
 
 

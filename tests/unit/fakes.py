@@ -12,9 +12,8 @@ from ipaddress import IPv4Network
 from typing import Any, ClassVar
 
 from driver.errors import Conflict, FlannelError, HostError
-from driver.facts import Facts, Resident
-from driver.model import replace
-from driver.things import (
+from driver.model.facts import Facts, Resident
+from driver.model.objects import (
     RANK,
     Address,
     Bridge,
@@ -31,6 +30,7 @@ from driver.things import (
     Thing,
     Veth,
 )
+from driver.model.records import replace
 
 FACTS = Facts(
     uplinks=frozenset({"br-lan"}),

@@ -6,8 +6,8 @@ import json
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 
-from driver.model import Overlay
-from driver.peers import Own
+from driver.flannel.peers import Own
+from driver.model.records import Overlay
 
 N = IPv4Network
 IP = IPv4Address

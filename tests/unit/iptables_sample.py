@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from ipaddress import IPv4Address
 
-from driver import peer_rules, rules
-from driver.facts import External, Facts
-from driver.model import replace
-from driver.things import Thing
+from driver.core import firewall, peer_rules
+from driver.model.facts import External, Facts
+from driver.model.objects import Thing
+from driver.model.records import replace
 from tests.unit.sample import DNS, END2, LEASE, OTHER, OVERLAY, PEER, WEB, endpoint, network
 
 DIRECT = replace(OVERLAY, backend="host-gw")
@@ -21,9 +21,9 @@ FACTS = Facts(
 
 def things() -> list[Thing]:
     return [
-        *rules.plan_base(LEASE, DIRECT, FACTS),
+        *firewall.plan_base(LEASE, DIRECT, FACTS),
         *peer_rules.plan_peer_rules([PEER]),
-        *rules.plan_network_rules(network()),
-        *rules.plan_network_rules(network(OTHER, internal=True)),
-        *rules.plan_ports(endpoint(END2, ports=(WEB, DNS))),
+        *firewall.plan_network_rules(network()),
+        *firewall.plan_network_rules(network(OTHER, internal=True)),
+        *firewall.plan_ports(endpoint(END2, ports=(WEB, DNS))),
     ]

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
 
-from driver.flannel import lease_value
-from driver.lease_sight import Held, Host, Memory, Sight, Step, Terms
-from driver.lease_steps import step
-from driver.model import Overlay
-from driver.peers import Own
-from driver.registry import Entry
+from driver.flannel.etcd.registry import Entry
+from driver.flannel.lease_policy import step
+from driver.flannel.lease_types import Held, Host, Memory, Sight, Step, Terms
+from driver.flannel.peers import Own
+from driver.flannel.records import lease_value
+from driver.model.records import Overlay
 
 N = IPv4Network
 IP = IPv4Address

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from driver.core.reconciler import Reconciler
 from driver.handlers import create_app
-from driver.reconcile import Reconciler
-from driver.things import Veth
+from driver.model.objects import Veth
 from tests.unit.bench import make_core
 from tests.unit.docker import Docker, Refused
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from typing import Any
 
-from driver.model import (
+from driver.model.records import (
     Claim,
     Endpoint,
     Freed,

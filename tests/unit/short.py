@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from driver.model import short
-from driver.things import SandboxAddress
-from driver.wire import ENABLE_IPV4, GENERIC
+from driver.api.body import ENABLE_IPV4, GENERIC
+from driver.model.objects import SandboxAddress
+from driver.model.records import short
 from tests.unit.docker import portmap
 from tests.unit.plugin import Plugin, Setting
 

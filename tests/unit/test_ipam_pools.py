@@ -8,7 +8,7 @@ import pytest
 
 from driver.errors import BadRequest, Conflict, Exhausted, FlannelError, Unavailable
 from driver.ipam import BURST, BURST_S, PoolRequest, check_inside, take_pool, unclaimed_pools
-from driver.model import Freed, Network, Pool, State
+from driver.model.records import Freed, Network, Pool, State
 from tests.unit.fakes import seeded
 from tests.unit.sample import NET, NOW, blocks, hold, lease, network, pool, state_of
 

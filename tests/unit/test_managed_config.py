@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from driver.config import SETTINGS
-from driver.kept import FOLDER as FOLDER_KEPT
+from driver.host.upgrade import FOLDER as FOLDER_KEPT
 
 FOLDER = Path(__file__).parents[2] / "plugin"
 CONFIG = json.loads((FOLDER / "config.json").read_text())

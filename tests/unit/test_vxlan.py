@@ -8,17 +8,20 @@ from typing import Any
 
 import pytest
 
-from driver.facts import External
-from driver.model import Overlay, Peer, Vtep, replace
-from driver.things import Address, Fdb, Neighbour, PeerRoute, Plan, Sysctl, Thing, Vxlan, diff
-from driver.vxlan import (
-    container_mtu,
-    device_name,
-    direct_peers,
-    plan_peers,
-    plan_vtep,
-    problems,
+from driver.model.facts import External
+from driver.model.objects import (
+    Address,
+    Fdb,
+    Neighbour,
+    PeerRoute,
+    Plan,
+    Sysctl,
+    Thing,
+    Vxlan,
+    diff,
 )
+from driver.model.records import Overlay, Peer, Vtep, replace
+from driver.vxlan import container_mtu, direct_peers, plan_peers, plan_vtep, problems
 from tests.unit.fakes import seeded
 
 SUBNET = IPv4Network("10.5.10.0/24")
@@ -82,7 +85,7 @@ def test_vtep_with_every_option() -> None:
         "flannel.4711", 4711, 4789, ETH0.ip, "eth0", VTEP.mac, 1350, True, True
     )  # fmt: skip
     assert address == Address("flannel.4711", IPv4Interface("10.5.64.0/32"))
-    assert device_name(overlay) == "flannel.4711"
+    assert overlay.device == "flannel.4711"
 
 
 def test_vtep_behind_nat_sends_from_the_address_it_has() -> None:

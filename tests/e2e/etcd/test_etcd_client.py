@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from driver.errors import Unavailable
-from driver.registry import Span
+from driver.flannel.etcd.registry import Span
 from tests.bed import wait_for
 from tests.e2e.etcd_bed import ALL, Cluster, answers, cluster, took
 from tests.unit.etcd_contract import check_registry

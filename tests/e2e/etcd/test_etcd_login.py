@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from driver.errors import Unavailable
-from driver.etcd import Etcd
-from driver.lease_steps import Terms
-from driver.registry import Span
+from driver.flannel.etcd.client import Etcd
+from driver.flannel.etcd.registry import Span
+from driver.flannel.lease_policy import Terms
 from tests.bed import wait_for
 from tests.e2e.etcd_bed import ALL, Authority, Cluster, Proxy, answers, cluster, supports, took
 from tests.unit.etcd_contract import check_registry

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from driver.flannel import lease_value
-from driver.lease_sight import Terms
+from driver.flannel.lease_types import Terms
+from driver.flannel.records import lease_value
 from tests.bed import wait_for
 from tests.e2e.etcd_bed import Cluster, Proxy, cluster
 from tests.unit.etcd_member import CONFIG, FOLDER, PREFIX, Member, peer, together, value, vtep

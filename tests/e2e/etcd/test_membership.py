@@ -9,10 +9,10 @@ from ipaddress import IPv4Network
 
 import pytest
 
-from driver.flannel import read_leases
-from driver.lease_sight import Terms
-from driver.model import Overlay
-from driver.peers import Own, sort_peers
+from driver.flannel.lease_types import Terms
+from driver.flannel.peers import Own, sort_peers
+from driver.flannel.records import read_leases
+from driver.model.records import Overlay
 from tests.unit.etcd_fake import FakeRegistry
 from tests.unit.etcd_member import (
     CONFIG,

@@ -8,9 +8,9 @@ from ipaddress import IPv4Network
 
 import pytest
 
-from driver.lease_steps import Terms
-from driver.membership import Snapshot
-from driver.model import Overlay
+from driver.flannel.lease_policy import Terms
+from driver.flannel.membership import Snapshot
+from driver.model.records import Overlay
 from tests.unit.etcd_fake import FakeRegistry
 from tests.unit.etcd_member import CONFIG, CONFIG_KEY, FOLDER, Member, peer, value, vtep
 

@@ -4,8 +4,8 @@ from contextlib import closing
 
 import pytest
 
-from driver.kernel import Netlink
-from driver.things import diff
+from driver.host.links import Netlink
+from driver.model.objects import diff
 from tests.kernel.adapters import Listener
 from tests.kernel.netlink.sample import ALL
 

@@ -3,9 +3,9 @@
 import json
 from ipaddress import IPv4Interface, IPv4Network
 
-from driver.bridge import mac_for, plan_endpoint, plan_lease, plan_network
-from driver.model import Endpoint, Lease, Network, PortMapping
-from driver.things import diff
+from driver.core.bridge import mac_for, plan_endpoint, plan_lease, plan_network
+from driver.model.objects import diff
+from driver.model.records import Endpoint, Lease, Network, PortMapping
 
 LEASE = Lease(IPv4Network("10.2.0.0/16"), IPv4Network("10.2.0.0/20"), 1450, "standalone")
 PORTS = (PortMapping("tcp", IPv4Interface("0.0.0.0").ip, 8080, 80),)

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from driver.bridge import plan_endpoint, plan_lease
-from driver.events import DOOMED, PROTOCOL
-from driver.kernel import BATCH, Netlink
-from driver.model import replace
-from driver.things import Address, Bridge, Plan, Route, Sysctl, Veth, diff
+from driver.core.bridge import plan_endpoint, plan_lease
+from driver.host.links import BATCH, Netlink
+from driver.host.netlink.channel import DOOMED, PROTOCOL
+from driver.model.objects import Address, Bridge, Plan, Route, Sysctl, Veth, diff
+from driver.model.records import replace
 from tests.kernel.adapters import eventually, refusals
 from tests.kernel.conftest import LIMIT_S
 from tests.kernel.netlink.sample import (

@@ -2,7 +2,7 @@
 
 import pytest
 
-from driver.facts import GATEWAY, OWN
+from driver.model.facts import GATEWAY, OWN
 from tests.kernel.netlink.sample import N1
 
 pytestmark = pytest.mark.kernel

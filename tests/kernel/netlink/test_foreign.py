@@ -4,8 +4,8 @@ from ipaddress import IPv4Network
 
 import pytest
 
-from driver.events import GROUP, PROTOCOL
-from driver.things import Bridge, Plan, Route, Sysctl, Veth
+from driver.host.netlink.channel import GROUP, PROTOCOL
+from driver.model.objects import Bridge, Plan, Route, Sysctl, Veth
 from tests.kernel.adapters import refusals
 from tests.kernel.netlink.sample import (
     ADDRESS,

@@ -5,10 +5,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from driver.kernel import Netlink
-from driver.news import News
-from driver.things import Plan, diff
-from driver.vtep import Overlays
+from driver.host.links import Netlink
+from driver.host.netlink.monitor import News
+from driver.host.overlay import Overlays
+from driver.model.objects import Plan, diff
 from tests.kernel.overlays.sample import ALL
 
 

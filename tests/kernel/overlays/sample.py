@@ -4,10 +4,10 @@ import json
 import re
 from ipaddress import IPv4Address, IPv4Network
 
-from driver.events import METRIC, PROTOCOL
-from driver.facts import External
-from driver.model import Overlay, Peer, Vtep
-from driver.things import diff
+from driver.host.netlink.channel import METRIC, PROTOCOL
+from driver.model.facts import External
+from driver.model.objects import diff
+from driver.model.records import Overlay, Peer, Vtep
 from driver.vxlan import plan_peers, plan_vtep
 
 NET, SUBNET = IPv4Network("10.5.0.0/16"), IPv4Network("10.5.10.0/24")

@@ -4,9 +4,9 @@ from ipaddress import IPv4Address
 
 import pytest
 
-from driver.events import GROUP
-from driver.model import replace
-from driver.things import Address, Fdb, Neighbour, PeerRoute, Plan, Sysctl, Vxlan, diff
+from driver.host.netlink.channel import GROUP
+from driver.model.objects import Address, Fdb, Neighbour, PeerRoute, Plan, Sysctl, Vxlan, diff
+from driver.model.records import replace
 from tests.kernel.adapters import refusals
 from tests.kernel.overlays.sample import (
     ALL,

@@ -2,10 +2,10 @@
 
 import pytest
 
-from driver.bridge import plan_lease
-from driver.events import METRIC, PROTOCOL
-from driver.model import Lease, replace
-from driver.things import PeerRoute, Plan, diff
+from driver.core.bridge import plan_lease
+from driver.host.netlink.channel import METRIC, PROTOCOL
+from driver.model.objects import PeerRoute, Plan, diff
+from driver.model.records import Lease, replace
 from tests.kernel.adapters import refusals
 from tests.kernel.overlays.sample import (
     ACCEPT_RA,

@@ -5,9 +5,9 @@ from ipaddress import IPv4Address, IPv4Network
 
 import pytest
 
-from driver.events import AT_ONCE
-from driver.model import replace
-from driver.things import Fdb, Neighbour, PeerRoute, Plan, diff
+from driver.host.netlink.channel import AT_ONCE
+from driver.model.objects import Fdb, Neighbour, PeerRoute, Plan, diff
+from driver.model.records import replace
 from tests.kernel.adapters import refusals
 from tests.kernel.overlays.sample import ALL, FDB, NET, OVERLAY, PEERS, peer, wanted
 

@@ -6,9 +6,9 @@ from ipaddress import IPv4Address, IPv4Network
 import pytest
 
 from driver.errors import Unavailable
-from driver.facts import External
-from driver.model import replace
-from driver.underlay import Underlay
+from driver.host.underlay import Underlay
+from driver.model.facts import External
+from driver.model.records import replace
 from tests.kernel.overlays.sample import ETH0, OURS
 
 pytestmark = pytest.mark.kernel

@@ -1,0 +1,1 @@
+"""The calls of Docker and of the command line, one module a group."""

@@ -1,0 +1,51 @@
+"""What an administrator may ask for beyond Docker's calls."""
+
+from __future__ import annotations
+
+from driver.api.body import Body, Reply
+from driver.core.edit import Edit
+from driver.core.reconciler import Reconciler
+from driver.errors import Conflict, UnknownObject
+from driver.model.records import Network, Pool
+
+SHORTEST = 4  # characters of a network's id
+
+
+def forget(core: Reconciler, req: Body) -> Reply:
+    """Give up a network or a block that Docker gave up while the plugin was not there to hear it.
+
+    Request: What, the beginning of a network's id or a block.  Reply: Forgotten, a sentence.
+    """
+    what = req.text("What")
+    with core.edit() as edit:
+        network, pool = _found(edit, what)
+        if network is not None:
+            left = len(edit.state.endpoints_of(network.id))
+            if left:
+                raise Conflict(f"network {what} has {left} containers; disconnect them first")
+            give_up(edit, network)
+        elif pool is not None:
+            edit.drop(pool)
+    block = network.gateway.network if network else pool.cidr if pool else ""
+    return {"Forgotten": f"{what}, block {block}"}
+
+
+def give_up(edit: Edit, network: Network) -> None:
+    """Drop a network without containers, and its block."""
+    edit.drop(network)
+    if network.pool in edit.state.pools:
+        edit.drop(edit.state.pools[network.pool])
+
+
+def _found(edit: Edit, what: str) -> tuple[Network | None, Pool | None]:
+    if len(what) >= SHORTEST:
+        networks = [n for n in edit.state.networks.values() if n.id.startswith(what)]
+        if len(networks) == 1:
+            return networks[0], edit.state.pools.get(networks[0].pool)
+    pools = [p for p in edit.state.pools.values() if str(p.cidr) == what]
+    if len(pools) == 1:
+        return edit.state.network_of(pools[0].id), pools[0]
+    raise UnknownObject(
+        f"{what[:80]!r} is neither the beginning of one network's id, of {SHORTEST} characters at "
+        "least, nor a block; `docker-flannel status` lists both"
+    )

@@ -1,0 +1,107 @@
+"""What Docker knows is taken over where the host does not show it: `docker flannel adopt`.
+
+The command line asks Docker and tells us, so that no call of Docker's ever waits for Docker.
+"""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Interface
+
+from driver.api import body
+from driver.api.body import SPACE, Body, Reply
+from driver.api.networks import create_network
+from driver.api.options import network_options
+from driver.core.edit import ADOPTED
+from driver.core.reconciler import Reconciler
+from driver.errors import Conflict, FlannelError
+from driver.ipam import PoolRequest, take_pool
+from driver.model.facts import Resident
+from driver.model.objects import Bridge
+from driver.model.records import HOST_END_PREFIX, Hold, replace, short
+
+
+def adopt(core: Reconciler, req: Body) -> Reply:
+    """Take over networks and running containers as Docker describes them.
+
+    Request: Networks, as Docker's GET /networks lists them; Endpoints, {EndpointID, Address,
+    MacAddress, Sandbox, Gateway} for each running container's place.
+    Reply: Adopted, ids; Left, sentences.
+    """
+    before, left = core.state, list[str]()
+    for network in req.parts("Networks"):
+        try:
+            _network(core, network)
+        except FlannelError as error:
+            left.append(f"network {short(network.object_id('Id'))}: {error}")
+    core.takeover.told = {r.host_end: r for r in map(_resident, req.parts("Endpoints"))}
+    core.attempt()
+    left += core.history.last.errors if core.history.last else ()
+    return {
+        "Adopted": [
+            *(f"network {short(i)}" for i in core.state.networks if i not in before.networks),
+            *(f"endpoint {short(i)}" for i in core.state.endpoints if i not in before.endpoints),
+        ],
+        "Left": left,
+    }
+
+
+def _network(core: Reconciler, told: Body) -> None:
+    """Make a network's rows as if Docker made it now, or put right what the host did not show.
+
+    Shape: {Id, Internal, Options, IPAM: {Driver, Config: [{Subnet, IPRange, Gateway,
+           AuxiliaryAddresses}]}}.
+    """
+    network_id, options = told.object_id("Id"), told.part("Options")
+    with core.edit() as edit:
+        known = edit.state.networks.get(network_id)
+        if known is not None:
+            chosen = network_options(options, known.mtu)
+            edit.put(replace(known, internal=told.flag("Internal"), **chosen))
+            return
+    ipam = told.part("IPAM")
+    config = [c for c in ipam.parts("Config") if ":" not in c.text("Subnet")]
+    if ipam.text("Driver") == body.NO_SPACE:
+        config = []  # Docker has 0.0.0.0/0 there
+    space = SPACE if ipam.text("Driver") == SPACE else "Docker's"
+    blocks = [_block(block, space) for block in config[:1]]
+    on_host = any(isinstance(t, Bridge) and t.owner == network_id for t in core.observe())
+    if on_host and space != SPACE:
+        raise Conflict("its bridge is there, and not what its block of the lease was")
+    if space == SPACE:
+        _take_pool(core, config[0])
+    flags = {body.INTERNAL: told.flag("Internal"), body.ENABLE_IPV4: bool(blocks)}
+    made = {"NetworkID": network_id, "Options": {body.GENERIC: options.texts(), **flags}}
+    create_network(core, Body({**made, "IPv4Data": blocks}))
+
+
+def _block(config: Body, space: str) -> Reply:
+    subnet, gateway = config.prefix("Subnet"), config.text("Gateway").partition("/")[0]
+    length = subnet.prefixlen if subnet else ""
+    return {"AddressSpace": space, "Pool": str(subnet), "Gateway": f"{gateway}/{length}"}
+
+
+def _take_pool(core: Reconciler, config: Body) -> None:
+    """Take the block that this plugin's IPAM gave, with the addresses that no container gets."""
+    want = PoolRequest(config.prefix("Subnet"), config.prefix("IPRange"))
+    with core.edit() as edit:
+        pool = take_pool(edit.state, want, (), "", edit.now)
+        pool = replace(pool, id=f"{ADOPTED}{pool.cidr}", automatic=False)
+        edit.take(pool)
+        aux = config.part("AuxiliaryAddresses")
+        reserved = [aux.address(name) for name in aux.texts()]
+        gateway = Body({"ip": config.text("Gateway").partition("/")[0]}).address("ip")
+        edit.put(*(Hold(pool.id, ip, "aux", edit.now) for ip in reserved if ip))
+        edit.put(*(Hold(pool.id, ip, "gateway", edit.now) for ip in [gateway] if ip))
+
+
+def _resident(told: Body) -> Resident:
+    ip, gateway = told.interface("Address"), told.address("Gateway")
+    addresses: tuple[IPv4Interface, ...] = (ip,) if ip else ()
+    return Resident(
+        f"{HOST_END_PREFIX}{short(told.object_id('EndpointID'))}",
+        told.text("Sandbox"),
+        "",
+        told.mac("MacAddress"),
+        addresses,
+        frozenset({gateway} if gateway else ()),
+    )

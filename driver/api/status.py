@@ -1,0 +1,197 @@
+"""What `docker-flannel status` shows: one document made from the state, and its text form. Pure."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from driver import __version__
+from driver.core import strays
+from driver.core.bridge import on_localhost
+from driver.core.reconciler import Reconciler
+from driver.model.records import Endpoint, Network, Peer, State, short
+
+Document = dict[str, Any]
+SHOWN = 20  # peers in the text form
+
+
+def document(core: Reconciler) -> Document:
+    """Give the whole truth as JSON would have it.
+
+    Shape: {version, lease, phase, note, firewall, overlay, peers, networks, endpoints,
+    blocks_of_others, repaired, warnings, problems}; each problem and warning a sentence with what
+    to do; times in Unix seconds.
+    """
+    state = core.state
+    return {
+        "version": __version__,
+        "lease": _lease(state),
+        "phase": core.standing.phase,
+        "note": core.standing.note,
+        "firewall": core.facts.firewall,
+        "overlay": _overlay(state),
+        "peers": [_peer(p) for p in sorted(state.peers.values(), key=lambda p: p.subnet)],
+        "networks": [_network(state, n) for n in state.networks.values()],
+        "endpoints": [_endpoint(e) for e in state.endpoints.values()],
+        "blocks_of_others": [
+            str(p.cidr) for p in state.pools.values() if state.network_of(p.id) is None
+        ],
+        "repaired": [{"at": report.at, "what": str(report)} for report in core.history.reports],
+        "warnings": list(_warnings(core)),
+        "problems": list(_problems(core)),
+    }
+
+
+def _lease(state: State) -> Document | None:
+    lease = state.lease
+    if lease is None:
+        return None
+    return {
+        "subnet": str(lease.subnet),
+        "network": str(lease.network),
+        "mtu": lease.mtu,
+        "source": lease.source,
+        "free_addresses": lease.subnet.num_addresses
+        - sum(p.cidr.num_addresses for p in state.pools.values() if p.cidr.subnet_of(lease.subnet)),
+    }
+
+
+def _overlay(state: State) -> Document | None:
+    overlay, vtep = state.overlay, state.vtep
+    if overlay is None or vtep is None or (state.lease and state.lease.source == "subnet-file"):
+        return None
+    return {
+        "backend": overlay.backend,
+        "vni": overlay.vni,
+        "public_ip": str(vtep.public_ip),
+        "mac": vtep.mac,
+    }
+
+
+def _peer(peer: Peer) -> Document:
+    return {"subnet": str(peer.subnet), "public_ip": str(peer.public_ip), "mac": peer.mac}
+
+
+def _network(state: State, network: Network) -> Document:
+    block = network.gateway.network
+    return {
+        "id": network.id,
+        "block": str(block),
+        "gateway": str(network.gateway.ip),
+        "docker_gateway": str(network.docker_gateway or network.gateway),
+        "bridge": network.bridge,
+        "mtu": network.mtu,
+        "internal": network.internal,
+        "used": sum(h.pool == network.pool for h in state.holds.values()),
+        "usable": block.num_addresses - 2,
+    }
+
+
+def _endpoint(endpoint: Endpoint) -> Document:
+    return {
+        "id": endpoint.id,
+        "network": endpoint.network,
+        "address": str(endpoint.ip),
+        "docker_address": str(endpoint.shown_ip),
+        "mac": endpoint.mac,
+        "sandbox": endpoint.sandbox,
+        "ports": [str(port) for port in endpoint.ports],
+    }
+
+
+def _warnings(core: Reconciler) -> Iterator[str]:
+    yield from core.warnings(core.facts)
+    state = core.state
+    if state.lease and state.overlay and state.lease.source == "etcd":
+        peers = state.peers.values()
+        yield from strays.warnings(state.overlay, state.lease.subnet, peers, core.facts)
+
+
+def _problems(core: Reconciler) -> Iterator[str]:
+    state = core.state
+    yield from core.standing.problems
+    yield from core.shown()
+    for network in state.networks.values():
+        block = network.gateway.network
+        if state.lease is not None and not block.subnet_of(state.lease.subnet):
+            yield (
+                f"network {short(network.id)} has {block}, outside the lease {state.lease.subnet}: "
+                "remove it and make it anew"
+            )
+    if state.networks and not core.facts.forwarding and not core.facts.forwards:
+        yield (
+            "net.ipv4.ip_forward is 0: containers reach only this host; set it to 1, or have the "
+            "plugin do so when Docker starts a container (DOCKER_FLANNEL_IP_FORWARD=1)"
+        )
+    if not core.facts.guards and any(map(on_localhost, state.endpoints.values())):
+        yield (
+            "127.0.0.1 leads to no container, for this kernel cannot guard it: load sch_ingress "
+            "and cls_bpf and restart the plugin, or use another address of this host"
+        )
+    if core.history.last is not None:
+        yield from core.history.last.errors
+    yield from core.fights.told()
+
+
+def render(doc: Document) -> str:
+    """Word the document for a person, a section a paragraph."""
+    return "\n".join(_lines(doc)) + "\n"
+
+
+def _overlay_lines(overlay: Document, peers: list[Document]) -> Iterator[str]:
+    yield "overlay    {backend}, VNI {vni}, public IP {public_ip}, MAC {mac}".format(**overlay)
+    yield f"peers      {len(peers)}"
+    for p in peers[:SHOWN]:
+        yield f"  {p['subnet']}  {p['public_ip']}  {p['mac'] or ''}"
+    if len(peers) > SHOWN:
+        yield f"  and {len(peers) - SHOWN} more"
+
+
+def _lease_lines(doc: Document) -> Iterator[str]:
+    lease = doc["lease"]
+    if lease is None:
+        yield f"lease      none yet: {doc['phase']}"
+    else:
+        yield (
+            f"lease      {lease['subnet']} of {lease['network']}, from {lease['source']}, "
+            f"MTU {lease['mtu']}, {lease['free_addresses']} addresses not in any block: "
+            f"{doc['phase']}"
+        )
+    if doc["note"]:
+        yield f"  {doc['note']}"
+
+
+def _lines(doc: Document) -> Iterator[str]:
+    yield from _lease_lines(doc)
+    if doc["overlay"]:
+        yield from _overlay_lines(doc["overlay"], doc["peers"])
+    yield f"firewall   {doc['firewall']}"
+    yield f"networks   {len(doc['networks'])}"
+    for n in doc["networks"]:
+        kind = ", internal" if n["internal"] else ""
+        beside = n["docker_gateway"].partition("/")[0]
+        kind += f", Docker's gateway {beside}" * (beside != n["gateway"])
+        yield (
+            f"  {short(n['id'])}  {n['block']}  gateway {n['gateway']}, "
+            f"{n['used']} of {n['usable']} addresses used, MTU {n['mtu']}, "
+            f"bridge {n['bridge']}{kind}"
+        )
+    for block in doc["blocks_of_others"]:
+        yield f"  {block} belongs to a network of another driver"
+    yield f"endpoints  {len(doc['endpoints'])}"
+    for e in doc["endpoints"]:
+        ports = "  " + ", ".join(e["ports"]) if e["ports"] else ""
+        beside = f", Docker's {e['docker_address']}," * (e["docker_address"] != e["address"])
+        yield f"  {short(e['id'])}  {e['address']}{beside}  on {short(e['network'])}{ports}"
+    yield f"repaired   {len(doc['repaired']) or 'nothing'}"
+    for r in doc["repaired"][-5:]:
+        yield f"  {time.strftime('%F %T', time.localtime(r['at']))}  {r['what']}"
+    if doc["warnings"]:
+        yield from _sentences("warnings", doc["warnings"])
+    yield from _sentences("problems", doc["problems"])
+
+
+def _sentences(name: str, sentences: list[str]) -> Iterator[str]:
+    yield f"{name}   {len(sentences) or 'none'}"
+    yield from (f"  {sentence}" for sentence in sentences)

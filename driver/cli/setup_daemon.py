@@ -1,0 +1,135 @@
+"""`docker-flannel setup-daemon`: shows daemon.json's lines, or puts them into the file.
+
+The only part that touches Docker's own settings. Never restarts dockerd. Imports `daemon_json`,
+`files` and `errors`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from driver.cli.daemon_json import LINES, SINCE, merge, show
+from driver.errors import BadRequest, Conflict, HostError
+from driver.files import read_file
+
+LIMIT_S = 60.0
+VERSION = re.compile(r"version (\d+)\.[^\s,]*")
+HINT = (
+    f"Docker {SINCE} and later understand it; on earlier ones `--ipam-driver flannel` does the "
+    "same, in a compose file `ipam: {driver: flannel}`.\n"
+    "With it, a network with --subnet needs --ipv4, too (`enable_ipv4: true`).\n"
+)
+
+
+def advice(path: Path) -> tuple[str, str]:
+    """Give the lines for daemon.json, and what there is to know about them."""
+    return show(LINES), f"{HINT}`docker-flannel setup-daemon --write` puts it into {path}.\n"
+
+
+def write(path: Path) -> str:
+    """Put the lines into a daemon.json that may be missing; give what there is to know.
+
+    The file is replaced at once, keeps mode and owner, and stays beside it under another name.
+    Errors: BadRequest, Conflict, HostError; nothing is changed then.
+    """
+    dockerd = shutil.which("dockerd")
+    if dockerd:
+        _check_version(dockerd)
+    try:
+        path = path.resolve()  # what a symbolic link leads to is replaced, not the link
+        text = read_file(path).decode("utf-8-sig") if path.exists() else ""
+        merged = merge(text)
+        if merged is None:
+            return f"{path} has the setting already: nothing was changed\n"
+        backup = _replace(path, merged, dockerd)
+    except (BadRequest, Conflict) as error:
+        raise type(error)(f"{path} is left as it is: {error}") from None
+    except UnicodeError as error:
+        raise BadRequest(f"{path} is left as it is: it is no UTF-8 text ({error})") from None
+    except OSError as error:
+        raise HostError(f"{path} cannot be changed: {error}") from error
+    return (
+        f"{path} has the setting now{f'; as it was it is in {backup}' if backup else ''}\n"
+        + ("" if dockerd else "there is no dockerd here to check the file with\n")
+        + HINT
+        + "Restart Docker when it suits (`systemctl restart docker`): networks made from then on "
+        "have it.\n"
+    )
+
+
+def _check_version(dockerd: str) -> None:
+    told = _run(dockerd, "--version")
+    found = VERSION.search(told.stdout)
+    if found and int(found[1]) < SINCE:
+        raise Conflict(
+            f"Docker {found[0].removeprefix('version ')} does not understand the setting, "
+            f"{SINCE} and later do: use --ipam-driver flannel there"
+        )
+
+
+def _check(dockerd: str, path: Path) -> None:
+    """Have dockerd read the file."""
+    told = _run(dockerd, "--validate", "--config-file", str(path))
+    if told.returncode:
+        reason = (told.stderr + told.stdout).strip().replace(str(path), "the file")
+        raise Conflict(f"dockerd would not start with it: {' '.join(reason.split())}")
+
+
+def _run(*argv: str) -> subprocess.CompletedProcess[str]:
+    try:
+        return subprocess.run(argv, capture_output=True, text=True, timeout=LIMIT_S, check=False)
+    except subprocess.TimeoutExpired as error:
+        raise HostError(f"{argv[0]} gave no answer in {LIMIT_S:.0f} s") from error
+
+
+def _replace(path: Path, text: str, dockerd: str | None) -> Path | None:
+    """Put a checked file in the place of another; give where that one is now, if there was one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    new = Path(name)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            _like(handle, path)
+            os.fsync(handle)
+        if dockerd:
+            _check(dockerd, new)
+        backup = _keep(path)
+        new.replace(path)
+    finally:
+        with suppress(FileNotFoundError):
+            new.unlink()
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+    return backup
+
+
+def _like(handle: int, path: Path) -> None:
+    """Give a new file mode and owner of the old one."""
+    try:
+        old = path.stat()
+    except FileNotFoundError:
+        os.fchmod(handle, 0o644)
+        return
+    os.fchown(handle, old.st_uid, old.st_gid)
+    os.fchmod(handle, old.st_mode & 0o7777)
+
+
+def _keep(path: Path) -> Path | None:
+    """Give the file a second name that it keeps when it is replaced."""
+    if not path.exists():
+        return None
+    backup = path.with_name(f"{path.name}.{time.strftime('%Y%m%d-%H%M%S')}.bak")
+    backup.hardlink_to(path)
+    return backup

@@ -1,0 +1,1 @@
+"""Decides what the host should carry, and brings it there: no I/O of its own."""

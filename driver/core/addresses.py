@@ -1,0 +1,178 @@
+"""Which address of a pool a gateway or a container gets. Pure choices.
+
+A container that is started again comes back to the address it had, as long as nobody else needed
+it. One that was asked for by name (`--ip`) is given to others only when nothing else is left.
+Imports `ipam`, `model` and `errors`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Container, Iterator, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+from itertools import chain
+
+from driver.errors import BadRequest, Conflict, Exhausted, Unavailable
+from driver.ipam import check_held
+from driver.model.records import Claim, Hold, Pool, State, hold_id, replace
+
+UNCLAIMED_S = 60.0
+TOGETHER_S = 0.15  # `docker stop a b` frees both within some 0.05 s, two commands within 0.25 s
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What is asked for: a certain address, or any (`ip` None); the gateway's or a container's.
+
+    `owner`: what a container is known by when it comes again: its name, its MAC or the address
+    that Docker gave it; "" where Docker tells nothing of it.
+    """
+
+    ip: IPv4Address | None = None
+    owner: str = ""
+    gateway: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What was chosen: the pool with its cursor moved, the hold, and the claim to keep with it."""
+
+    pool: Pool
+    hold: Hold
+    claim: Claim | None = None
+
+
+def take_address(
+    state: State, pool: Pool, wish: Wish, now: float, left: Container[str] = ()
+) -> Taken:
+    """Choose an address: the wanted one, the first for a gateway, else one as `_any_address` says.
+
+    `left`: ids of holds that give way, since the calls they belong to broke off. A gateway that is
+    asked for again is the same gateway. So is a wanted address that no endpoint has had for a
+    minute.
+    Errors: BadRequest, Conflict, Exhausted; Unavailable when the lease has moved away.
+    """
+    if state.lease is None or not pool.cidr.subnet_of(state.lease.subnet):
+        raise Unavailable(
+            f"block {pool.cidr} is not inside this host's flannel lease "
+            f"{state.lease.subnet if state.lease else '(none)'}; the lease has moved: make the "
+            "network anew"
+        )
+    check_held(state.lease)
+    holds = {hold.ip: hold for hold in state.holds.values() if hold.pool == pool.id}
+    if wish.gateway:
+        held = next((ip for ip, hold in holds.items() if hold.why == "gateway"), None)
+        first = next((ip for ip in pool.cidr.hosts() if ip not in holds), None)
+        ip = wish.ip or held or first
+        if ip is None:
+            raise _exhausted(pool)
+        _check_address(state, pool, replace(wish, ip=ip), now, left)
+        return Taken(pool, Hold(pool.id, ip, "gateway", now))
+    if wish.ip is not None:
+        _check_address(state, pool, wish, now, left)
+        claim = Claim(pool.id, wish.ip, now, wish.owner, named=True)
+        return Taken(pool, Hold(pool.id, wish.ip, "endpoint", now), claim)
+    ip = _any_address(state, pool, list(holds.values()), wish.owner, left)
+    known = state.claims.get(hold_id(pool.id, ip))
+    claim = known if known and known.named else Claim(pool.id, ip, now, wish.owner)
+    return Taken(replace(pool, cursor=ip), Hold(pool.id, ip, "endpoint", now), claim)
+
+
+def _check_address(state: State, pool: Pool, wish: Wish, now: float, left: Container[str]) -> None:
+    ip = wish.ip
+    if ip is None or ip not in pool.cidr:
+        raise BadRequest(f"address {ip} is not inside the network's subnet {pool.cidr}")
+    if ip == pool.cidr.network_address:
+        raise BadRequest(f"address {ip} is the network address of {pool.cidr}; choose another")
+    if ip == pool.cidr.broadcast_address:
+        raise BadRequest(f"address {ip} is the broadcast address of {pool.cidr}; choose another")
+    hold = state.holds.get(hold_id(pool.id, ip))
+    if hold is None or (hold.why == "gateway" and wish.gateway):
+        return
+    if hold.why == "gateway":
+        raise Conflict(f"address {ip} is the gateway of {pool.cidr}; choose another")
+    if hold.id in left or hold in orphans(state, now):
+        return
+    raise Conflict(f"address {ip} is already in use in {pool.cidr}")
+
+
+def _any_address(
+    state: State, pool: Pool, holds: Collection[Hold], owner: str, left: Container[str]
+) -> IPv4Address:
+    """Choose an address for a container that wants none in particular.
+
+    Its own comes first. A container of which nothing is known gets what came back last, for most
+    often that is the one being started again. Then come addresses that nobody had, those that
+    came back longest ago, those that were asked for by name, and those of calls that broke off.
+    """
+    span = pool.sub or pool.cidr
+    taken = {hold.ip for hold in holds}
+    claims = [c for c in state.claims.values() if c.pool == pool.id and c.ip in span]
+    own = [c for c in claims if owner and c.owner == owner and not c.named]
+    own = [c for c in own if c.ip not in taken or c.id in left]
+    if own:
+        return max(own, key=lambda claim: claim.since).ip
+    free = sorted((c for c in claims if c.ip not in taken), key=lambda claim: claim.freed)
+    freed = [claim for claim in free if not claim.named]
+    if freed and not owner:
+        return _last(freed).ip
+    known = {claim.ip for claim in free}
+    fresh = (ip for ip in _walk(pool) if ip not in taken and ip not in known)
+    broken = sorted((h for h in holds if h.id in left and h.ip in span), key=lambda h: h.since)
+    named = [claim for claim in free if claim.named]
+    rest = [*(claim.ip for claim in [*freed, *named]), *(hold.ip for hold in broken)]
+    ip = next(chain(fresh, rest), None)
+    if ip is None:
+        raise _exhausted(pool)
+    return ip
+
+
+def _last(freed: Sequence[Claim]) -> Claim:
+    """Return what came back last; of several that came back together what was taken first.
+
+    So `docker restart x` gives x its own address, also right after `docker rm -f old`; and as
+    containers are mostly started in the same order, so does `docker stop a b; docker start a b`,
+    which stops both at once, in any order.
+    """
+    batch: list[Claim] = []
+    for claim in reversed(freed):
+        if batch and batch[-1].freed - claim.freed > TOGETHER_S:
+            break
+        batch.append(claim)
+    return min(batch, key=lambda claim: claim.since)
+
+
+def _walk(pool: Pool) -> Iterator[IPv4Address]:
+    """List the addresses a container may have, from the one after the last given."""
+    span, ends = pool.sub or pool.cidr, (pool.cidr.network_address, pool.cidr.broadcast_address)
+    first, last = int(span.network_address), int(span.broadcast_address)
+    after = int(pool.cursor) + 1 if pool.cursor is not None and pool.cursor in span else first
+    for number in chain(range(after, last + 1), range(first, after)):
+        if (ip := IPv4Address(number)) not in ends:
+            yield ip
+
+
+def _exhausted(pool: Pool) -> Exhausted:
+    span = pool.sub or pool.cidr
+    return Exhausted(
+        f"no free address in {span}: all {span.num_addresses} are taken or reserved; remove a "
+        "container, or make the network with a larger block (--ipam-opt flannel.size)"
+    )
+
+
+def orphans(state: State, now: float, age_s: float = UNCLAIMED_S) -> list[Hold]:
+    """List the endpoint addresses of our networks that no endpoint has had for some time.
+
+    Units: `age_s` seconds. Only pools of our own networks count: with another driver's network
+    the endpoints are not ours to see.
+    """
+    networks = {network.pool: network.id for network in state.networks.values()}
+    used = {(e.network, e.ip.ip) for e in state.endpoints.values()}
+    return [
+        hold
+        for hold in state.holds.values()
+        if hold.why == "endpoint"
+        and now - hold.since > age_s
+        and hold.pool in networks
+        and (networks[hold.pool], hold.ip) not in used
+    ]

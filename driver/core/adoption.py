@@ -1,0 +1,241 @@
+"""Rows for what runs on the host though the state does not know it, from what the host has. Pure.
+
+Aliases have the ids, addresses the gateways, the firewall's elements what a network may do and
+which ports are published; the rest is seen inside the sandboxes. What kind of IPAM a network has
+Docker's next call tells (`Edit.claim`). Imports `edit`, `ipam` and the nouns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from ipaddress import IPv4Interface, IPv4Network
+from typing import TypeGuard
+
+from driver.core.edit import ADOPTED, OWN_POOL, Edit
+from driver.core.firewall import read_port
+from driver.model.facts import Resident
+from driver.model.objects import (
+    Address,
+    Bridge,
+    Element,
+    PeerRoute,
+    Route,
+    Thing,
+    Veth,
+    Vxlan,
+)
+from driver.model.records import (
+    BRIDGE_PREFIX,
+    HOST_END_PREFIX,
+    Endpoint,
+    Hold,
+    Lease,
+    Network,
+    Pool,
+    PortMapping,
+    State,
+    Vtep,
+    replace,
+    short,
+)
+
+DEFAULT_PREFIX = "eth"
+OTHERS = (
+    "the state has networks, but none of them is on this host, where containers run on others: it "
+    "is old, or another host's; `docker-flannel restore` puts the right one back, and "
+    "`docker flannel forget` gives up a network that Docker does not list"
+)
+HOW = "left as it is; `docker flannel adopt` takes it over with what Docker knows"
+
+
+class _Unclear(Exception):
+    """What the host shows is not enough."""
+
+
+@dataclass
+class Taken:
+    """What was taken over, and what could not be, a sentence each."""
+
+    told: list[str] = field(default_factory=list)
+    left: list[str] = field(default_factory=list)
+
+    @contextmanager
+    def unless_unclear(self, what: str) -> Iterator[None]:
+        """Note it where what the host shows is not enough."""
+        try:
+            yield
+        except _Unclear as why:
+            self.left.append(f"the state does not know {what}, and {why}: {HOW}")
+
+
+def recall(have: frozenset[Thing], mtu: int | None) -> State:
+    """Return this host's place in the overlay as the host shows it, for a state that is empty.
+
+    The lease is what has the unreachable route, the VTEP's MAC the device's. Units: `mtu` bytes.
+    """
+    devices = [t for t in have if isinstance(t, Vxlan)]
+    vtep = Vtep(devices[0].local, devices[0].mac) if devices else None
+    bridges = {t.name: t.mtu for t in have if isinstance(t, Bridge)}
+    gateways = [t.ip.ip for t in have if isinstance(t, Address) and t.link in bridges]
+    used = [t.dst for t in have if isinstance(t, Route) and any(ip in t.dst for ip in gateways)]
+    nets = [IPv4Network(t.at) for t in have if _in(t, "over4") and "-" not in t.at]
+    for subnet in sorted(used, key=lambda net: -net.prefixlen):
+        for net in (net for net in nets if subnet.subnet_of(net) and subnet != net):
+            others = any(isinstance(t, PeerRoute) or _in(t, "direct") for t in have)
+            source = "etcd" if devices or others else "standalone"
+            return State(Lease(net, subnet, mtu or max(bridges.values()), source), vtep=vtep)
+    return State(vtep=vtep)
+
+
+def _in(thing: Thing, name: str) -> TypeGuard[Element]:
+    return isinstance(thing, Element) and thing.set == name
+
+
+def adopt(
+    edit: Edit,
+    have: frozenset[Thing],
+    veths: Sequence[Veth],
+    by_end: Mapping[str, Resident],
+    *,
+    empty: bool,
+) -> Taken:
+    """Make rows for the veths of running containers, and for their networks.
+
+    `by_end`: who is at the other ends. With `empty` the whole state is lost, and networks without
+    a container are taken over, too.
+    """
+    taken = Taken()
+    bridges = {t.name: t for t in have if isinstance(t, Bridge)}
+    stored = list(edit.state.networks.values())
+    if veths and stored and not any(network.bridge in bridges for network in stored):
+        taken.left.append(OTHERS)
+    wanted = {veth.bridge for veth in veths} | (bridges.keys() if empty else set())
+    for name in sorted(wanted & bridges.keys()):
+        if bridges[name].owner not in edit.state.networks:
+            on = [by_end[v.name] for v in veths if v.bridge == name and v.name in by_end]
+            with taken.unless_unclear(f"bridge {name}"):
+                taken.told.append(_network(edit, have, bridges[name], on))
+    for veth in sorted(veths, key=lambda v: v.name):
+        with taken.unless_unclear(f"who runs at {veth.name}"):
+            bridge = bridges.get(veth.bridge)
+            network = edit.state.networks.get(bridge.owner if bridge else "")
+            if network is None:
+                raise _Unclear("its bridge is unknown, too")
+            taken.told.append(_endpoint(edit, have, veth, network, by_end.get(veth.name)))
+    return taken
+
+
+def _network(edit: Edit, have: frozenset[Thing], bridge: Bridge, residents: list[Resident]) -> str:
+    lease = edit.state.lease
+    if bridge.name != BRIDGE_PREFIX + short(bridge.owner):
+        raise _Unclear(f"bridge {bridge.name} does not say its network's id")
+    if lease is None:
+        raise _Unclear("this host has no lease yet")
+    ips = sorted(t.ip for t in have if isinstance(t, Address) and t.link == bridge.name)
+    gateway = min(ips, key=lambda ip: (ip.ip not in lease.subnet, ip.ip not in lease.network),
+                  default=None)  # fmt: skip
+    if gateway is None or gateway.ip not in lease.network:
+        raise _Unclear(f"bridge {bridge.name} has no address of the flannel network")
+    docker = next((ip for ip in ips if ip != gateway), None)
+    sets = _sets_of(have, bridge.name, gateway.network)
+    routed = any(ip.ip in resident.gateways for resident in residents for ip in ips)
+    if not sets and not residents:
+        raise _Unclear("the firewall does not say whether it is internal")
+    internal, block = "internal" in sets or not (sets or routed), gateway.network
+    _make_room(edit, have, ips)
+    pool = Pool(
+        f"{OWN_POOL}{bridge.owner}" if docker else f"{ADOPTED}{block}", block, None, None, edit.now
+    )
+    names = [resident.interface.rstrip("0123456789") for resident in residents]
+    network = Network(
+        bridge.owner,
+        pool.id,
+        gateway,
+        mtu=bridge.mtu or lease.mtu,
+        internal=internal,
+        masquerade=internal or "lease4" in sets or not sets,
+        interface_prefix=next(filter(None, names), DEFAULT_PREFIX),
+        docker_gateway=docker,
+        any_source="anysource" in sets,
+    )
+    edit.take(pool, Hold(pool.id, gateway.ip, "gateway", edit.now))
+    edit.put(network)
+    return f"network {short(network.id)} with {block} was taken over from the host"
+
+
+def _sets_of(have: frozenset[Thing], bridge: str, block: IPv4Network) -> set[str]:
+    """Name the firewall's sets that have a bridge or its block."""
+    named = {f'"{bridge}"', str(block)}
+    return {
+        thing.set
+        for thing in have
+        if isinstance(thing, Element) and not named.isdisjoint(thing.at.split(" . "))
+    }
+
+
+def _make_room(edit: Edit, have: frozenset[Thing], ips: Iterable[IPv4Interface]) -> None:
+    """Drop what an older state has in the place of what runs, unless that runs, too."""
+    there = {thing.name for thing in have if isinstance(thing, Bridge)}
+    state, blocks = edit.state, [ip.network for ip in ips]
+    for network in [n for n in state.networks.values() if _overlaps(n.gateway, blocks)
+                    or (n.docker_gateway and _overlaps(n.docker_gateway, blocks))]:  # fmt: skip
+        if network.bridge in there:
+            raise _Unclear(f"network {short(network.id)} of the state has its block")
+        edit.drop(network)
+    for pool in [p for p in state.pools.values() if _overlaps(IPv4Interface(p.cidr), blocks)]:
+        edit.drop(pool)
+
+
+def _overlaps(gateway: IPv4Interface, blocks: Iterable[IPv4Network]) -> bool:
+    return any(gateway.network.overlaps(block) for block in blocks)
+
+
+def _endpoint(
+    edit: Edit, have: frozenset[Thing], veth: Veth, network: Network, resident: Resident | None
+) -> str:
+    if veth.name != HOST_END_PREFIX + short(veth.owner):
+        raise _Unclear("its alias does not say its endpoint's id")
+    if resident is None:
+        raise _Unclear("its sandbox is not found among Docker's, or cannot be entered")
+    known = edit.state.endpoints.get(veth.owner)
+    ports = _ports(have, veth.owner)
+    shown = " and ".join(str(ip.ip) for ip in resident.addresses)
+    words = f"endpoint {short(veth.owner)} with {shown} was taken over from the host"
+    if known is not None:
+        edit.put(replace(known, sandbox=resident.sandbox, ports=known.ports or ports))
+        return words
+    ip = _one_of(resident.addresses, network.gateway)
+    docker = _one_of(resident.addresses, network.docker_gateway)
+    if ip is None or (network.docker_gateway and docker is None):
+        raise _Unclear(f"its interface has no address of {network.gateway.network}")
+    for other in edit.state.endpoints_of(network.id):
+        if other.ip.ip == ip.ip:
+            if any(isinstance(t, Veth) and t.name == other.host_end for t in have):
+                raise _Unclear(f"endpoint {short(other.id)} of the state has {ip.ip}")
+            edit.drop(other)
+    made = Endpoint(
+        veth.owner,
+        network.id,
+        ip,
+        resident.mac,
+        edit.now,
+        sandbox=resident.sandbox,
+        ports=ports,
+        docker_ip=docker,
+    )
+    # it goes with the endpoint, after which nothing of Docker's is asked for again
+    edit.put(made, Hold(network.pool, ip.ip, "endpoint", edit.now, released=True))
+    return words
+
+
+def _one_of(ips: Iterable[IPv4Interface], gateway: IPv4Interface | None) -> IPv4Interface | None:
+    if gateway is None:
+        return None
+    return next((ip for ip in ips if ip.ip in gateway.network and ip.ip != gateway.ip), None)
+
+
+def _ports(have: frozenset[Thing], owner: str) -> tuple[PortMapping, ...]:
+    found = [port for thing in have if (port := read_port(thing))]
+    return tuple(p.mapping for p in found if p.owner and owner.startswith(p.owner))

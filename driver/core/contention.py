@@ -1,0 +1,101 @@
+"""What something else undoes again and again: how often, and how long it is left alone. Pure.
+
+A repair that holds for two seconds ends the fight over that thing. What isolates is put back in
+every pass, however often something undoes it: while it is away, closed networks are open.
+Imports only `things`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from driver.model.objects import RANK, Key, Plan
+
+FIGHT = 5  # repairs of one thing in a row; what does not isolate then waits longer each time
+FIRST_S, LONGEST_S = 2.0, 30.0
+_ISOLATING = frozenset(kind.__name__ for kind in RANK if kind.isolates)
+
+
+@dataclass(frozen=True, slots=True)
+class _Streak:
+    """Repairs of one thing in a row, with the times of the first and the last, Unix seconds."""
+
+    count: int
+    first: float
+    last: float
+    failed: bool
+
+
+class Fights:
+    """The things whose last repair has not yet proved to last."""
+
+    def __init__(self) -> None:
+        self._streaks: dict[Key, _Streak] = {}  # replaced, not changed: status reads it meanwhile
+
+    def left(self, plan: Plan, now: float) -> frozenset[Key]:
+        """Return what this pass leaves alone, because something undoes it again and again."""
+        return frozenset(key for key in plan.touched() if self._waits(key, now))
+
+    def _waits(self, key: Key, now: float) -> bool:
+        streak = self._streaks.get(key)
+        if streak is None or streak.count < FIGHT or key[0] in _ISOLATING:
+            return False
+        return streak.last <= now < streak.last + _pause_s(key, streak)  # clocks may jump
+
+    def found(self, wrong: frozenset[Key], now: float) -> None:
+        """Take note of what a pass found wrong; all else is at peace if its repair has lasted."""
+        self._streaks = {
+            key: streak
+            for key, streak in self._streaks.items()
+            if key in wrong or streak.last <= now < streak.last + FIRST_S
+        }
+
+    def tried(self, keys: frozenset[Key], failed: frozenset[Key], now: float) -> bool:
+        """Take note of what was repaired or failed to be. Return whether that is worth a word.
+
+        Of a fight, which may go on for hours, it is from time to time.
+        """
+        new = {}
+        for key in keys:
+            old = self._streaks.get(key)
+            count, first = (old.count + 1, old.first) if old else (1, now)
+            new[key] = _Streak(count, first, now, key in failed)
+        self._streaks = self._streaks | new
+        return not new or any(s.count <= FIGHT or s.count.bit_count() == 1 for s in new.values())
+
+    def failed(self, keys: Iterable[Key]) -> bool:
+        """Whether the last repair of one of these failed."""
+        return any(s.failed for s in map(self._streaks.get, keys) if s)
+
+    def again_s(self, now: float) -> float | None:
+        """Return in how many seconds a pass has to look at one of them again, None for no need."""
+        ends = [s.last + _pause_s(key, s) - now for key, s in self._streaks.items()]
+        return max(min(ends), 0.0) if ends else None
+
+    def told(self) -> tuple[str, ...]:
+        """Say what is fought over, how often it was undone, and what is done about it."""
+        fought = {k: s for k, s in self._streaks.items() if s.count > FIGHT and not s.failed}
+        kinds = Counter(key[0] for key in fought)
+        return tuple(
+            _sentence(kind, count, {k: s for k, s in fought.items() if k[0] == kind})
+            for kind, count in sorted(kinds.items())
+        )
+
+
+def _pause_s(key: Key, streak: _Streak) -> float:
+    if key[0] in _ISOLATING:
+        return FIRST_S
+    return min(FIRST_S * 2.0 ** max(min(streak.count, 2 * FIGHT) - FIGHT, 0), LONGEST_S)
+
+
+def _sentence(kind: str, things: int, streaks: dict[Key, _Streak]) -> str:
+    key, most = max(streaks.items(), key=lambda item: item[1].count)
+    what = " ".join(key).lower() if things == 1 else f"{things} {kind.lower()}"
+    span = f"{max(most.last - most.first, 1):.0f} s"
+    how = "in each pass" if kind in _ISOLATING else f"after {_pause_s(key, most):.0f} s"
+    return (
+        f"{what}: something else has undone it {most.count - 1} times within {span}, and it is "
+        f"put back {how}; find out what changes it"
+    )

@@ -1,0 +1,236 @@
+"""From what is stored to what the host should carry, and to what is stored but dead. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from ipaddress import IPv4Interface
+from typing import TypeVar
+
+from driver import ipam, vxlan
+from driver.core import addresses, bridge, firewall, peer_rules, strays
+from driver.core.edit import OWN_POOL
+from driver.model.facts import Facts
+from driver.model.objects import (
+    ALL,
+    Address,
+    Bridge,
+    Fdb,
+    Key,
+    Localhost,
+    Neighbour,
+    PeerRoute,
+    SandboxAddress,
+    Sysctl,
+    Thing,
+    Veth,
+    Vxlan,
+)  # fmt: skip
+from driver.model.records import (
+    FLANNEL_PREFIX,
+    Endpoint,
+    Lease,
+    Network,
+    Peer,
+    Record,
+    State,
+    hold_id,
+    short,
+)
+
+STALE_S = 60.0
+Noun = TypeVar("Noun", Network, Endpoint, Peer)
+
+
+def desire(
+    state: State,
+    facts: Facts,
+    networks: Iterable[str] | None = None,
+    endpoints: Iterable[str] | None = None,
+    peers: Iterable[str] = (),
+) -> frozenset[Thing]:
+    """Give the things that should exist: for all, or for some networks, endpoints, peers by id.
+
+    Without a network there is nothing but the overlay, so that a host which uses none is left as
+    it was. This host's end of the overlay, and what is in sandboxes, are given for all only.
+    """
+    return frozenset(
+        _things(state, facts, networks, endpoints, None if networks is None else peers)
+    )
+
+
+def _things(
+    state: State,
+    facts: Facts,
+    networks: Iterable[str] | None,
+    endpoints: Iterable[str] | None,
+    peers: Iterable[str] | None,
+) -> Iterator[Thing]:
+    if state.lease is None:
+        return
+    known = _chosen(state.peers, peers)
+    yield from _overlay(state, facts, known, whole=peers is None)
+    if not state.networks:
+        return
+    yield from bridge.plan_lease(state.lease)
+    yield from firewall.plan_base(state.lease, state.overlay, facts)
+    yield from strays.plan_rules(state.lease, known, facts)
+    if state.overlay and state.vtep and facts.external:
+        near = vxlan.direct_peers(state.overlay, known, state.vtep, facts.external)
+        yield from peer_rules.plan_peer_rules(near)
+    local = {e.network for e in state.endpoints.values() if e.ports and bridge.on_localhost(e)}
+    for network in (some := list(_chosen(state.networks, networks))):
+        yield from bridge.plan_network(network)
+        yield Localhost(network.bridge, facts.guards and network.id in local)
+        yield from firewall.plan_network_rules(network)
+    for endpoint in _chosen(state.endpoints, endpoints):
+        yield from bridge.plan_endpoint(endpoint, state.networks[endpoint.network])
+        yield from firewall.plan_ports(endpoint)
+    for endpoint, other in _in_one_sandbox(state, endpoints):
+        yield from firewall.plan_sources(endpoint, other, state)
+    if networks is None:
+        yield from in_sandboxes(state)
+    yield from bridge.plan_forwarding([ALL, *(n.bridge for n in some)] if facts.forwards else [])
+
+
+def of_links(state: State, facts: Facts, links: frozenset[str]) -> frozenset[Thing]:
+    """Return what some links should be and carry."""
+    networks = [n.id for n in state.networks.values() if n.bridge in links]
+    endpoints = [e.id for e in state.endpoints.values() if e.host_end in links]
+    return frozenset(
+        thing
+        for thing in desire(state, facts, networks, endpoints)
+        if (isinstance(thing, Bridge | Veth) and thing.name in links)
+        or (isinstance(thing, Address | Sysctl) and thing.link in links)
+    )
+
+
+def left_alone(things: frozenset[Thing], lease: Lease | None, facts: Facts) -> frozenset[Thing]:
+    """Leave out the overlay's things where they are a flanneld's, whoever made them.
+
+    A flanneld that finds the plugin's device and routes uses them as they are: what bears the
+    plugin's mark may be in use although the lease is not the plugin's any more.
+    """
+    if lease.source != "subnet-file" if lease else not facts.flanneld.process:
+        return things
+    return frozenset(thing for thing in things if not _of_overlay(thing))
+
+
+def _of_overlay(thing: Thing) -> bool:
+    if isinstance(thing, Address | Sysctl):
+        return thing.link.startswith(FLANNEL_PREFIX)
+    return isinstance(thing, Vxlan | Neighbour | Fdb | PeerRoute)
+
+
+def in_sandboxes(state: State) -> Iterator[SandboxAddress]:
+    """Give what belongs into sandboxes; passes make it, and whoever knows that it is time."""
+    if state.lease is not None:
+        for endpoint in [e for e in state.endpoints.values() if e.docker_ip]:
+            yield from bridge.plan_sandbox(endpoint, state.networks[endpoint.network], state.lease)
+
+
+def _overlay(state: State, facts: Facts, peers: Iterable[Peer], *, whole: bool) -> Iterator[Thing]:
+    """Give the ways to peers, and with `whole` this host's end, which passes alone change."""
+    lease, overlay, vtep = state.lease, state.overlay, state.vtep
+    if overlay and facts.flanneld.has(overlay):
+        return
+    if lease and overlay and vtep and facts.external and lease.source == "etcd":
+        if whole:
+            end = list(vxlan.plan_vtep(overlay, lease.subnet, vtep, facts.external))
+            yield from end
+            yield from strays.plan_route(overlay, lease.subnet, peers, facts)
+            if facts.forwards and state.networks:
+                yield from bridge.plan_forwarding(t.name for t in end if isinstance(t, Vxlan))
+        yield from vxlan.plan_peers(overlay, peers, vtep, facts.external)
+
+
+def _chosen(stored: Mapping[str, Noun], ids: Iterable[str] | None) -> Iterable[Noun]:
+    if ids is None:
+        return stored.values()
+    return [stored[i] for i in ids if i in stored]
+
+
+def _in_one_sandbox(state: State, ids: Iterable[str] | None) -> Iterator[tuple[Endpoint, Endpoint]]:
+    """Pair endpoints with the others of their containers."""
+    chosen = [e for e in _chosen(state.endpoints, ids) if e.sandbox and e.network in state.networks]
+    beside = {e.sandbox: list[Endpoint]() for e in chosen}
+    for endpoint in state.endpoints.values():
+        if endpoint.sandbox in beside and endpoint.network in state.networks:
+            beside[endpoint.sandbox].append(endpoint)
+    for endpoint in chosen:
+        for other in beside[endpoint.sandbox]:
+            if other.id != endpoint.id:
+                yield endpoint, other
+
+
+def stale(
+    state: State, links: frozenset[str], occupied: frozenset[str], now: float
+) -> Iterator[tuple[Record, str]]:
+    """Give the stored nouns that nothing in Docker stands for any more, each with the reason.
+
+    `links` are the names of our links in the host's namespace, `occupied` those whose other end
+    is in a sandbox: a running container's endpoint is not dead, whatever its row says. A caller
+    drops what two passes name: a link may be under way between namespaces in one.
+    """
+    for endpoint in [e for e in state.endpoints.values() if e.host_end not in occupied]:
+        reason = _why_stale(endpoint, links, now)
+        if reason:
+            yield endpoint, f"endpoint {short(endpoint.id)} {reason}"
+    for network in state.networks.values():
+        if network.pool not in state.pools and not state.endpoints_of(network.id):
+            yield network, f"network {short(network.id)} was given up by Docker"
+    for hold in addresses.orphans(state, now, STALE_S):
+        yield hold, f"address {hold.ip} was asked for and not used"
+    for pool in ipam.unclaimed_pools(state):
+        if now - pool.since > STALE_S:
+            yield pool, f"block {pool.cidr} was asked for and not used"
+
+
+def lost(state: State, links: frozenset[str]) -> list[Endpoint]:
+    """List the joined endpoints whose veth went with its sandbox."""
+    return [
+        e for e in state.endpoints.values() if e.sandbox is not None and e.host_end not in links
+    ]
+
+
+def surely_dead(
+    state: State, links: frozenset[str], wanted: IPv4Interface | None = None
+) -> list[Endpoint]:
+    """List the joined endpoints that no container has, so that nobody need wait to be sure.
+
+    Their veths went with their sandboxes; or the container end is on the host, and Docker has
+    taken the address back, or has given it to another (`wanted`) though it gives none twice.
+    """
+    holds = [hold for hold in state.holds.values() if not hold.pool.startswith(OWN_POOL)]
+    released = {hold.id for hold in holds if hold.released}
+    back = [e for e in state.endpoints.values() if e.sandbox and e.container_end in links]
+    return lost(state, links) + [
+        e
+        for e in back
+        if e.shown_ip == wanted or hold_id(state.networks[e.network].pool, e.ip.ip) in released
+    ]
+
+
+def awaited(state: State, links: frozenset[str]) -> frozenset[Key]:
+    """Name what belongs into sandboxes where Docker has not put the interface yet."""
+    return frozenset(
+        SandboxAddress.key_of(e.host_end)
+        for e in state.endpoints.values()
+        if e.docker_ip and e.sandbox and e.container_end in links
+    )
+
+
+def gone(state: State, links: frozenset[str]) -> frozenset[Key]:
+    """Name what went with its sandbox: nothing can be put into that again."""
+    ends = [e.host_end for e in lost(state, links)]
+    return frozenset(kind.key_of(end) for end in ends for kind in (Veth, SandboxAddress))
+
+
+def _why_stale(endpoint: Endpoint, links: frozenset[str], now: float) -> str:
+    if endpoint.sandbox is None:
+        return "was never joined" if now - endpoint.since > STALE_S else ""
+    if endpoint.host_end not in links:
+        return "lost its veth with its sandbox"
+    # Docker moves the container end into the sandbox within moments of Join, and back at Leave
+    if endpoint.container_end in links and now - endpoint.since > STALE_S:
+        return "has no sandbox any more"
+    return ""

@@ -1,0 +1,67 @@
+"""When a pass is made: at the start, by the timer, and soon after something woke the loop."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import suppress
+
+from driver.core.desire import of_links
+from driver.core.reconciler import Reconciler
+from driver.errors import FlannelError
+from driver.model.interfaces import Source, Survey
+
+PASS_S = 30.0
+TICK_S = 0.5
+DEBOUNCE_S = 0.2
+
+
+class Loop:
+    """Makes the reconciler's passes."""
+
+    def __init__(self, core: Reconciler, survey: Survey, leases: Source) -> None:
+        self._core, self._survey, self._leases = core, survey, leases
+
+    def boot(self) -> None:
+        """Make the first pass, and take over what the lease's source has said meanwhile."""
+        with suppress(FlannelError, OSError):  # the pass tells why
+            self._core.recall()
+            self._leases.begin(self._core.state, self._core.survey())
+        self._core.attempt()
+        self._core.follow()
+
+    def links_changed(self, names: frozenset[str]) -> None:
+        """Ask for a pass if a link that should exist is not as it should be; "" concerns all."""
+        state = self._core.state
+        ours = {n.bridge for n in state.networks.values()}
+        ours |= {e.host_end for e in state.endpoints.values()}
+        mine = names & ours
+        if "" in names or (mine and self._drifted(mine)):
+            self._core.wake()
+
+    def _drifted(self, links: frozenset[str]) -> bool:
+        """Whether links differ from what the state says, once a call that changes them has ended.
+
+        So what we do ourselves, which the kernel tells as well, wakes no pass.
+        """
+        try:
+            wanted = of_links(self._core.committed(), self._core.facts, links)
+            return self._survey.look(links) != wanted
+        except OSError:
+            return True  # a pass tells why
+
+    def run(self, stop: threading.Event) -> None:
+        """Pass every 30 s, and soon after something woke us, until `stop`."""
+        core = self._core
+        stamp, due = self._leases.stamp(), core.clock() + PASS_S
+        while not stop.is_set():
+            woken = core.woken.wait(TICK_S)
+            seen = self._leases.stamp()
+            in_time = due - PASS_S <= core.clock() < due
+            if not woken and seen == stamp and in_time and not self._survey.disturbed():
+                continue
+            stop.wait(DEBOUNCE_S)
+            core.woken.clear()
+            stamp = seen
+            core.attempt()
+            again_s = core.again_s()
+            due = core.clock() + (PASS_S if again_s is None else min(again_s, PASS_S))

@@ -1,0 +1,95 @@
+"""What runs unknown to the state is taken over, what is dead dropped: how a pass begins.
+
+Imports `adoption`, `desire`, `edit`, `strangers` and the nouns.
+"""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Network
+
+from driver.core import adoption
+from driver.core.adoption import Taken
+from driver.core.desire import stale
+from driver.core.edit import Edit
+from driver.core.unknown import Seen, kept, strangers, unknown_blocks
+from driver.errors import Unavailable
+from driver.model.facts import Resident
+from driver.model.interfaces import Survey
+from driver.model.objects import Plan, Thing, Veth
+from driver.model.records import Network, Record, State, short
+
+
+class Takeover:
+    """What is remembered for it between passes."""
+
+    def __init__(self, survey: Survey, state: State) -> None:
+        self._survey = survey
+        self._lost = state == State()  # or this is the first start
+        self._recalled: list[Record] = []
+        self.blocks: frozenset[IPv4Network] = frozenset()  # of bridges that could not be taken over
+        self._unseen = frozenset[str]()  # bridges with containers of which the address is not known
+        self.told: dict[str, Resident] = {}  # by host end, as Docker says where nothing is seen
+        self.suspects: frozenset[tuple[str, str]] = (
+            frozenset()
+        )  # dead rows, if the next pass agrees
+        self._ended = frozenset[str]()  # veths that calls ended, which may not be removed yet
+
+    def recall(self, have: frozenset[Thing], mtu: int | None) -> State | None:
+        """Return this host's place in the overlay as the host shows it, if the state is empty."""
+        if not self._lost:
+            return None
+        found = adoption.recall(have, mtu)
+        self._recalled = [record for record in (found.lease, found.vtep) if record]
+        return found
+
+    def see(self, have: frozenset[Thing]) -> Seen:
+        """Look which of our links there are, and which belong to running containers."""
+        links, occupied = self._survey.links(), self._survey.occupied()
+        return Seen(links, occupied - self._ended, have)
+
+    def begin(self, edit: Edit) -> None:
+        """Write what was recalled before the lease's source is asked."""
+        edit.put(*self._recalled)
+
+    def adopt(self, edit: Edit, seen: Seen, state: State) -> Taken:
+        """Make rows for what runs unknown, and drop those that two passes found dead."""
+        self._ended &= seen.links
+        unknown = strangers(edit.state, seen)
+        names = frozenset(veth.name for veth in unknown)
+        seen_inside = self._survey.residents(names) if names else ()
+        residents = {**self.told, **{resident.host_end: resident for resident in seen_inside}}
+        taken = adoption.adopt(edit, seen.have, unknown, residents, empty=self._lost)
+        self.blocks = unknown_blocks(edit.state, seen.have)
+        self._unseen = frozenset(veth.bridge for veth in strangers(edit.state, seen))
+        dead = list(stale(state, seen.links, seen.occupied, edit.now))
+        for record, why in dead:
+            if (record.kind, record.id) in self.suspects:
+                edit.drop(record)
+                taken.told.append(f"{why}: dropped")
+        self.suspects = frozenset((record.kind, record.id) for record, _ in dead)
+        return taken
+
+    def check_seen(self, network: Network | None) -> None:
+        """Refuse to choose an address where one may be in use that is not known.
+
+        Errors: Unavailable.
+        """
+        if network is not None and network.bridge in self._unseen:
+            raise Unavailable(
+                f"network {short(network.id)} has a running container whose address is not known; "
+                "`docker flannel adopt` asks Docker for it"
+            )
+
+    def written(self, state: State) -> None:
+        """Note that all that was taken over is stored; without a lease that is to come."""
+        if state.lease is not None:
+            self._lost, self._recalled = False, []
+
+    def kept(self, state: State, seen: Seen, want: frozenset[Thing]) -> frozenset[Thing]:
+        """Return what stays on the host though `want` does not have it."""
+        return kept(state, seen, want, everything=self._lost)
+
+    def heed(self, plan: Plan) -> None:
+        """Note which veths a call ends: they belong to nobody from now on."""
+        self._ended |= {thing.name for thing in plan.remove if isinstance(thing, Veth)}
+        self._ended -= {thing.name for thing in plan.add if isinstance(thing, Veth)}

@@ -1,0 +1,138 @@
+"""What runs though the state does not know it: no pass takes that away. Pure.
+
+A veth whose other end is in another namespace belongs to a running container, be the state empty,
+older or another host's. It keeps its bridge, and what of the firewall carries and isolates it.
+Imports `rules` and the nouns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from ipaddress import IPv4Network
+from typing import NamedTuple
+
+from driver.core.firewall import read_port
+from driver.model.objects import (
+    Address,
+    Bridge,
+    Element,
+    Fdb,
+    Key,
+    Localhost,
+    Neighbour,
+    PeerRoute,
+    Plan,
+    Sysctl,
+    Thing,
+    Veth,
+    Vxlan,
+)
+from driver.model.records import State
+
+OVERLAY = (Vxlan, Neighbour, Fdb, PeerRoute)
+BELONGINGS = (Bridge, Veth, Address, Sysctl, Element)  # of networks and endpoints
+
+
+class Seen(NamedTuple):
+    """What the host has: our links by name, those of running containers, and the things."""
+
+    links: frozenset[str]
+    occupied: frozenset[str]
+    have: frozenset[Thing]
+
+
+def strangers(state: State, seen: Seen) -> list[Veth]:
+    """List the veths of running containers that the state does not know, or not as running."""
+    known = {e.host_end for e in state.endpoints.values() if e.sandbox is not None}
+    return [t for t in seen.have if isinstance(t, Veth) and t.name in seen.occupied - known]
+
+
+def unknown_blocks(state: State, have: frozenset[Thing]) -> frozenset[IPv4Network]:
+    """List the prefixes of our bridges that the state does not know: nobody else may get them."""
+    known = {network.bridge for network in state.networks.values()}
+    strange = {t.name for t in have if isinstance(t, Bridge)} - known
+    return frozenset(t.ip.network for t in have if isinstance(t, Address) and t.link in strange)
+
+
+def kept(state: State, seen: Seen, want: frozenset[Thing], *, everything: bool) -> frozenset[Thing]:
+    """Return what stays on the host though `want` does not have it: what strangers live by.
+
+    That is all, if told so, or where the state has no network at all. An overlay that etcd has
+    not told of yet stays as it is, too.
+    """
+    left, have = strangers(state, seen), seen.have
+    if everything or (left and (state.lease is None or not state.networks)):
+        stays = have
+    else:
+        stays = frozenset(_one_each(_of(left, state, have)))
+        if state.lease and state.lease.source == "etcd" and not state.overlay and state.endpoints:
+            stays |= frozenset(_of_overlay(have))
+    there = {thing.key for thing in want}
+    return frozenset(thing for thing in stays if thing.key not in there)
+
+
+def _of(left: list[Veth], state: State, have: frozenset[Thing]) -> Iterator[Thing]:
+    """Find the strangers' veths and ports, and all of their bridges that are strange, too."""
+    yield from left
+    owners = {veth.owner for veth in left}
+    bridges = {veth.bridge for veth in left} - {n.bridge for n in state.networks.values()}
+    yield from _about(have, owners, bridges)
+    # an older version's table has not all of what this one lets a bridge's own traffic pass by
+    for address in have:
+        if isinstance(address, Address) and address.link in bridges:
+            yield Element("pair", f'"{address.link}" . "{address.link}"')
+            yield Element("own4", f'{address.ip.network} . "{address.link}"')
+
+
+def _about(have: frozenset[Thing], owners: set[str], bridges: set[str]) -> Iterator[Thing]:
+    """Find what belongs to certain bridges, and the ports of certain endpoints."""
+    blocks = {t.ip.network for t in have if isinstance(t, Address) and t.link in bridges}
+    for thing in have:
+        match thing:
+            case Bridge(name) if name in bridges:
+                yield thing
+            case Address(link) | Localhost(link) | Sysctl(link) if link in bridges:
+                yield thing
+            case Element() if _concerns(thing, owners, bridges, blocks):
+                yield thing
+
+
+def _one_each(things: Iterator[Thing]) -> Iterator[Thing]:
+    """Leave out what has the identity of an earlier one."""
+    seen = set[Key]()
+    for thing in things:
+        if thing.key not in seen:
+            seen.add(thing.key)
+            yield thing
+
+
+def _concerns(
+    element: Element, owners: set[str], bridges: set[str], blocks: set[IPv4Network]
+) -> bool:
+    """Whether an element is about certain endpoints, bridges or prefixes."""
+    if port := read_port(element):
+        mine = port.owner and any(owner.startswith(port.owner) for owner in owners)
+        return bool(mine) or any(port.target in block for block in blocks)
+    named = {f'"{bridge}"' for bridge in bridges} | {str(block) for block in blocks}
+    return not named.isdisjoint(element.at.split(" . "))
+
+
+def belongings(seen: Seen, owner: str) -> Plan:
+    """Return the removal of what the host has of an endpoint, or of a network that is not in use.
+
+    Docker's calls end also what the state does not know.
+    """
+    have = seen.have
+    busy = {t.bridge for t in have if isinstance(t, Veth) and t.name in seen.occupied}
+    bridges = {t.name for t in have if isinstance(t, Bridge) and t.owner == owner} - busy
+    veths = [thing for thing in have if isinstance(thing, Veth) and thing.owner == owner]
+    return Plan(remove=(*veths, *_about(have, {owner}, bridges)))
+
+
+def _of_overlay(have: frozenset[Thing]) -> Iterator[Thing]:
+    devices = {thing.name for thing in have if isinstance(thing, Vxlan)}
+    for thing in have:
+        own = isinstance(thing, Address | Sysctl) and thing.link in devices
+        told = isinstance(thing, Element) and thing.set in ("direct", "peers4")
+        if own or told or isinstance(thing, OVERLAY):
+            yield thing

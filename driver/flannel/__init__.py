@@ -1,0 +1,1 @@
+"""flannel's keys in etcd, this host's lease, and its peers."""

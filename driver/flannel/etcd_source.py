@@ -1,0 +1,190 @@
+"""The lease from etcd, in the terms of the reconciler; a flanneld's where one has it.
+
+Imports nouns, `membership`, `vxlan`, `flanneld`, `leases`, `subnet_env`.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+from pathlib import Path
+
+from driver import vxlan
+from driver.errors import FlannelError, StoreError
+from driver.flannel import flanneld
+from driver.flannel.local_source import Stamp, file_stamp, kept, lan_fault
+from driver.flannel.membership import Membership, Snapshot
+from driver.flannel.peers import Own
+from driver.flannel.subnet_env import flannelds_lease, write_docker_options, write_subnet_env
+from driver.model.facts import External, Facts
+from driver.model.interfaces import Standing
+from driver.model.records import Lease, State, Vtep, replace
+
+TOLD = ("refused", "beside")  # phases of which a call is told the problem
+FIRST_S = 1.0  # a host without a lease can do nothing for Docker anyway
+DOCKER_OPTIONS = "docker_opts.env"  # beside subnet.env
+
+Start = Callable[[Own, Snapshot], Membership]
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What is set: the public IP where it is not the interface's, and the lease file.
+
+    `auto`: where a flanneld has the lease, its file may be used.
+    """
+
+    public_ip: IPv4Address | None
+    file: Path
+    auto: bool = False
+
+
+class EtcdLeases:
+    """A lease that this host takes in etcd itself, as flanneld would."""
+
+    def __init__(self, start: Start, settings: Settings) -> None:
+        """`start` begins to follow etcd."""
+        self._start, self._settings = start, settings
+        self._membership: Membership | None = None
+        self._mac = _new_mac()
+        self._written: Lease | None = None
+
+    def stamp(self) -> Stamp:
+        """Return a value that changes when somebody else writes the lease file.
+
+        A change of the membership is told by itself.
+        """
+        return file_stamp(self._settings.file)
+
+    def begin(self, state: State, facts: Facts) -> None:
+        """Begin to follow etcd; where no lease is stored, wait a moment for what it says."""
+        self.current(state, facts)
+        if self._membership is not None and state.lease is None:
+            self._membership.hear(FIRST_S)
+
+    def current(self, state: State, facts: Facts) -> Standing:
+        """Say what etcd has for this host; what is stored stands as long as etcd says nothing."""
+        external = facts.external
+        if external is None:
+            return Standing(
+                state.lease,
+                "waiting",
+                ("no interface to the underlay: this host has no default route, or FLANNELD_IFACE "
+                 "or FLANNELD_PUBLIC_IP names none of its own",),
+                state.overlay,
+                state.vtep,
+                frozenset(state.peers.values()),
+            )  # fmt: skip
+        public_ip = self._settings.public_ip or external.ip
+        vtep = Vtep(public_ip, state.vtep.mac if state.vtep else self._mac)
+        snapshot = self._follow(Own(public_ip, vtep.mac, ground=facts.ground), state)
+        overlay = snapshot.overlay
+        found = Standing(None, snapshot.state, snapshot.problems, overlay, vtep, snapshot.peers)
+        if what := facts.flanneld.sign(overlay):
+            if overlay and facts.flanneld.joined(overlay) and _from_etcd(state.lease):
+                return replace(
+                    found,
+                    lease=state.lease,
+                    phase="beside",
+                    problems=(flanneld.beside(what), *snapshot.problems),
+                )
+            return self._yield(found, state, what)
+        lease = self._lease(state, snapshot, external)
+        problems = list(snapshot.problems)
+        if lease is not None and lease.source != "etcd":
+            problems.append(kept(lease, "etcd"))
+        elif overlay is not None:
+            problems += vxlan.problems(overlay, snapshot.peers, vtep, external)
+            if lease is not None:
+                problems += filter(None, [lan_fault(lease, facts)])
+            if snapshot.state != "beside":  # a flanneld is seen there that the facts do not have
+                problems += self._tell_others(lease)
+        refusal = snapshot.problems[0] if snapshot.state in TOLD and snapshot.problems else ""
+        return replace(found, lease=lease, problems=tuple(problems), refusal=refusal)
+
+    def _yield(self, found: Standing, state: State, what: str) -> Standing:
+        """Leave the network to the flanneld that has it; use its lease if that may be."""
+        why = flanneld.refusal(what)
+        if self._settings.auto:
+            file = self._settings.file
+            try:
+                lease = flannelds_lease(file)
+            except FlannelError as error:
+                why = f"{flanneld.has_it(what)}, but {error}"
+            else:
+                if _may_become(state, lease):
+                    note = flanneld.used(what, str(file))
+                    return replace(found, lease=lease, phase="beside", problems=(), note=note)
+                why = f"{flanneld.has_it(what)}, {lease.subnet}, but networks use another"
+        left = _left(state, auto=self._settings.auto)
+        return replace(found, lease=left, phase="beside", problems=(why,), refusal=why)
+
+    def _follow(self, own: Own, state: State) -> Snapshot:
+        if self._membership is None:
+            lease = state.lease
+            ours = lease if lease and lease.source in ("etcd", "subnet-file") else None
+            known = Snapshot(
+                state.overlay, ours.subnet if ours else None, frozenset(state.peers.values())
+            )
+            self._membership = self._start(own, known)
+        self._membership.identify(own)
+        return self._membership.snapshot()
+
+    def _lease(self, state: State, snapshot: Snapshot, external: External) -> Lease | None:
+        """Give the lease held; one that is lost stays, without giving, while it is in use.
+
+        One of a flanneld's, which is gone now, goes on as ours if it is the same subnet.
+        """
+        overlay, subnet, stored = snapshot.overlay, snapshot.subnet, state.lease
+        same = stored is not None and (stored.source, stored.subnet) == ("subnet-file", subnet)
+        if stored is not None and stored.source != "etcd" and state.pools and not same:
+            return stored
+        if overlay is not None and subnet is not None:
+            mtu = vxlan.container_mtu(overlay, external)
+            return Lease(overlay.network, subnet, mtu, "etcd")
+        if stored is not None and state.pools:
+            return replace(stored, held=False)
+        return None
+
+    def _tell_others(self, lease: Lease | None) -> list[str]:
+        """Write the files that flanneld and its scripts write, once for each lease."""
+        if lease is None or not lease.held or lease == self._written:
+            return []
+        try:
+            write_subnet_env(self._settings.file, lease)
+            write_docker_options(self._settings.file.with_name(DOCKER_OPTIONS), lease)
+        except StoreError as error:
+            return [str(error)]
+        self._written = lease
+        return []
+
+
+def _from_etcd(lease: Lease | None) -> bool:
+    return lease is not None and lease.source == "etcd"
+
+
+def _may_become(state: State, lease: Lease) -> bool:
+    """Whether a flanneld's lease can take the place of the stored one: nothing else is in use."""
+    stored = state.lease
+    return (
+        stored is None
+        or not state.pools
+        or stored.source == "subnet-file"
+        or (stored.source == "etcd" and stored.subnet == lease.subnet)
+    )
+
+
+def _left(state: State, *, auto: bool) -> Lease | None:
+    """Return what stays of the stored lease when a flanneld has taken the network."""
+    stored = state.lease
+    if stored is None or not (state.pools or (auto and stored.source == "subnet-file")):
+        return None
+    return replace(stored, held=False) if stored.source == "etcd" else stored
+
+
+def _new_mac() -> str:
+    """Choose a MAC: locally administered, unicast."""
+    first, *rest = secrets.token_bytes(6)
+    return bytes([first & 0xFC | 0x02, *rest]).hex(":")

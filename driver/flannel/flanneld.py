@@ -1,0 +1,29 @@
+"""What is said of a flanneld that has this host's flannel network. Pure."""
+
+from __future__ import annotations
+
+
+def has_it(what: str) -> str:
+    """Say that a flanneld has the network, and what shows it."""
+    return f"a flanneld on this host has its flannel lease, as {what} shows"
+
+
+def refusal(what: str) -> str:
+    """Say why nothing is done while etcd is what was asked for."""
+    return (
+        f"{has_it(what)}: set DOCKER_FLANNEL_LEASE=subnet-file to use that lease, or stop flanneld "
+        "and delete its device"
+    )
+
+
+def used(what: str, file: str) -> str:
+    """Say why the lease comes from the file although etcd has endpoints."""
+    return f"{has_it(what)}: it is used from {file}, and nothing is written to etcd"
+
+
+def beside(what: str) -> str:
+    """Say that a flanneld was started beside this plugin."""
+    return (
+        f"a flanneld runs beside this plugin, as {what} shows: nothing is written to etcd any "
+        "more; stop flanneld, or leave the lease to it with DOCKER_FLANNEL_LEASE=subnet-file"
+    )

@@ -1,0 +1,138 @@
+"""Where this host's lease comes from: a subnet of our own choice, or flanneld's file.
+
+A source is asked with what is stored and says what the lease is now, and what is wrong. It never
+guesses: what cannot be read leaves the stored lease as it was. Imports nouns, `flanneld`,
+`subnet_env`.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+from ipaddress import IPv4Network
+from pathlib import Path
+
+from driver.errors import Exhausted, FlannelError
+from driver.flannel.subnet_env import flannelds_lease, is_ours
+from driver.model.facts import Facts
+from driver.model.interfaces import Standing
+from driver.model.prefixes import overlap, parts
+from driver.model.records import Lease, State
+
+DEFAULT_MTU = 1500  # bytes, when no default route tells the uplink's
+Stamp = tuple[int, int, int] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Leases:
+    """The settings that decide on the lease; `wanted` is "auto", "standalone" or "subnet-file"."""
+
+    wanted: str
+    network: IPv4Network
+    subnet_len: int
+    file: Path
+
+    def begin(self, state: State, facts: Facts) -> None:
+        """Do nothing: it takes no time to say what the lease is."""
+
+    def current(self, state: State, facts: Facts) -> Standing:
+        """Say what the lease is now, and what is wrong.
+
+        While blocks are in use the source stays, and a standalone lease stays as it is.
+        """
+        lease, problem = self._lease(state.lease, facts, in_use=bool(state.pools))
+        phase = "held" if lease else "waiting"
+        return Standing(lease, phase, (problem,) if problem else (), vtep=state.vtep)
+
+    def _lease(
+        self, stored: Lease | None, facts: Facts, *, in_use: bool
+    ) -> tuple[Lease | None, str]:
+        source = self._source(stored, facts)
+        try:
+            if stored is not None and in_use and stored.source != source:
+                if self.wanted != "auto" or stored.source == "etcd":
+                    return self._changed(stored, source)
+                source = stored.source
+            if source == "subnet-file":
+                return self._flannelds(stored, facts, in_use=in_use)
+            return self._standalone(stored, facts, in_use=in_use)
+        except FlannelError as error:
+            return (stored if stored and stored.source == source else None), str(error)
+
+    def _changed(self, stored: Lease, source: str) -> tuple[Lease, str]:
+        """Keep a lease that networks use, unless a flanneld has taken over what was etcd's."""
+        if (stored.source, source) == ("etcd", "subnet-file"):
+            with suppress(FlannelError):
+                found = flannelds_lease(self.file)
+                if found.subnet == stored.subnet:
+                    return found, ""
+        return stored, kept(stored, source)
+
+    def stamp(self) -> Stamp:
+        """Give a value that changes when the file is replaced, written or removed."""
+        return file_stamp(self.file)
+
+    def _source(self, stored: Lease | None, facts: Facts) -> str:
+        if self.wanted != "auto":
+            return self.wanted
+        alone = not facts.flanneld.sign(None)
+        there = self.file.exists() and not is_ours(self.file, stored, alone=alone)
+        return "subnet-file" if there else "standalone"
+
+    def _flannelds(
+        self, stored: Lease | None, facts: Facts, *, in_use: bool
+    ) -> tuple[Lease | None, str]:
+        """Read flanneld's lease; one that overlaps a LAN of the host is taken only if in use."""
+        lease = flannelds_lease(self.file)
+        fault = lan_fault(lease, facts)
+        if fault and not (in_use and stored == lease):
+            return stored if in_use else None, fault
+        return lease, fault
+
+    def _standalone(self, stored: Lease | None, facts: Facts, *, in_use: bool) -> tuple[Lease, str]:
+        if stored is not None and stored.source == "standalone":
+            as_set = (stored.network, stored.subnet.prefixlen) == (self.network, self.subnet_len)
+            if as_set or in_use:
+                return stored, "" if as_set else (
+                    f"a lease of /{self.subnet_len} from {self.network} is set, but networks use "
+                    f"{stored.subnet}: it is kept until they are removed"
+                )
+        mtu = facts.uplink_mtu or DEFAULT_MTU
+        for subnet in self.network.subnets(new_prefix=self.subnet_len):
+            if not any(subnet.overlaps(other) for other in facts.onlink):
+                return Lease(self.network, subnet, mtu, "standalone"), ""
+        raise Exhausted(
+            f"every /{self.subnet_len} of {self.network} overlaps addresses or routes of this host;"
+            " set another DOCKER_FLANNEL_NETWORK"
+        )
+
+
+def file_stamp(file: Path) -> Stamp:
+    """Return a value that changes when a file is replaced, written or removed."""
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size
+
+
+def lan_fault(lease: Lease, facts: Facts) -> str:
+    """Say what a lease takes of this host's own LANs, "" if nothing.
+
+    A LAN that has the whole Network in it is how the administrator has chosen the Network.
+    """
+    for lan in parts(lease.network, facts.lans):
+        if overlap(lan, lease.subnet):
+            return (
+                f"the lease {lease.subnet} overlaps {lan}, a LAN of this host: choose a Network "
+                "without it, or SubnetMin and SubnetMax around it, and have this host get another"
+            )
+    return ""
+
+
+def kept(stored: Lease, source: str) -> str:
+    """Say why a lease stays that is not from where it shall come."""
+    return (
+        f"the lease shall come from {source}, but networks use {stored.subnet} from "
+        f"{stored.source}: it is kept until they are removed"
+    )

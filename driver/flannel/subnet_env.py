@@ -1,0 +1,149 @@
+"""`subnet.env`, read and written as flanneld does it, and the file with Docker's options.
+
+Imports `model`, `errors`, `files`, `docker_opts`. Source: flannel, pkg/subnet WriteSubnetFile.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from ipaddress import IPv4Interface, IPv4Network
+from pathlib import Path
+
+from driver.errors import FlannelError, StoreError, Unavailable
+from driver.files import read_file
+from driver.flannel.docker_options import options
+from driver.model.records import HIGHEST_MTU, LOWEST_MTU, Lease
+
+log = logging.getLogger(__name__)
+
+MARK = "# written by docker-flannel"  # a comment for all readers: shells, systemd, flanneld, CNI
+
+
+@dataclass(frozen=True, slots=True)
+class SubnetFile:
+    """What a lease file says. `marked`: this plugin wrote it, and no flanneld."""
+
+    lease: Lease
+    ipmasq: bool = False
+    marked: bool = False
+
+
+def read_subnet_file(path: Path) -> SubnetFile:
+    """Read a lease file.
+
+    Shape:  lines NAME=VALUE; FLANNEL_NETWORK, FLANNEL_SUBNET (network address + 1) and
+            FLANNEL_MTU are needed, other names are ignored.
+    Errors: Unavailable naming the file and the line.
+    """
+    try:
+        lines = read_file(path).decode().splitlines()
+    except FileNotFoundError:
+        raise Unavailable(f"lease file {path} is not there; start flanneld") from None
+    except OSError as error:
+        raise Unavailable(f"lease file {path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise Unavailable(f"lease file {path} cannot be read: {error}") from error
+    values = _values(path, lines)
+    try:
+        lease = Lease(
+            network=IPv4Network(values["FLANNEL_NETWORK"]),
+            subnet=IPv4Interface(values["FLANNEL_SUBNET"]).network,
+            mtu=int(values["FLANNEL_MTU"]),
+            source="subnet-file",
+        )
+    except KeyError as error:
+        raise Unavailable(f"lease file {path} has no line {error.args[0]}=") from None
+    except ValueError as error:
+        raise Unavailable(f"lease file {path} has a bad value: {error}") from None
+    if not lease.subnet.subnet_of(lease.network):
+        raise Unavailable(
+            f"lease file {path}: FLANNEL_SUBNET {lease.subnet} is not inside FLANNEL_NETWORK "
+            f"{lease.network}"
+        )
+    if not LOWEST_MTU <= lease.mtu <= HIGHEST_MTU:
+        raise Unavailable(
+            f"lease file {path}: FLANNEL_MTU {lease.mtu} is not from {LOWEST_MTU} to {HIGHEST_MTU}"
+        )
+    return SubnetFile(lease, values.get("FLANNEL_IPMASQ") == "true", MARK in lines)
+
+
+def _values(path: Path, lines: list[str]) -> dict[str, str]:
+    values: dict[str, str] = {}
+    for number, line in enumerate(lines, 1):
+        name, equals, value = line.strip().partition("=")
+        if not equals and name and not name.startswith("#"):
+            raise Unavailable(f"lease file {path} line {number} is not NAME=VALUE: {line[:80]!r}")
+        values[name] = value
+    return values
+
+
+def flannelds_lease(path: Path) -> Lease:
+    """Return the lease in a flanneld's file.
+
+    Errors: Unavailable, as of `read_subnet_file`, and for a file that this plugin wrote.
+    """
+    found = read_subnet_file(path)
+    if found.marked:
+        raise Unavailable(f"lease file {path} is this plugin's own, of before; start flanneld")
+    return found.lease
+
+
+def is_ours(path: Path, stored: Lease | None, *, alone: bool) -> bool:
+    """Whether this plugin wrote a lease file, and not a flanneld.
+
+    Earlier versions set no mark. Their file names the lease that is `stored` from etcd, unless a
+    flanneld has taken that lease over, so the host must be `alone`. It gets its mark then, since
+    that lease is not stored for long any more.
+    """
+    try:
+        found = read_subnet_file(path)
+        if found.marked or not (alone and stored and stored.source == "etcd"):
+            return found.marked
+        if found.ipmasq or found.lease.subnet != stored.subnet:
+            return False
+        write_subnet_env(path, found.lease)
+    except StoreError as error:
+        log.warning("%s", error)
+    except FlannelError:
+        return False
+    return True
+
+
+def write_subnet_env(path: Path, lease: Lease) -> None:
+    """Write `subnet.env` for a lease of this plugin's own; flannel does no masquerading for it.
+
+    Errors: StoreError.
+    """
+    _replace(
+        path,
+        f"{MARK}\n"
+        f"FLANNEL_NETWORK={lease.network}\n"
+        f"FLANNEL_SUBNET={lease.subnet[1]}/{lease.subnet.prefixlen}\n"
+        f"FLANNEL_MTU={lease.mtu}\n"
+        "FLANNEL_IPMASQ=false\n",
+    )
+
+
+def write_docker_options(path: Path, lease: Lease) -> None:
+    """Write the options for a dockerd whose containers are all on `docker0`.
+
+    Errors: StoreError.
+    """
+    given = options(lease.subnet, lease.mtu, ipmasq=False)
+    lines = [f'DOCKER_OPT_{name}="{option}"\n' for name, option in given.items()]
+    _replace(path, "".join(lines) + f'DOCKER_OPTS=" {" ".join(given.values())}"\n')
+
+
+def _replace(path: Path, text: str) -> None:
+    """Put a file in the place of another at once, readable for all, as readers expect it."""
+    new = path.with_name(f".{path.name}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        new.unlink(missing_ok=True)
+        with new.open("x", encoding="utf-8") as file:  # not into a FIFO or behind a link
+            file.write(text)
+        new.chmod(0o644)
+        new.replace(path)
+    except OSError as error:
+        raise StoreError(f"{path} cannot be written: {error}") from error

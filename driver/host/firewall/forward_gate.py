@@ -1,0 +1,122 @@
+"""The gate: what passes Docker's FORWARD path, in either iptables. Imports `xtables`.
+
+An accept in our own tables does not overrule a DROP policy that Docker set through iptables, so
+the gate is written with the tool that Docker itself uses. Our tables come first: they drop what
+must not pass, and mark the rest. Without them nothing is marked, and the gate lets nothing begin;
+what had begun goes on.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from driver.errors import FlannelError, HostError
+from driver.host.firewall import iptables_variants
+from driver.host.firewall.iptables_rendering import (
+    CHAIN_PREFIX,
+    IS_JUDGED,
+    OURS,
+    Chains,
+    jump,
+    leads,
+    unjump,
+)
+from driver.host.firewall.iptables_variants import FILTER
+from driver.model.objects import Gate, Plan, Thing
+
+CHAIN = f"{CHAIN_PREFIX}FORWARD"
+USER = "DOCKER-USER"  # Docker leaves its contents alone, and looks there first
+# "physdev" makes the kernel load br_netfilter, so it is used only where that is at work.
+WITHIN_BRIDGE = f"-i {OURS} -m physdev --physdev-is-bridged -j ACCEPT"
+RULES = [
+    f"-{side} {OURS} {rule}"
+    for rule in (
+        "-m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
+        f"{IS_JUDGED} -j ACCEPT",
+        "-j DROP",
+    )
+    for side in "io"
+]
+
+
+class Iptables:
+    """The gates of the namespace of the calling thread."""
+
+    kinds: ClassVar[tuple[type[Thing], ...]] = (Gate,)
+
+    @staticmethod
+    def variants() -> frozenset[str]:
+        """Tell which iptables variants are in use, and make none so by asking."""
+        return iptables_variants.variants()
+
+    def observe(self) -> frozenset[Thing]:
+        """List the gates that are as they should be, with or without bridged frames.
+
+        Errors: HostError.
+        """
+        there = {variant: _read(variant) for variant in self.variants()}
+        gates = (Gate(variant, bridged) for variant in there for bridged in (False, True))
+        return frozenset(gate for gate in gates if _stands(gate, there[gate.variant]))
+
+    def apply(self, plan: Plan) -> None:
+        """Remove and make gates.
+
+        Errors: an ExceptionGroup of HostError.
+        """
+        errors: list[FlannelError] = []
+        come = [*plan.add, *(new for _, new in plan.change)]
+        wanted = [*((gate, False) for gate in plan.remove), *((gate, True) for gate in come)]
+        for gate, present in wanted:
+            if isinstance(gate, Gate):
+                try:
+                    _settle(gate, present)
+                except HostError as error:
+                    errors.append(error)
+        if errors:
+            raise ExceptionGroup("iptables", errors)
+
+    def close(self) -> None:
+        """Do nothing: each call stands alone."""
+
+
+def _settle(gate: Gate, present: bool) -> None:
+    """Make or remove one gate; once more if its chains changed under our hands."""
+    for last in (False, True):
+        chains = _read(gate.variant)
+        if _stands(gate, chains) if present else CHAIN not in chains:
+            return
+        try:
+            iptables_variants.change(gate.variant, {FILTER: _commands(gate, present, chains)})
+        except HostError:
+            if last:
+                raise
+
+
+def _read(variant: str) -> Chains:
+    return iptables_variants.read(variant, [FILTER])[FILTER]
+
+
+def _rules(gate: Gate) -> list[str]:
+    return [WITHIN_BRIDGE, *RULES] if gate.bridged else RULES
+
+
+def _stands(gate: Gate, chains: Chains) -> bool:
+    """Whether forwarded packets come to the gate's rules, from where they should.
+
+    Docker takes its jump to DOCKER-USER away and makes it again whenever it has made a network; a
+    gate made in that moment moves back.
+    """
+    return chains.get(CHAIN) == _rules(gate) and leads(chains, _parent(chains), CHAIN)
+
+
+def _parent(chains: Chains) -> str:
+    return USER if leads(chains, "FORWARD", USER) else "FORWARD"
+
+
+def _commands(gate: Gate, present: bool, chains: Chains) -> list[str]:
+    """Replace the gate, or remove it, in one transaction; to declare a chain empties it."""
+    removals = [*unjump(chains, CHAIN), f":{CHAIN} - [0:0]"]
+    if not present:
+        return [*removals, f"-X {CHAIN}"]
+    rules = [f"-A {CHAIN} {rule}" for rule in _rules(gate)]
+    return [*removals, *rules, f"-I {_parent(chains)} 1 {jump(CHAIN)}"]

@@ -1,0 +1,197 @@
+"""The fallback for a kernel without nf_tables: in iptables' chains what else is in the nft table.
+
+A change is one run of iptables-restore, or one commit of python-iptables: a container's ports are
+all in one table, so they come and go in one transaction. Of several tables each is changed by
+itself. Whether the chains are still ours is told by a fingerprint: how they read right after we
+wrote them. Where they read otherwise the next pass replaces them, with all their rules.
+Imports `xtables`, `generation`, and of `iptables_*` what is pure.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterable
+from contextlib import closing, suppress
+from typing import ClassVar
+
+from driver.errors import Conflict, FlannelError, HostError
+from driver.host.firewall import iptables_variants
+from driver.host.firewall.iptables_changes import (
+    Commands,
+    difference,
+    fingerprint,
+    is_whole,
+    replacement,
+)
+from driver.host.firewall.iptables_ports import PortRule
+from driver.host.firewall.iptables_reading import read_back
+from driver.host.firewall.iptables_rendering import CHAIN_PREFIX, PARENTS, Tables, render
+from driver.host.firewall.nft_generation import Generation
+from driver.host.scratch import in_scratch
+from driver.model.objects import Element, Key, Plan, Table, Thing
+
+GONE = "our iptables chains are not as they were written: somebody changed or flushed them"
+LOOK_S = 1.0  # legacy tables tell of no change: how often they are read, some 5 ms
+
+
+class Fallback:
+    """The chains and their rules in one iptables variant, in the calling thread's namespace."""
+
+    kinds: ClassVar[tuple[type[Thing], ...]] = (Table, Element)
+
+    def __init__(self, variant: str) -> None:
+        self.name = f"iptables-{variant}"
+        self._variant = variant
+        self._lock = threading.Lock()  # a pass looks while a call changes
+        self._ruleset = Generation()
+        self._have: dict[Key, Thing] = {}
+        self._chains: Tables = {}  # the rendering of that
+        self._known: dict[Element, PortRule] = {}
+        self._written: Tables | None = None  # how the chains read when written; None: not known
+        self._number = self._ruleset.number()
+        self._seen: Tables = {}
+        self._looked = 0.0
+
+    def observe(self) -> frozenset[Thing]:
+        """Give what was written, if it still reads as it did then; else what its rules tell.
+
+        Errors: HostError.
+        """
+        with self._lock:
+            self._number = self._ruleset.number()  # before the list: a change during it is news
+            return frozenset(self._have.values()) if self._intact() else self._found()
+
+    def apply(self, plan: Plan) -> None:
+        """Carry out a plan, all or nothing as far as it concerns one of iptables' tables.
+
+        Errors: an ExceptionGroup with one Conflict (a port is taken) or HostError.
+        """
+        try:
+            with self._lock:
+                self._apply(plan)
+        except FlannelError as error:
+            raise ExceptionGroup("firewall", [error]) from None
+
+    def disturbed(self) -> bool:
+        """Whether somebody else changed rules since they were last observed.
+
+        Of legacy tables only our chains, and the jumps to them, are looked at.
+        """
+        if self._ruleset.number() != self._number:
+            return True
+        if self._variant == "nft" or self._written is None:
+            return False
+        with self._lock:
+            if time.monotonic() < self._looked + LOOK_S:
+                return False
+            self._looked = time.monotonic()
+            try:
+                return fingerprint(self._read()) != self._seen
+            except HostError:
+                return False  # somebody keeps the lock; a pass would fail, too
+
+    def clear(self) -> None:
+        """Remove all chains of ours, whoever made them. Errors: HostError."""
+        with self._lock:
+            self._replace({})
+
+    def resume(self, things: Iterable[Thing]) -> None:
+        """Take for ours chains that read as the wanted ones do in a namespace of their own."""
+        want = {thing.key: thing for thing in things if isinstance(thing, self.kinds)}
+
+        def written() -> Tables:
+            with closing(Fallback(self._variant)) as other:
+                other._replace(want)
+                return other._written or {}
+
+        with self._lock, suppress(HostError, OSError):  # then the chains are replaced
+            if want and self._written is None and self._look() == (expected := in_scratch(written)):
+                self._have, self._written = want, expected
+                self._chains = render(want.values(), self._known)
+
+    def close(self) -> None:
+        """Give the socket back; the chains stay."""
+        self._ruleset.close()
+
+    def _apply(self, plan: Plan) -> None:
+        new = [*plan.add, *(new for _, new in plan.change)]
+        if any(isinstance(thing, Table) for thing in plan.remove):
+            self._replace({})
+        elif any(isinstance(thing, Table) for thing in new) and not self._intact():
+            touched = plan.touched()
+            kept = [t for t in self._found() if t.key not in touched]
+            self._replace({thing.key: thing for thing in (*kept, *new)})
+        elif self._have:
+            for thing in plan.add:
+                _refuse_taken(self._have.get(thing.key), thing)
+            gone = plan.touched()
+            want = {key: thing for key, thing in self._have.items() if key not in gone}
+            self._change(want | {thing.key: thing for thing in new}, adding=bool(new))
+        elif new:
+            raise HostError(GONE)
+
+    def _replace(self, want: dict[Key, Thing]) -> None:
+        """Write the chains anew, whatever is there, or take them away."""
+        chains = render(want.values(), self._known) if want else {}
+        self._have, self._written, self._chains = {}, None, {}
+        commands = replacement(self._read(), chains)
+        if any(commands.values()):
+            self._write(commands)
+        self._settle(want, chains)
+
+    def _change(self, want: dict[Key, Thing], *, adding: bool) -> None:
+        """Change some rules. Where the chains are no longer ours there is nothing to take away."""
+        chains = render(want.values(), self._known)
+        commands = difference(self._chains, chains)
+        if not any(commands.values()):
+            self._have = want
+            return
+        try:
+            self._write(commands)
+            self._settle(want, chains)
+        except HostError:
+            if self._intact():
+                raise
+            self._have, self._written = {}, None
+            if adding:
+                raise HostError(GONE) from None
+
+    def _write(self, commands: Commands) -> None:
+        """Change rules. What others did before is news as before: the ruleset counts each table."""
+        before = self._ruleset.number()
+        iptables_variants.change(self._variant, commands)
+        ours = sum(map(bool, commands.values())) if self._variant == "nft" else 0
+        if before == self._number and self._ruleset.number() == before + ours:
+            self._number = before + ours
+
+    def _settle(self, want: dict[Key, Thing], chains: Tables) -> None:
+        """Read what was written, and remember it if all of it is there."""
+        found = self._look()
+        if chains and not is_whole(found, chains):
+            raise HostError(GONE)
+        self._have, self._written, self._chains = want, found if want else None, chains
+
+    def _intact(self) -> bool:
+        return self._written is not None and self._look() == self._written
+
+    def _found(self) -> frozenset[Thing]:
+        """Return what was written to chains that now read otherwise, or what their rules tell."""
+        told = read_back(self._look())
+        written = frozenset(t for t in self._have.values() if isinstance(t, Element))
+        return frozenset((Table(""), *written)) if told and written else told
+
+    def _look(self) -> Tables:
+        self._seen = fingerprint(self._read())
+        return self._seen
+
+    def _read(self) -> Tables:
+        return iptables_variants.read(self._variant, PARENTS, exact=CHAIN_PREFIX)
+
+
+def _refuse_taken(there: Thing | None, thing: Thing) -> None:
+    if isinstance(there, Element) and there.data and there != thing:
+        raise Conflict(
+            f"{there.at} in {there.set} already leads to {there.data} for "
+            f"{there.owner[:12] or 'nobody'}"
+        )

@@ -1,0 +1,86 @@
+"""The commands that bring iptables rules about, and how to know those again. Pure.
+
+Imports `iptables_rules`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from driver.host.firewall.iptables_rendering import (
+    CHAIN_PREFIX,
+    PARENTS,
+    Tables,
+    jump,
+    leads,
+    unjump,
+)
+
+Commands = dict[str, list[str]]  # table → commands of iptables-restore
+
+
+def difference(old: Tables, new: Tables) -> Commands:
+    """Give the commands from one rendering to another; the rules that stay keep their order."""
+    return {
+        table: [
+            line for chain in chains for line in _steps(chain, old[table][chain], chains[chain])
+        ]
+        for table, chains in new.items()
+    }
+
+
+def _steps(chain: str, old: list[str], new: list[str]) -> Iterator[str]:
+    if old == new:
+        return
+    before, after = set(old), set(new)
+    yield from (f"-D {chain} {rule}" for rule in old if rule not in after)
+    length = sum(rule in after for rule in old)
+    for place, rule in enumerate(new):
+        if rule not in before:
+            yield f"-A {chain} {rule}" if place == length else f"-I {chain} {place + 1} {rule}"
+            length += 1
+
+
+def replacement(found: Tables, new: Tables) -> Commands:
+    """Give the commands from whatever is there to a rendering; to declare a chain empties it.
+
+    Shape: `found` as read; `new` {} for none at all.
+    """
+    commands: Commands = {}
+    for table, chains in found.items():
+        wanted = new.get(table, {})
+        there = [name for name in chains if name.startswith(CHAIN_PREFIX)]
+        commands[table] = [
+            *unjump(chains, rf"{CHAIN_PREFIX}\S+"),
+            *(f":{name} - [0:0]" for name in dict.fromkeys([*there, *wanted])),
+            *(f"-A {name} {rule}" for name, rules in wanted.items() for rule in rules),
+            *(f"-X {name}" for name in there if name not in wanted),
+        ]
+        if wanted:
+            commands[table] += [
+                f"-I {parent} 1 {jump(CHAIN_PREFIX + name)}"
+                for parent, name in PARENTS[table].items()
+            ]
+    return commands
+
+
+def fingerprint(found: Tables) -> Tables:
+    """Give what is ours in tables as read: our chains, and of others' what leads to them."""
+    return {
+        table: {name: rules for name, rules in chains.items() if name.startswith(CHAIN_PREFIX)}
+        | {
+            parent: [name]
+            for parent, name in PARENTS[table].items()
+            if leads(chains, parent, CHAIN_PREFIX + name)
+        }
+        for table, chains in found.items()
+    }
+
+
+def is_whole(print_: Tables, chains: Tables) -> bool:
+    """Tell whether a fingerprint is of a rendering: it spells rules as the kernel does."""
+    return all(
+        {name: len(rules) for name, rules in print_.get(table, {}).items()}
+        == {name: len(rules) for name, rules in wanted.items()} | dict.fromkeys(PARENTS[table], 1)
+        for table, wanted in chains.items()
+    )

@@ -1,0 +1,83 @@
+"""Looks for a flanneld on this host: its device, and its process.
+
+Imports `events` and `facts`. Source: linux/if_link.h.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from driver.host.netlink.channel import Channel, Link, attributes, integer
+from driver.model.facts import Flanneld
+
+ID, PORT = 1, 15  # attributes of a vxlan
+NAME = b"flanneld\n"
+PROCESSES = Path("/proc")
+RESTART_S = 20.0  # a flanneld that is started anew is away for some time
+
+
+class Lookout:
+    """The signs of a flanneld in the network namespace of the thread that makes it."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._channel, self._clock = Channel(), clock
+        self._here = _namespace("thread-self")
+        self._process, self._until = 0, 0.0
+
+    def close(self) -> None:
+        """Give the socket back."""
+        self._channel.close()
+
+    def look(self) -> Flanneld:
+        """Return what there is now. A process counts for some seconds after its end."""
+        vxlans = [link for link in self._channel.links().values() if link.kind == "vxlan"]
+        now, found = self._clock(), next(self._processes(), 0)
+        if found:
+            self._process, self._until = found, now + RESTART_S
+        elif now >= self._until:
+            self._process = 0
+        return Flanneld(
+            frozenset(_device(link) for link in vxlans if not link.ours),
+            frozenset(link.name for link in vxlans if link.ours),
+            self._process,
+        )
+
+    def _processes(self) -> Iterator[int]:
+        """List root's processes called flanneld; a managed plugin sees none but its own."""
+        for folder in os.listdir(PROCESSES):  # noqa: PTH208 - a Path for each takes ten times as long
+            if not folder.isdigit():
+                continue
+            try:
+                with open(f"{PROCESSES}/{folder}/comm", "rb") as file:  # noqa: PTH123 - as above
+                    named = file.read() == NAME
+                if named and _is_roots(folder) and _namespace(folder) == self._here:
+                    yield int(folder)
+            except OSError:
+                continue  # it has ended
+
+
+def _is_roots(process: str) -> bool:
+    """Whether root runs a process: any user can call one so, and would stop this host's renewals.
+
+    The owner of its folder may be root although it is not.
+    """
+    lines = (PROCESSES / process / "status").read_text(errors="replace").splitlines()
+    ids = [line.split()[2] for line in lines if line.startswith("Uid:")]
+    return ids == ["0"]  # the effective one
+
+
+def _namespace(process: str) -> int:
+    """Return what tells a process's network namespace from others.
+
+    `/proc/PID/ns/net` needs more rights than a service should have; a file in `net` is the same
+    only in the same namespace.
+    """
+    return (PROCESSES / process / "net" / "dev").stat().st_ino
+
+
+def _device(link: Link) -> tuple[str, int, int]:
+    found = attributes(link.detail)
+    return link.name, integer(found.get(ID, b"")), int.from_bytes(found.get(PORT, b""), "big")

@@ -1,0 +1,267 @@
+"""Makes links, addresses, settings and routes be what a plan says, and tells what is there.
+
+Imports `events`, `listing`, `news` and `surroundings`, which read, `encoding` for what is written,
+and `sysctls`.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import ClassVar
+
+from driver.errors import HostError
+from driver.host import surroundings
+from driver.host.netlink import channel, dump, encoder
+from driver.host.netlink.channel import DOOMED, GROUP, MAIN_TABLE, METRIC, PROTOCOL, Channel, Link
+from driver.host.netlink.monitor import Heard, News, unheard
+from driver.host.sysctls import Sysctls
+from driver.model.facts import Facts
+from driver.model.objects import ALL, RANK, Address, Bridge, Plan, Route, Sysctl, Thing, Veth
+from driver.model.records import ALIAS_PREFIX, CONTAINER_END_PREFIX, HOST_END_PREFIX, replace
+
+log = logging.getLogger(__name__)
+
+NEW = 0x600  # make it, fail if it exists
+BATCH = 50  # veths removed at once; the kernel keeps other changes waiting some 30 ms
+ACCEPT_RA = Sysctl("", "ipv6", "accept_ra", "0")
+FORWARDING = Sysctl(ALL, "ipv4", "forwarding", "1")
+NO_IPV6 = Sysctl("", "ipv6", "disable_ipv6", "1")
+SETTINGS = {"bridge": (NO_IPV6,), "vxlan": (ACCEPT_RA,)}
+
+
+class Netlink:
+    """The kernel's side of the host, in the namespace of the thread that makes it.
+
+    Ours are links by mark (`Link.ours`; `vtep` makes the vxlan), what they carry, and some routes.
+    """
+
+    kinds: ClassVar[tuple[type[Thing], ...]] = (Bridge, Veth, Address, Sysctl, Route)
+
+    def __init__(self, news: News | None = None, *, forwards: bool = True) -> None:
+        """Begin; `news` will not tell what this does. `forwards`: it may switch forwarding on."""
+        self._may_forward, self._docker_has_acted = forwards, False
+        self._sysctls = Sysctls()
+        self._channel = Channel()
+        self._news = news or News()
+        self._news.ignore(self._channel)
+        self._waiting: dict[str, Veth] = {}
+        self._sweeps = ThreadPoolExecutor(1, "veth-removal")
+        self._swept = self._sweeps.submit(self._sweep)
+
+    @staticmethod
+    def prepare() -> None:
+        """Load now what the first change would have to wait for."""
+        encoder.link()
+
+    def close(self) -> None:
+        """Finish the removals that wait, then give everything back."""
+        self._sweeps.shutdown()
+        self._channel.close()
+        self._news.close()
+
+    def observe(self) -> frozenset[Thing]:
+        """Give what the host has of ours; a link that is down differs from every wanted one."""
+        names, ours = self._look()
+        found = dump.addresses(self._channel)
+        with_network = self._forwards and any(link.kind == "bridge" for link in ours)
+        everywhere = [self._now(FORWARDING, ALL)] if with_network else []
+        return frozenset([*self._routes(), *everywhere, *self._carried(ours, names, found)])
+
+    def observe_links(self, wanted: Iterable[str]) -> frozenset[Thing]:
+        """Give what some of our links are and carry, in some 0.1 ms for each."""
+        things = set[Thing]()
+        for link in filter(None, map(self._channel.link, wanted)):
+            if link.ours:
+                master = self._channel.link_at(link.master)
+                names = {master.number: master.name} if master else {}
+                found = dump.addresses(self._channel, link.number)
+                things.update(self._carried([link], names, found))
+        return frozenset(things)
+
+    def _carried(
+        self, links: Sequence[Link], names: dict[int, str], addresses: Iterable[dump.Address]
+    ) -> Iterator[Thing]:
+        """Give what links of ours are, with their settings, and their addresses."""
+        addressed = dict[int, str]()
+        forwarding = [FORWARDING] if self._forwards else []
+        with_network = any(link.kind == "bridge" for link in links)
+        for link in links:
+            # One that is not up, or is doomed, shows an MTU nobody wants.
+            mtu = link.mtu if link.up and link.group == GROUP else 0
+            more = forwarding if with_network and link.kind in SETTINGS else []
+            for setting in (*SETTINGS.get(link.kind, ()), *more):
+                yield self._now(setting, link.name)
+            if link.kind == "bridge":
+                yield Bridge(link.name, link.mac, mtu, link.owner)
+            elif link.kind == "veth":
+                bridge = names.get(link.master, "")
+                yield Veth(link.name, bridge, mtu, link.hairpin, link.owner, "", "")
+            if link.kind != "veth":
+                addressed[link.number] = link.name
+        for address in addresses:
+            if name := addressed.get(address.link):
+                yield Address(name, address.interface)
+
+    def _now(self, setting: Sysctl, link: str) -> Sysctl:
+        setting = replace(setting, link=link)
+        return replace(setting, value=self._sysctls.read(setting))
+
+    @property
+    def _forwards(self) -> bool:
+        return self._may_forward and self._docker_has_acted
+
+    def docker_acts(self) -> None:
+        """Take note that Docker makes something, so it has set up the host in its own way.
+
+        Docker closes the host to strangers' packets only when it switches forwarding on itself.
+        """
+        self._docker_has_acted = True
+
+    def disturbed(self) -> bool:
+        """Whether somebody changed a setting since we last read or set it; cheap."""
+        return self._sysctls.disturbed()
+
+    def links(self) -> frozenset[str]:
+        """Give the names of our veths' and bridges' ends that are in this namespace."""
+        names, ours = self._look()
+        host_ends = {link.name for link in ours}
+        ends = {name.replace(HOST_END_PREFIX, CONTAINER_END_PREFIX, 1) for name in host_ends}
+        return frozenset(host_ends | (ends & set(names.values())))
+
+    def _look(self) -> tuple[dict[int, str], list[Link]]:
+        """Give all links' names by index, and our links without those that wait for removal."""
+        waiting = set(self._waiting)  # before the list: what is removed meanwhile is in neither
+        links = self._channel.links()
+        ours = [link for link in links.values() if link.ours and link.name not in waiting]
+        return {index: link.name for index, link in links.items()}, ours
+
+    def _routes(self) -> set[Route]:
+        found = dump.routes(self._channel, encoder.UNREACHABLE, table=MAIN_TABLE, protocol=PROTOCOL)
+        return {Route(route.dst) for route in found if route.metric == METRIC}
+
+    def facts(self) -> Facts:
+        """Look at the rest of the host."""
+        forwarding = self._sysctls.read(FORWARDING) == "1"
+        self._docker_has_acted |= forwarding
+        found = surroundings.look(self._channel)
+        return replace(found, forwarding=forwarding, forwards=self._forwards)
+
+    def apply(self, plan: Plan) -> None:
+        """Carry a plan out; what fails does not keep the rest from being done.
+
+        Errors: an ExceptionGroup of HostError, one for each thing that failed.
+        """
+        # In rank order, for a changed veth may need the bridge that is added again.
+        wanted = sorted((*plan.add, *(new for _, new in plan.change)), key=lambda t: RANK[type(t)])
+        removals = [("remove", thing, self._remove) for thing in plan.remove]
+        errors = []
+        for verb, thing, act in removals + [("set up", thing, self._ensure) for thing in wanted]:
+            try:
+                act(thing)
+            except HostError as error:
+                errors.append(error)
+            except OSError as error:
+                what = " ".join(thing.key).lower()
+                errors.append(HostError(f"cannot {verb} {what}: {error.strerror}"))
+        if errors:
+            raise ExceptionGroup("the kernel refused changes", errors)
+
+    def _ensure(self, thing: Thing) -> None:
+        match thing:
+            case Bridge():
+                self._ensure_bridge(thing)
+            case Veth():
+                self._ensure_veth(thing)
+            case Address(name, ip):
+                request = encoder.address(self._own(name), ip)
+                self._channel.ask(channel.NEWADDR, request, NEW, fine=errno.EEXIST)
+            case Sysctl(name):
+                if name != ALL:
+                    self._own(name)
+                self._sysctls.write(thing)
+            case Route(dst):
+                self._channel.ask(
+                    channel.NEWROUTE, encoder.unreachable(dst), NEW, fine=errno.EEXIST
+                )
+                if thing not in self._routes():
+                    raise HostError(f"route {dst} exists and is not this plugin's; delete it")
+
+    def _ensure_bridge(self, bridge: Bridge) -> None:
+        name, group = ("IFLA_IFNAME", bridge.name), ("IFLA_GROUP", GROUP)
+        mac = ("IFLA_ADDRESS", bridge.mac)
+        if not self._find(bridge.name):
+            kind = encoder.nest("IFLA_LINKINFO", ("IFLA_INFO_KIND", "bridge"))
+            self._channel.ask(channel.NEWLINK, encoder.link(name, group, mac, kind), NEW)
+        # An MTU given at creation would not stay: only a later one keeps the ports' from it.
+        rest = ("IFLA_MTU", bridge.mtu), ("IFLA_IFALIAS", ALIAS_PREFIX + bridge.owner)
+        self._channel.ask(channel.NEWLINK, encoder.link(name, group, mac, *rest, up=True))
+
+    def _ensure_veth(self, veth: Veth) -> None:
+        if veth.name in self._waiting:
+            self._swept.result()
+        name, mtu = ("IFLA_IFNAME", veth.name), ("IFLA_MTU", veth.mtu)
+        bridge = self._own(veth.bridge).number
+        place = name, mtu, ("IFLA_MASTER", bridge), ("IFLA_GROUP", GROUP)
+        if found := self._find(veth.name):
+            if (found.up, found.mtu, found.master, found.group) != (True, veth.mtu, bridge, GROUP):
+                self._channel.ask(channel.NEWLINK, encoder.link(*place, up=True))
+        else:
+            end = ("IFLA_IFNAME", veth.container_end), mtu, ("IFLA_ADDRESS", veth.mac)
+            pair = encoder.nest("IFLA_INFO_DATA", encoder.nest("VETH_INFO_PEER", *end))
+            kind = encoder.nest("IFLA_LINKINFO", ("IFLA_INFO_KIND", "veth"), pair)
+            try:
+                self._channel.ask(channel.NEWLINK, encoder.link(*place, kind, up=True), NEW)
+            except FileExistsError:
+                raise _foreign(veth.container_end) from None
+        self._channel.ask(channel.NEWLINK, channel.bridge_port(veth.name, veth.owner, veth.hairpin))
+
+    def _remove(self, thing: Thing) -> None:
+        match thing:
+            case Bridge(name):
+                if any(veth.bridge == name for veth in list(self._waiting.values())):
+                    self._swept.result()
+                if index := self._channel.doom(name):
+                    self._channel.ask(channel.DELLINK, encoder.link(index=index), fine=errno.ENODEV)
+            case Veth():
+                self._waiting[thing.name] = thing
+                self._swept = self._sweeps.submit(self._sweep)
+            case Address(name, ip):
+                if (link := self._channel.link(name)) and link.ours:
+                    request = encoder.address(link, ip)
+                    self._channel.ask(channel.DELADDR, request, fine=errno.EADDRNOTAVAIL)
+            case Route(dst):
+                self._channel.ask(channel.DELROUTE, encoder.unreachable(dst), fine=errno.ESRCH)
+
+    def _sweep(self) -> None:
+        """Remove the veths that wait: one takes the kernel 15 ms, fifty in a group 30 ms."""
+        batch = list(self._waiting)[:BATCH]
+        try:
+            if sum(map(self._channel.doom, batch)):
+                request = encoder.link(("IFLA_GROUP", DOOMED))
+                self._channel.ask(channel.DELLINK, request, fine=errno.ENODEV)
+        except OSError as error:
+            log.warning("veths stay until the next pass: %s names=%s", error, batch)
+        for name in batch:
+            del self._waiting[name]
+
+    def _own(self, name: str) -> Link:
+        if not (link := self._find(name)):
+            raise HostError(f"link {name} is missing")
+        return link
+
+    def _find(self, name: str) -> Link | None:
+        if (link := self._channel.link(name)) and not link.ours:
+            raise _foreign(name)
+        return link
+
+    def watch(self, changed: Heard, stop: threading.Event, risen: Heard = unheard) -> None:
+        """Report what may be drift until told to stop: links of ours, "" for news of the host."""
+        self._news.watch(self._channel.links, changed, stop, risen)
+
+
+def _foreign(name: str) -> HostError:
+    return HostError(f"link {name} exists and is not this plugin's; rename or delete it")

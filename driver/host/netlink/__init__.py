@@ -1,0 +1,1 @@
+"""Netlink: requests, dumps, and what the kernel reports."""

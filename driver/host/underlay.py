@@ -1,0 +1,101 @@
+"""Finds the interface to the underlay as flanneld does: by name, by address, by default route.
+
+Imports `events` and `listing`. Source: linux/if_addr.h; flannel pkg/ipmatch.
+"""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address
+from typing import NamedTuple
+
+from driver.errors import Unavailable
+from driver.host.netlink import dump
+from driver.host.netlink.channel import MAIN_TABLE, ON_LINK, UNICAST, Channel, Link
+from driver.host.netlink.dump import Address, Route
+from driver.model.facts import External
+
+GLOBAL, DEPRECATED, PERMANENT = 0, 0x20, 0x80  # a scope and two flags of addresses
+
+
+class _Way(NamedTuple):
+    """A route of somebody else's in the main table, out of one link."""
+
+    route: Route
+    link: int
+    gateway: IPv4Address | None
+
+    @property
+    def near(self) -> bool:
+        """Tell whether what it leads to is on the link."""
+        return self.route.scope == ON_LINK and self.gateway is None
+
+
+class Underlay:
+    """The host's addresses and routes, in the namespace of the thread that makes it."""
+
+    def __init__(self) -> None:
+        self._channel = Channel()
+
+    def close(self) -> None:
+        """Give the socket back."""
+        self._channel.close()
+
+    def external(self, iface: str | None, public_ip: IPv4Address | None) -> External:
+        """Find the interface that `iface` names, by its name or one of its addresses.
+
+        Without `iface`, the one that has `public_ip`; without either, that of the default route.
+        `onlink` is what this interface reaches without a gateway.
+        Errors: Unavailable.
+        """
+        links = self._channel.links()
+        usable = [a for a in dump.addresses(self._channel) if not a.flags & DEPRECATED]
+        found = dump.routes(self._channel, UNICAST, table=MAIN_TABLE)
+        ways = [_Way(r, *r.hops[0]) for r in found if len(r.hops) == 1]
+        if iface:
+            link, ip = _named(iface, links, usable)
+        elif public_ip:
+            link, ip = _holder(public_ip, "FLANNELD_PUBLIC_IP", links, usable)
+        else:
+            link, ip = _default(ways, links), None
+        if ip is None:
+            own = sorted((a for a in usable if a.link == link.number), key=_worth)
+            if not own:
+                raise Unavailable(f"interface {link.name} to the underlay has no IPv4 address")
+            ip = own[0].ip
+        near = {w.route.dst for w in ways if w.near and w.link == link.number}
+        return External(link.name, ip, link.mtu, tuple(sorted(near)))
+
+
+def _worth(address: Address) -> tuple[bool, bool]:
+    """Rank an address: the smaller, the more it is meant for others."""
+    return address.scope != GLOBAL, not address.flags & PERMANENT
+
+
+def _named(
+    iface: str, links: dict[int, Link], addresses: list[Address]
+) -> tuple[Link, IPv4Address | None]:
+    for link in links.values():
+        if link.name == iface:
+            return link, None
+    try:
+        ip = IPv4Address(iface)
+    except ValueError:
+        raise Unavailable(f"FLANNELD_IFACE {iface} is no interface of this host") from None
+    return _holder(ip, "FLANNELD_IFACE", links, addresses)
+
+
+def _holder(
+    ip: IPv4Address, setting: str, links: dict[int, Link], addresses: list[Address]
+) -> tuple[Link, IPv4Address]:
+    for address in addresses:
+        if address.ip == ip and address.link in links:
+            return links[address.link], ip
+    hint = "" if setting == "FLANNELD_IFACE" else "; name the interface with FLANNELD_IFACE"
+    raise Unavailable(f"{setting} {ip} is on no interface of this host{hint}")
+
+
+def _default(ways: list[_Way], links: dict[int, Link]) -> Link:
+    found = [w for w in ways if w.route.dst.prefixlen == 0 and w.link in links]
+    if not found:
+        raise Unavailable("this host has no default route; name an interface with FLANNELD_IFACE")
+    return links[min(found, key=lambda w: w.route.metric).link]

@@ -1,0 +1,145 @@
+"""What the plugin knows of the host beyond its own things. Immutable, no I/O."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+
+from driver.model.records import FLANNEL_PREFIX, Overlay
+
+OWN, GATEWAY, ETCD = "this host's own address", "this host's gateway", "an endpoint of etcd"
+
+
+@dataclass(frozen=True, slots=True)
+class External:
+    """The interface to the underlay. `mtu` in bytes; `onlink`: prefixes reached without gateway."""
+
+    name: str
+    ip: IPv4Address
+    mtu: int
+    onlink: tuple[IPv4Network, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Flanneld:
+    """What there is of a flanneld on this host.
+
+    Two programs with one lease each write their own MAC into etcd and into the device, and the
+    host's overlay is dead: where a flanneld is, the plugin leaves etcd, the device and the lease
+    file to it. The MAC in etcd is no sign: after a reinstallation it is one that nobody knows any
+    more. A flanneld makes its device before it writes its lease, and while it waits for etcd its
+    process is seen.
+
+    `devices`: vxlan devices that are not this plugin's: name, VNI, port. `own`: names of its own.
+    `process`: the id of a process called flanneld in this network namespace; 0: none is seen.
+    """
+
+    devices: frozenset[tuple[str, int, int]] = frozenset()
+    own: frozenset[str] = frozenset()
+    process: int = 0
+
+    def sign(self, overlay: Overlay | None) -> str:
+        """Name what shows that a flanneld has this host's flannel network; "" if nothing does.
+
+        As long as no config is known, every device that flanneld would call so counts. A process
+        that belongs to the device of another flannel network does not.
+        """
+        if device := self._device(overlay):
+            return f"the device {device}"
+        if self.process and not any(n.startswith(FLANNEL_PREFIX) for n, _, _ in self.devices):
+            return f"the process {self.process}"
+        return ""
+
+    def joined(self, overlay: Overlay) -> bool:
+        """Whether a flanneld came when the plugin had the network already.
+
+        It then uses the plugin's device, MAC and lease as they are. host-gw has no device.
+        """
+        mine = overlay.backend == "host-gw" or overlay.device in self.own
+        return mine and not self._device(overlay)
+
+    def has(self, overlay: Overlay) -> bool:
+        """Whether a flanneld has the network, so that none of it is the plugin's to make."""
+        return bool(self.sign(overlay)) and not self.joined(overlay)
+
+    def _device(self, overlay: Overlay | None) -> str:
+        for name, vni, port in sorted(self.devices):
+            if overlay is None:
+                if name == f"{FLANNEL_PREFIX}{vni}":
+                    return name
+            elif name == overlay.device:
+                return name
+            elif overlay.backend == "vxlan" and (vni, port) == (overlay.vni, overlay.port):
+                return f"{name} of VNI {vni}"
+        return ""
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """What the host itself uses of the addresses there are: no other host's lease may cover it.
+
+    `onlink`: prefixes it reaches without a gateway or owns, but ours; `lans`: those of them that
+    lead out of the host. `places`: single addresses, each with what it is.
+    """
+
+    onlink: tuple[IPv4Network, ...] = ()
+    lans: tuple[IPv4Network, ...] = ()
+    places: tuple[tuple[IPv4Address, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What the plugin needs to know of the host beyond its own things.
+
+    `uplinks`: others' bridges that lead out of the host; `foreign`: those that do not, so that
+    somebody's containers are there. `onlink`, `lans`, `places`: see `Ground`; `routed`:
+    what others have a route to, but the default one; `resolvers`: name servers. `firewall`: its
+    backend. `gates`: iptables variants in use, "nft", "legacy".
+    `forwarding`: the host forwards; `forwards`: this plugin keeps it so while it has networks.
+    `uplink_mtu`: of the default route's link, in bytes. `external`: to the underlay; None: there is
+    none, or no use.
+    `tunnels`: UDP ports of flannel's devices; `carriers`: others' bridges those devices send by.
+    `bridged`: frames within a bridge pass iptables. `guards`: the kernel can guard 127.0.0.0/8.
+    `flanneld`: signs of one. `etcd`: address and port of the members that containers are kept from.
+    """
+
+    uplinks: frozenset[str] = frozenset()
+    onlink: tuple[IPv4Network, ...] = ()
+    foreign: frozenset[str] = frozenset()
+    firewall: str = "nft"
+    gates: frozenset[str] = frozenset()
+    forwarding: bool = True
+    forwards: bool = True
+    uplink_mtu: int | None = None
+    external: External | None = None
+    tunnels: frozenset[int] = frozenset()
+    carriers: frozenset[str] = frozenset()
+    bridged: bool = False
+    flanneld: Flanneld = Flanneld()
+    etcd: frozenset[tuple[IPv4Address, int]] = frozenset()
+    guards: bool = True
+    lans: tuple[IPv4Network, ...] = ()
+    routed: tuple[IPv4Network, ...] = ()
+    places: tuple[tuple[IPv4Address, str], ...] = ()
+    resolvers: tuple[IPv4Address, ...] = ()
+
+    @property
+    def ground(self) -> Ground:
+        """What the host itself uses."""
+        return Ground(self.onlink, self.lans, self.places)
+
+
+@dataclass(frozen=True, slots=True)
+class Resident:
+    """What is at the other end of a veth of ours: a running container's interface.
+
+    `host_end`: the veth's name on the host. `sandbox`: the path of the container's namespace, as
+    Docker gives it at Join. `gateways`: of the default routes in there.
+    """
+
+    host_end: str
+    sandbox: str
+    interface: str
+    mac: str
+    addresses: tuple[IPv4Interface, ...]
+    gateways: frozenset[IPv4Address]

@@ -1,0 +1,127 @@
+"""What the reconciler needs of the outside, met by the adapters and by the tests' fakes alike.
+
+No adapter imports another; they and their fakes meet these by shape.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from driver.model.facts import Facts, Resident
+from driver.model.objects import Plan, Thing
+from driver.model.records import Lease, Overlay, Peer, Record, State, Vtep
+
+
+class Host(Protocol):
+    """One side of the host: the kernel's links and routes, sockets, the nft table, iptables."""
+
+    @property
+    def kinds(self) -> tuple[type[Thing], ...]:
+        """Name the kinds of things it makes."""
+
+    def observe(self) -> frozenset[Thing]:
+        """Give what the host has of ours, and of nobody else's."""
+
+    def apply(self, plan: Plan) -> None:
+        """Carry out a plan of own kinds: removals, then the rest; idempotent.
+
+        Errors: ExceptionGroup of FlannelError, what could be done having been done.
+        """
+
+    def close(self) -> None:
+        """Let go of what is held open; the host stays as it is."""
+
+
+@runtime_checkable
+class Resuming(Protocol):
+    """A side of the host that does not see by itself what an earlier run of the plugin left."""
+
+    def resume(self, things: Iterable[Thing]) -> None:
+        """Take over those of these things that are there as an earlier run made them."""
+
+
+class Firewall(Host, Protocol):
+    """The host's side that has the table and its elements, by one of its backends."""
+
+    name: str
+
+    def disturbed(self) -> bool:
+        """Tell whether somebody changed the firewall since we last did or looked; cheap."""
+
+    def clear(self) -> None:
+        """Remove all that this backend ever makes, whoever made it. Errors: HostError."""
+
+
+class Survey(Protocol):
+    """What the plugin has to know of the host beyond its own things."""
+
+    def facts(self) -> Facts:
+        """Give what the host has that is not ours."""
+
+    def disturbed(self) -> bool:
+        """Tell whether somebody changed the firewall or a setting since we last looked; cheap."""
+
+    def docker_acts(self) -> None:
+        """Take note that Docker makes networks or endpoints: it has set the host up by now."""
+
+    def look(self, links: Iterable[str]) -> frozenset[Thing]:
+        """Give what some of our links are and carry: no more than they, in microseconds."""
+
+    def links(self) -> frozenset[str]:
+        """List our links by name, both ends of veth pairs, in the host's namespace."""
+
+    def occupied(self) -> frozenset[str]:
+        """Name the host ends of our veths whose other end is in another network namespace."""
+
+    def residents(self, host_ends: frozenset[str]) -> tuple[Resident, ...]:
+        """Look what is at the other ends of veths, where their sandboxes can be entered."""
+
+
+class Journal(Protocol):
+    """Where the state lives."""
+
+    def load(self) -> State:
+        """Read the state."""
+
+    def commit(self, put: Iterable[Record], drop: Iterable[Record], *, durable: bool) -> None:
+        """Write a change, all or nothing."""
+
+    def lost(self) -> bool:
+        """Whether what was written is gone, so that a change would be written to nowhere."""
+
+    def renew(self, state: State) -> None:
+        """Write the whole state anew. Errors: StoreError."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What a source says: the lease, the overlay around it, and what is wrong, a sentence each.
+
+    `phase` names how far the lease is, for people: "held", "acquiring", "lost", … `note`: why the
+    lease comes from somewhere else than the settings suggest. `refusal`: what a call is told that
+    wants something of a lease that is not there; "" for the usual words.
+    """
+
+    lease: Lease | None
+    phase: str
+    problems: tuple[str, ...] = ()
+    overlay: Overlay | None = None
+    vtep: Vtep | None = None
+    peers: frozenset[Peer] = frozenset()
+    note: str = ""
+    refusal: str = ""
+
+
+class Source(Protocol):
+    """Where the lease comes from."""
+
+    def begin(self, state: State, facts: Facts) -> None:
+        """Get ready, in a moment, so that the first answer of `current` need not be the old one."""
+
+    def current(self, state: State, facts: Facts) -> Standing:
+        """Say how things stand now, given what is stored and what the host is like."""
+
+    def stamp(self) -> object:
+        """Give a value that changes when it is worth asking again at once."""

@@ -1,0 +1,298 @@
+"""What the host should carry, as data, and the difference of two such sets. Pure.
+
+Imports nothing of ours but the nouns of `model`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from typing import ClassVar, Literal, get_args
+
+from driver.model.records import Proto
+
+Key = tuple[str, ...]
+ALL = "all"  # in the place of a link: for every link, and net.ipv4.ip_forward is its forwarding
+
+
+class _Identified:
+    """A thing's `key` is its identity: its class and the fields named in `identity`.
+
+    Two things with one key and other fields that differ are one thing that has to change.
+    `isolates`: without it something closed is open.
+    """
+
+    __slots__ = ()
+    identity: ClassVar[tuple[str, ...]]
+    isolates: ClassVar[bool] = False
+
+    @property
+    def key(self) -> Key:
+        """Give the identity."""
+        return self.key_of(*[getattr(self, name) for name in self.identity])
+
+    @classmethod
+    def key_of(cls, *identity: object) -> Key:
+        """Give the identity of a thing of this class from its identifying fields."""
+        return (cls.__name__, *map(str, identity))
+
+
+@dataclass(frozen=True, slots=True)
+class Bridge(_Identified):
+    """A network's bridge, up. Its MAC is pinned, or it would follow its ports'."""
+
+    name: str
+    mac: str
+    mtu: int
+    owner: str
+    identity: ClassVar[tuple[str, ...]] = ("name",)
+
+
+@dataclass(frozen=True, slots=True)
+class Veth(_Identified):
+    """An endpoint's veth pair: the host end, up, on the bridge.
+
+    The container end's name and MAC count only when the pair is made: Docker moves and renames it.
+    `ips`: the addresses behind that MAC.
+    """
+
+    name: str
+    bridge: str
+    mtu: int
+    hairpin: bool
+    owner: str
+    container_end: str = field(compare=False)
+    mac: str = field(compare=False)
+    ips: tuple[IPv4Address, ...] = field(default=(), compare=False)
+    identity: ClassVar[tuple[str, ...]] = ("name",)
+
+
+@dataclass(frozen=True, slots=True)
+class Vxlan(_Identified):
+    """This host's VTEP as a device, up, sending by `parent` from the address `local`.
+
+    The number, the port and `gbp` are for good: where they differ the device is made again.
+    """
+
+    name: str
+    vni: int
+    port: int
+    local: IPv4Address
+    parent: str
+    mac: str
+    mtu: int
+    gbp: bool
+    learning: bool
+    identity: ClassVar[tuple[str, ...]] = ("name",)
+
+
+@dataclass(frozen=True, slots=True)
+class Address(_Identified):
+    """An address of one of our links."""
+
+    link: str
+    ip: IPv4Interface
+    identity: ClassVar[tuple[str, ...]] = ("link", "ip")
+
+
+@dataclass(frozen=True, slots=True)
+class Localhost(_Identified):
+    """A bridge's guard of 127.0.0.0/8; `routed`: 127.0.0.1:PORT on the host leads there."""
+
+    link: str
+    routed: bool
+    identity: ClassVar[tuple[str, ...]] = ("link",)
+    isolates: ClassVar[bool] = True
+
+
+@dataclass(frozen=True, slots=True)
+class Sysctl(_Identified):
+    """A value under /proc/sys/net/<family>/conf/<link>/; it goes with the link, but for `ALL`."""
+
+    link: str
+    family: Literal["ipv4", "ipv6"]
+    name: str
+    value: str
+    identity: ClassVar[tuple[str, ...]] = ("link", "family", "name")
+    isolates: ClassVar[bool] = True
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbour(_Identified):
+    """The MAC behind an overlay address, permanent: nobody answers ARP there."""
+
+    link: str
+    ip: IPv4Address
+    mac: str
+    identity: ClassVar[tuple[str, ...]] = ("link", "ip")
+
+
+@dataclass(frozen=True, slots=True)
+class Fdb(_Identified):
+    """The underlay address behind a VTEP's MAC, permanent; leases with one MAC share it."""
+
+    link: str
+    mac: str
+    dst: IPv4Address
+    identity: ClassVar[tuple[str, ...]] = ("link", "mac")
+
+
+@dataclass(frozen=True, slots=True)
+class Route(_Identified):
+    """An `unreachable` route: what the lease does not use must not leave by the uplink."""
+
+    dst: IPv4Network
+    identity: ClassVar[tuple[str, ...]] = ("dst",)
+    isolates: ClassVar[bool] = True
+
+
+@dataclass(frozen=True, slots=True)
+class PeerRoute(_Identified):
+    """The route to a peer's subnet. `onlink`: the gateway is on the link though no prefix says so.
+
+    Those with `onlink` lead through our own device, the others straight over the underlay.
+    """
+
+    dst: IPv4Network
+    via: IPv4Address
+    link: str
+    onlink: bool
+    identity: ClassVar[tuple[str, ...]] = ("dst",)
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxAddress(_Identified):
+    """A container's lease address beside Docker's, on its interface inside its `sandbox` (a path).
+
+    `link` is the veth's host end; its other end is meant. `via` leads to `overlay`, with the
+    address as source; both are None on a network without a way out.
+    """
+
+    link: str
+    sandbox: str
+    ip: IPv4Interface
+    overlay: IPv4Network | None
+    via: IPv4Address | None
+    identity: ClassVar[tuple[str, ...]] = ("link",)
+
+
+@dataclass(frozen=True, slots=True)
+class PortHold(_Identified):
+    """A socket that keeps a host port from every other program. `owner`: endpoint id."""
+
+    proto: Proto
+    ip: IPv4Address
+    port: int
+    owner: str
+    identity: ClassVar[tuple[str, ...]] = ("proto", "ip", "port")
+
+
+@dataclass(frozen=True, slots=True)
+class Table(_Identified):
+    """The nft table's constant part: chains, rules, empty maps and sets. `text` is nft syntax.
+
+    A table that is not as this process made it is found with the text "".
+    """
+
+    text: str
+    identity: ClassVar[tuple[str, ...]] = ()
+    isolates: ClassVar[bool] = True
+
+
+@dataclass(frozen=True, slots=True)
+class Element(_Identified):
+    """One element of an nft set, or of a map when `data` is given.
+
+    `at` and `data` are nft expressions in their canonical spelling, such as "tcp . 8080" and
+    "10.2.0.2 . 80"; `owner` is written as the element's comment ("" where a set has none).
+    """
+
+    set: str
+    at: str
+    data: str = ""
+    owner: str = ""
+    identity: ClassVar[tuple[str, ...]] = ("set", "at")
+    isolates: ClassVar[bool] = True
+
+
+@dataclass(frozen=True, slots=True)
+class Gate(_Identified):
+    """Rules in Docker's FORWARD path, "nft" or "legacy"; `bridged`: bridges' frames come by."""
+
+    variant: str
+    bridged: bool = False
+    identity: ClassVar[tuple[str, ...]] = ("variant",)
+    isolates: ClassVar[bool] = True
+
+
+Thing = (
+    Bridge | Veth | Vxlan | Address | Localhost | Sysctl | Neighbour | Fdb | Route | PeerRoute
+    | SandboxAddress | PortHold | Table | Element | Gate
+)  # fmt: skip
+RANK: dict[type[Thing], int] = {kind: rank for rank, kind in enumerate(get_args(Thing))}
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A difference to carry out: `add` in rank order, `remove` in reverse, `change` (old, new)."""
+
+    add: tuple[Thing, ...] = ()
+    change: tuple[tuple[Thing, Thing], ...] = ()
+    remove: tuple[Thing, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.add or self.change or self.remove)
+
+    def only(self, kinds: tuple[type[Thing], ...]) -> Plan:
+        """Give the part that concerns some kinds of things."""
+        return Plan(
+            tuple(t for t in self.add if isinstance(t, kinds)),
+            tuple(pair for pair in self.change if isinstance(pair[0], kinds)),
+            tuple(t for t in self.remove if isinstance(t, kinds)),
+        )
+
+    def without(self, keys: Iterable[Key]) -> Plan:
+        """Leave out the things with these keys."""
+        out = frozenset(keys)
+        if not out:
+            return self
+        return Plan(
+            tuple(t for t in self.add if t.key not in out),
+            tuple(pair for pair in self.change if pair[0].key not in out),
+            tuple(t for t in self.remove if t.key not in out),
+        )
+
+    def inverse(self) -> Plan:
+        """Give the plan that undoes this one."""
+        return Plan(
+            tuple(reversed(self.remove)),
+            tuple((new, old) for old, new in self.change),
+            tuple(reversed(self.add)),
+        )
+
+    def touched(self) -> frozenset[Key]:
+        """List what it touches."""
+        return frozenset(
+            [t.key for t in self.add + self.remove] + [old.key for old, _ in self.change]
+        )
+
+
+def diff(have: Iterable[Thing], want: Iterable[Thing]) -> Plan:
+    """Tell how to get from one set of things to another.
+
+    Equal things: nothing. Same key, other fields: change. No two of a set have the same key.
+    """
+    # What both have, mostly nearly all of thousands, goes first: a key takes time.
+    here, there = frozenset(have), frozenset(want)
+    old = {thing.key: thing for thing in here - there}
+    new = {thing.key: thing for thing in there - here}
+
+    def ordered(keys: Iterable[Key], things: Mapping[Key, Thing]) -> list[Thing]:
+        return sorted((things[key] for key in sorted(keys)), key=lambda t: RANK[type(t)])
+
+    return Plan(
+        add=tuple(ordered(new.keys() - old.keys(), new)),
+        change=tuple((old[t.key], t) for t in ordered(new.keys() & old.keys(), new)),
+        remove=tuple(reversed(ordered(old.keys() - new.keys(), old))),
+    )

@@ -1,0 +1,299 @@
+"""The nouns that are stored. Immutable, no I/O."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from typing import ClassVar, Literal, get_args
+
+Proto = Literal["tcp", "udp", "sctp"]
+Publisher = Literal["flannel", "docker"]
+
+FLANNEL_PREFIX = "flannel."  # of flannel's devices
+BRIDGE_PREFIX = "fl-"
+HOST_END_PREFIX = "flh"
+CONTAINER_END_PREFIX = "flc"
+ALIAS_PREFIX = "docker-flannel "
+ANY = IPv4Address(0)
+LOWEST_MTU, HIGHEST_MTU = 576, 65535  # bytes, of what containers may get
+
+
+def short(object_id: str) -> str:
+    """Cut a Docker id so that with a three-letter prefix it fills the kernel's 15 characters."""
+    return object_id[:12]
+
+
+class _Single:
+    """A noun of which there is one."""
+
+    __slots__ = ()
+
+    @property
+    def id(self) -> str:
+        """Give its name among the rows."""
+        return "own"
+
+
+@dataclass(frozen=True, slots=True)
+class Lease(_Single):
+    """This host's share (`subnet`) of the overlay (`network`).
+
+    Units: `mtu` in bytes, for containers. `source` is "etcd", "subnet-file" or "standalone".
+    `held` is False while another host has, or may have, the subnet: no address is given out then.
+    """
+
+    network: IPv4Network
+    subnet: IPv4Network
+    mtu: int
+    source: str
+    held: bool = True
+    kind: ClassVar[str] = "lease"
+
+
+@dataclass(frozen=True, slots=True)
+class Overlay(_Single):
+    """The flannel network as its config in etcd describes it, every default filled in.
+
+    `backend` is "vxlan" or "host-gw"; `vni`, `port`, `gbp`, `learning` and `direct_routing` are
+    vxlan's. `mtu`: of the underlay, in bytes, None for the external interface's.
+    """
+
+    network: IPv4Network
+    subnet_len: int
+    subnet_min: IPv4Address
+    subnet_max: IPv4Address
+    backend: str
+    vni: int = 1
+    port: int = 8472
+    gbp: bool = False
+    learning: bool = False
+    direct_routing: bool = False
+    mtu: int | None = None
+    kind: ClassVar[str] = "overlay"
+
+    @property
+    def device(self) -> str:
+        """Name of the VTEP's device, as flannel names it."""
+        return f"{FLANNEL_PREFIX}{self.vni}"
+
+
+@dataclass(frozen=True, slots=True)
+class Vtep(_Single):
+    """This host's end of the overlay: the address peers send to, and the MAC they send to.
+
+    The MAC is ours for good: it is kept here, and set again when the device is made again.
+    """
+
+    public_ip: IPv4Address
+    mac: str
+    kind: ClassVar[str] = "vtep"
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """Another host's lease. `mac` is its VTEP's, None for a backend without one."""
+
+    subnet: IPv4Network
+    public_ip: IPv4Address
+    backend: str
+    mac: str | None = None
+    kind: ClassVar[str] = "peer"
+
+    def __hash__(self) -> int:
+        """Take what tells most of them apart: thousands are compared at a time."""
+        return hash((self.mac, int(self.public_ip)))
+
+    @property
+    def id(self) -> str:
+        """The subnet."""
+        return str(self.subnet)
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """A block of the lease, as given to Docker by RequestPool.
+
+    `sub` narrows automatic addresses (`--ip-range`); `cursor` is the last address given
+    automatically: from there on one is looked for that nobody had. `since`: Unix time, seconds.
+    `automatic`: Docker asked for any block, not for this one.
+    """
+
+    id: str
+    cidr: IPv4Network
+    sub: IPv4Network | None
+    cursor: IPv4Address | None
+    since: float
+    automatic: bool = False
+    kind: ClassVar[str] = "pool"
+
+
+@dataclass(frozen=True, slots=True)
+class Freed:
+    """A block that was given back. `at`: Unix time, seconds; the oldest is given again first."""
+
+    cidr: IPv4Network
+    at: float
+    kind: ClassVar[str] = "freed"
+
+    @property
+    def id(self) -> str:
+        """The block itself."""
+        return str(self.cidr)
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """One taken address of a pool. `since`: Unix time, seconds.
+
+    `released`: it goes with its endpoint; Docker has given it back already, or never had it.
+    """
+
+    pool: str
+    ip: IPv4Address
+    why: Literal["gateway", "endpoint", "aux"]
+    since: float
+    released: bool = False
+    kind: ClassVar[str] = "hold"
+
+    @property
+    def id(self) -> str:
+        """See `hold_id`."""
+        return hold_id(self.pool, self.ip)
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Who took an address of a pool last; it stays when the address is given back.
+
+    `since` and `freed`: when it was taken, and given back; Unix time, seconds. `owner`: see
+    `addresses.Wish`. `named`: it was asked for by name.
+    """
+
+    pool: str
+    ip: IPv4Address
+    since: float
+    owner: str = ""
+    named: bool = False
+    freed: float = 0.0
+    kind: ClassVar[str] = "claim"
+
+    @property
+    def id(self) -> str:
+        """The same as of the hold."""
+        return hold_id(self.pool, self.ip)
+
+
+def hold_id(pool: str, ip: IPv4Address) -> str:
+    """Name the hold of an address in a pool."""
+    return f"{pool} {ip}"
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """A Docker network on this host. `gateway` carries the block's prefix length.
+
+    `docker_gateway`: of a subnet outside the lease that Docker's own IPAM chose besides.
+    `publish`: who publishes ports and leads out of the host, this driver or Docker's own bridge.
+    `any_source`: its containers may send with any address, as routers do.
+    """
+
+    id: str
+    pool: str
+    gateway: IPv4Interface
+    mtu: int
+    internal: bool
+    masquerade: bool
+    interface_prefix: str
+    docker_gateway: IPv4Interface | None = None
+    publish: Publisher = "flannel"
+    any_source: bool = False
+    kind: ClassVar[str] = "network"
+
+    @property
+    def bridge(self) -> str:
+        """Name of the bridge."""
+        return BRIDGE_PREFIX + short(self.id)
+
+
+@dataclass(frozen=True, slots=True)
+class PortMapping:
+    """One host port led to a container port. `host_ip` 0.0.0.0 means every address."""
+
+    proto: Proto
+    host_ip: IPv4Address
+    host_port: int
+    port: int
+
+    def __str__(self) -> str:
+        return f"{self.host_ip}:{self.host_port}->{self.port}/{self.proto}"
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A container's place on a network. `ports` are published while it is the gateway endpoint.
+
+    `sandbox`: the path given at Join. `since`: Unix time, seconds. `docker_ip`: beside the lease's.
+    """
+
+    id: str
+    network: str
+    ip: IPv4Interface
+    mac: str
+    since: float
+    sandbox: str | None = None
+    ports: tuple[PortMapping, ...] = ()
+    docker_ip: IPv4Interface | None = None
+    kind: ClassVar[str] = "endpoint"
+
+    def __post_init__(self) -> None:
+        """Keep the ports in the order of the host's, for whoever looks for one."""
+        ordered = sorted(self.ports, key=lambda port: port.host_port)
+        object.__setattr__(self, "ports", tuple(ordered))
+
+    @property
+    def shown_ip(self) -> IPv4Interface:
+        """The address that Docker shows."""
+        return self.docker_ip or self.ip
+
+    @property
+    def host_end(self) -> str:
+        """Name of the veth's host side."""
+        return HOST_END_PREFIX + short(self.id)
+
+    @property
+    def container_end(self) -> str:
+        """Name of the veth's other side, until Docker renames it."""
+        return CONTAINER_END_PREFIX + short(self.id)
+
+
+Record = Lease | Overlay | Vtep | Peer | Pool | Freed | Hold | Claim | Network | Endpoint
+RECORD_TYPES: tuple[type[Record], ...] = get_args(Record)
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """All that is stored, as one immutable snapshot."""
+
+    lease: Lease | None = None
+    overlay: Overlay | None = None
+    vtep: Vtep | None = None
+    peers: Mapping[str, Peer] = field(default_factory=dict)
+    pools: Mapping[str, Pool] = field(default_factory=dict)
+    freed: Mapping[str, Freed] = field(default_factory=dict)
+    holds: Mapping[str, Hold] = field(default_factory=dict)
+    claims: Mapping[str, Claim] = field(default_factory=dict)
+    networks: Mapping[str, Network] = field(default_factory=dict)
+    endpoints: Mapping[str, Endpoint] = field(default_factory=dict)
+
+    def network_of(self, pool: str) -> Network | None:
+        """Find the network that uses a pool."""
+        return next((n for n in self.networks.values() if n.pool == pool), None)
+
+    def endpoints_of(self, network: str) -> list[Endpoint]:
+        """List the endpoints of a network."""
+        return [e for e in self.endpoints.values() if e.network == network]
+
+
+replace = dataclasses.replace

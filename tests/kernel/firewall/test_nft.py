@@ -1,0 +1,139 @@
+"""The nft table in a real kernel: what is applied is observed, and drift is seen."""
+
+import subprocess
+import sys
+import threading
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from driver.core import firewall
+from driver.host.firewall import nft_listing
+from driver.host.firewall.nft import PATH, Nft
+from driver.model.objects import Element, diff
+from tests.kernel.sample import (
+    ONE,
+    TABLE,
+    WANTED,
+)
+
+pytestmark = pytest.mark.kernel
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "insert rule inet docker_flannel forward accept",
+        "add rule inet docker_flannel forward accept",
+        "flush chain inet docker_flannel publish",
+        "flush table inet docker_flannel",
+        "add chain inet docker_flannel foreign",
+        "add set inet docker_flannel foreign { type ipv4_addr; }",
+        "add table inet docker_flannel { flags dormant; }",
+        "add chain inet docker_flannel forward { policy drop; }",
+        "delete table inet docker_flannel",
+        "flush ruleset",
+    ],
+)
+def test_a_changed_skeleton_is_replaced_with_everything(full, host, command):
+    host.run("nft", command)
+    assert TABLE not in full.observe()
+    full.apply(diff(full.observe(), WANTED))
+    assert full.observe() == WANTED
+
+
+def test_changed_elements_are_seen_one_by_one(full, host):
+    for command in (
+        "delete element inet docker_flannel pub4_any { tcp . 8080 }",
+        "add element inet docker_flannel internal { eth0 }",
+        "add element inet docker_flannel over4 { 10.9.0.1-10.9.0.6 }",
+        "add element inet docker_flannel pub4_any { udp . 1 : 10.9.0.1 . 2 }",
+    ):
+        host.run("nft", command)
+    plan = diff(full.observe(), WANTED)
+    assert plan.add == (ONE,)
+    assert {(t.set, t.at) for t in plan.remove} == {
+        ("internal", '"eth0"'),
+        ("over4", "10.9.0.1-10.9.0.6"),
+        ("pub4_any", "udp . 1"),
+    }
+    full.apply(plan)
+    assert full.observe() == WANTED
+
+
+@pytest.mark.usefixtures("full")
+def test_a_table_of_an_earlier_process_is_replaced(host):
+    host.run("nft", "add element inet docker_flannel internal { eth0 }")
+    with closing(Nft()) as later:
+        assert TABLE not in later.observe()
+        assert ONE in later.observe(), "what runs is seen before anything is changed"
+        later.apply(diff(later.observe(), WANTED))
+        assert later.observe() == WANTED
+
+
+def test_observing_bears_others_at_work(full):
+    stray = Element("internal", '"eth9"')
+    replaced = f"add table {PATH}; delete table {PATH}; table {PATH} {{ {firewall.TABLE_TEXT} }}"
+    stop = threading.Event()
+
+    def work():
+        while not stop.is_set():
+            for text in (
+                f"add element {PATH} internal {{ eth9 }}",
+                "add table inet foreign; add chain inet foreign x",
+                f"delete element {PATH} internal {{ eth9 }}",
+                "delete table inet foreign",
+            ):
+                subprocess.run(["nft", "-f", "-"], input=text, text=True, check=True)
+        for _ in range(10):
+            subprocess.run(["nft", "-f", "-"], input=replaced, text=True, check=True)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    seen = {full.observe() for _ in range(100)}
+    stop.set()
+    while thread.is_alive():
+        assert TABLE in full.observe()
+    thread.join()
+    assert seen <= {frozenset(WANTED), frozenset(WANTED | {stray})}
+    assert full.observe() == {TABLE}
+
+
+@pytest.mark.parametrize("data", ["ipv4_addr . inet_service", ["ipv4_addr", "inet_service"]])
+def test_a_map_is_read_as_old_and_new_libraries_list_it(data):
+    key = {"elem": {"val": {"concat": [6, 8080]}, "comment": "1" * 64}}
+    listed = {
+        "name": "pub4_any",
+        "type": ["inet_proto", "inet_service"],
+        "map": data,
+        "elem": [[key, {"concat": ["10.2.0.2", 80]}]],
+    }
+    assert list(nft_listing.elements(listed)) == [ONE]
+
+
+def test_names_of_protocols_need_no_file():
+    """In a mount namespace whose /etc/protocols is empty, as in small container images."""
+    script = (
+        "import subprocess, sys; sys.path[:0] = sys.argv[1:]\n"
+        "subprocess.run(['mount', '--bind', '/dev/null', '/etc/protocols'], check=True)\n"
+        "import test_nft as t\n"
+        "nft = t.Nft(); nft.apply(t.diff((), t.WANTED)); assert nft.observe() == t.WANTED"
+    )
+    here = Path(__file__).parent
+    paths = [str(here.parents[1]), str(here)]
+    subprocess.run(["unshare", "-m", sys.executable, "-c", script, *paths], check=True)
+
+
+def test_a_table_is_cleared_by_a_process_with_thousands_of_sockets(full):
+    """libnftables ends a process whose netlink socket has a number above 1023."""
+    assert full.observe() == WANTED
+    script = (
+        "import os, sys; sys.path.insert(0, sys.argv[1])\n"
+        "from driver.host.port_sockets import Sockets; sockets = Sockets()\n"
+        "taken = [os.dup(0) for _ in range(1024)]\n"
+        "from driver.host.firewall.nft import Nft; nft = Nft()\n"
+        "nft.clear(); nft.clear()"
+    )
+    subprocess.run([sys.executable, "-c", script, Path(__file__).parents[2]], check=True)
+    assert full.observe() == frozenset()

@@ -1,0 +1,160 @@
+"""The command line, and its end of the socket."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from driver import __version__
+from driver.__main__ import main
+from driver.api.status import document
+from driver.config import SETTINGS
+from tests.unit.bench import make_core
+
+Serve = Callable[[bytes], Path]
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    for setting in SETTINGS:
+        monkeypatch.delenv(setting.variable, raising=False)
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Iterator[Serve]:
+    """Answer one request with some bytes."""
+    listener = socket.socket(socket.AF_UNIX)
+    threads = []
+
+    def start(reply: bytes) -> Path:
+        path = tmp_path / "sock"
+        listener.bind(str(path))
+        listener.listen()
+
+        def answer() -> None:
+            peer, _ = listener.accept()
+            with peer:
+                peer.recv(65536)
+                peer.sendall(reply)
+
+        threads.append(threading.Thread(target=answer))
+        threads[0].start()
+        return path
+
+    yield start
+    for thread in threads:
+        thread.join()
+    listener.close()
+
+
+def http(body: bytes, status: str = "200 OK") -> bytes:
+    return b"HTTP/1.1 %s\r\nContent-Length: %d\r\n\r\n%s" % (status.encode(), len(body), body)
+
+
+def refusal(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    """Run a command that has to fail; give its sentence."""
+    assert main(list(words)) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("docker-flannel: ")
+    assert err.count("\n") == 1
+    assert "Traceback" not in err
+    return err
+
+
+def test_docker_is_told_what_this_plugin_is(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["docker-cli-plugin-metadata"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["SchemaVersion"] == "0.1.0"
+    assert found["Version"] == __version__
+    assert set(found) == {"SchemaVersion", "Vendor", "Version", "ShortDescription"}
+
+
+@pytest.mark.parametrize("words", [["--version"], ["--help"], ["serve", "--help"]])
+def test_help_and_version_end_well(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(words)
+    assert caught.value.code == 0
+    assert capsys.readouterr().out.strip()
+
+
+def test_help_names_every_setting_with_variable_and_default(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "2000")
+    with pytest.raises(SystemExit):
+        main(["serve", "--help"])
+    shown = capsys.readouterr().out
+    assert [s.variable for s in SETTINGS if s.secret] == ["FLANNELD_ETCD_PASSWORD"]
+    for setting in SETTINGS:
+        assert (setting.option in shown) != setting.secret, "everybody sees a command line"
+        if setting.secret:
+            continue
+        assert f"(default {setting.default}; {setting.variable})" in shown
+
+
+@pytest.mark.parametrize("words", [[], ["nonsense"], ["status", "--format", "xml"], ["serve", "x"]])
+def test_wrong_usage(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(words)
+    assert caught.value.code == 2
+    assert "usage: docker-flannel" in capsys.readouterr().err
+
+
+def test_a_bad_setting_is_one_sentence(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DOCKER_FLANNEL_NETWORK", "here")
+    assert "--network 'here' is no IPv4 prefix" in refusal(capsys, "init")
+
+
+@pytest.mark.parametrize("words", [["status"], ["flannel", "status"], ["docker-opts"]])
+def test_no_service(words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "sock"
+    message = refusal(capsys, *words, "--socket", str(path))
+    assert f"docker-flannel does not answer on {path} (" in message
+    assert "start it with `systemctl start docker-flannel`" in message
+
+
+@pytest.mark.parametrize("reply", [b"", b"nonsense\r\n\r\n", http(b"no json"), http(b"")])
+def test_something_else_answers(
+    reply: bytes, serve: Serve, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "does not answer on" in refusal(capsys, "status", "--socket", str(serve(reply)))
+
+
+@pytest.mark.parametrize("body", [b"{}", b"[]", b"7"])
+def test_another_service_refuses(
+    body: bytes, serve: Serve, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = serve(http(body, "404 Not Found"))
+    refusal(capsys, "status", "--socket", str(path))
+
+
+def test_a_refusal_is_handed_on(serve: Serve, capsys: pytest.CaptureFixture[str]) -> None:
+    path = serve(http(b'{"Err": "the state is gone"}', "500 Oh"))
+    assert refusal(capsys, "status", "--socket", str(path)) == "docker-flannel: the state is gone\n"
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_status_is_shown(form: str, serve: Serve, capsys: pytest.CaptureFixture[str]) -> None:
+    found = document(make_core().core)
+    path = serve(http(json.dumps(found).encode()))
+    assert main(["status", "--format", form, "--socket", str(path)]) == 0
+    out = capsys.readouterr().out
+    assert out.endswith("\n")
+    if form == "json":
+        assert json.loads(out) == found
+    else:
+        assert out.startswith("lease      10.2.0.0/24")
+
+
+def test_docker_opts_are_shown(serve: Serve, capsys: pytest.CaptureFixture[str]) -> None:
+    path = serve(http(json.dumps(document(make_core().core)).encode()))
+    assert main(["docker-opts", "--socket", str(path)]) == 0
+    assert '"base": "10.2.0.0/24"' in capsys.readouterr().out

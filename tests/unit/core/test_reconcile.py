@@ -1,0 +1,283 @@
+"""The fast path: a change is on the host and in the journal, or nowhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from driver.errors import BadRequest, Conflict, FlannelError, HostError, StoreError
+from driver.model.objects import Bridge, Element, Key, Route, Sysctl, Table, Thing, Veth
+from driver.model.records import Endpoint, replace
+from tests.unit.bench import Bench, make_core
+from tests.unit.docker import Container, Docker, Net, Refused, port
+from tests.unit.fakes import FACTS, nothing
+
+Action = Callable[[Docker, Net, Container], Any]
+
+
+def busy() -> tuple[Bench, Docker, Net, Container]:
+    bench = make_core()
+    docker = Docker(bench)
+    net = docker.create_network()
+    made = docker.start(net, port(80, 8080))
+    bench.core.converge()
+    bench.world.events.clear()
+    return bench, docker, net, made
+
+
+def ids(net: Net, made: Container) -> dict[str, str]:
+    return {"NetworkID": net.id, "EndpointID": made.id}
+
+
+ADDING: dict[str, Action] = {
+    "network": lambda docker, _net, _made: docker.create_network(),
+    "container": lambda docker, net, _made: docker.start(net, port(81, 8081)),
+    "ports": lambda docker, _net, made: docker.publish(made, port(80, 8080), port(82, 8082)),
+}
+TAKING: dict[str, Action] = {
+    "network": lambda docker, net, _: docker._send(
+        "NetworkDriver.DeleteNetwork", {"NetworkID": net.id}
+    ),
+    "endpoint": lambda docker, net, made: docker._send(
+        "NetworkDriver.DeleteEndpoint", ids(net, made)
+    ),
+    "ports": lambda docker, net, made: docker._send("NetworkDriver.Leave", ids(net, made)),
+}
+
+
+def refuse_all(bench: Bench, error: FlannelError | None) -> None:
+    for host in bench.hosts:
+        host.refuse = (lambda _: error) if error else nothing
+
+
+# --- order ---
+
+
+@pytest.mark.parametrize("name", [*ADDING, *(f"no {name}" for name in TAKING)])
+def test_the_host_is_changed_before_the_journal(name: str) -> None:
+    bench, docker, net, made = busy()
+    action = TAKING[name[3:]] if name.startswith("no ") else ADDING[name]
+    action(docker, net, made)
+    order = bench.world.order()
+    assert "host" in order
+    assert order[-1] == "journal"
+    first_change = order.index("host")
+    assert "journal" in order[first_change:]
+    bench.assert_agrees()
+
+
+def test_things_are_made_from_the_first_host_to_the_last_and_removed_the_other_way() -> None:
+    bench, docker, net, made = busy()
+
+    def kinds() -> list[str]:
+        plans = [what for who, what in bench.world.events if who == "host"]
+        bench.world.events.clear()
+        return [key[0] for plan in plans for key in sorted(plan.touched())]
+
+    docker.publish(made)
+    assert kinds() == ["Element", "PortHold", "Localhost", "Veth"]
+    docker.publish(made, port(80, 8080))
+    assert kinds() == ["PortHold", "Localhost", "Veth", "PortHold", "Element"], "a host port first"
+    docker.quietly("NetworkDriver.DeleteNetwork", NetworkID=net.id)
+    assert kinds()[0] == "Gate"
+
+
+@pytest.mark.parametrize(
+    ("action", "durable"),
+    [
+        (ADDING["network"], [True, False, True]),
+        (ADDING["container"], [False] * 4),
+        (TAKING["network"], [True]),
+        (TAKING["endpoint"], [False]),
+    ],
+)
+def test_networks_are_written_durably_and_containers_quickly(
+    action: Action, durable: list[bool]
+) -> None:
+    bench, docker, net, made = busy()
+    action(docker, net, made)
+    assert [what for who, what in bench.world.events if who == "journal"] == durable
+
+
+def test_a_change_of_nothing_writes_nothing() -> None:
+    bench, docker, _net, _made = busy()
+    docker.quietly("NetworkDriver.DeleteEndpoint", NetworkID="e" * 64, EndpointID="e" * 64)
+    assert bench.world.events == []
+
+
+# --- failures ---
+
+
+@pytest.mark.parametrize("name", ADDING)
+def test_a_host_that_refuses_leaves_the_journal_untouched(name: str) -> None:
+    bench, docker, net, made = busy()
+    state, things = bench.state, bench.observed()
+    refuse_all(bench, HostError("the host says no"))
+    with pytest.raises(Refused, match="the host says no"):
+        ADDING[name](docker, net, made)
+    assert (bench.state.networks, bench.state.endpoints) == (state.networks, state.endpoints)
+    assert bench.journal.load() == bench.state
+    assert bench.observed() >= things - {t for t in things if isinstance(t, Veth)}
+    refuse_all(bench, None)
+    assert bench.woken()
+    bench.core.converge()
+    assert bench.observed() == things
+
+
+@pytest.mark.parametrize("name", [*ADDING, *(f"no {name}" for name in TAKING)])
+def test_a_journal_that_fails_leaves_the_host_as_it_was(name: str) -> None:
+    bench, docker, net, made = busy()
+    before = bench.state, bench.observed()
+    bench.journal.error = StoreError("the disk is full")
+    action = TAKING[name[3:]] if name.startswith("no ") else ADDING[name]
+    with pytest.raises(Refused, match="the disk is full"):
+        action(docker, net, made)
+    assert (bench.state, bench.observed()) == before
+    assert bench.journal.load() == bench.state
+    bench.journal.error = None
+    action(docker, net, made)
+    bench.assert_agrees()
+
+
+def test_what_was_half_made_is_undone_thing_by_thing() -> None:
+    """Whichever single thing of a start fails for good, the host is as it was before."""
+    bench, docker, net, made = busy()
+    things = bench.observed()
+    docker.stop(docker.start(net, port(81, 8081), port(53, 53, proto=17, host="10.0.0.1")))
+    tried = 0
+    for kind in (Veth, Element, Bridge, Table, Sysctl, Route):
+        for action in ADDING.values():
+            for host in bench.hosts:
+                host.refuse = lambda thing, kind=kind: (
+                    HostError(f"no {thing.key}") if isinstance(thing, kind) else None
+                )
+            try:
+                action(docker, net, made)
+            except Refused:
+                tried += 1
+                assert bench.observed() == things, kind
+                assert bench.journal.load() == bench.state
+                continue
+            finally:
+                refuse_all(bench, None)
+            for other in [c for c in net.containers if c is not made]:
+                docker.stop(other)
+            for other_id in [n for n in bench.state.networks if n != net.id]:
+                pool = bench.state.networks[other_id].pool
+                docker.remove_network(Net(other_id, pool))
+            docker.publish(made, port(80, 8080))
+            assert bench.observed() == things
+    assert tried >= 6
+
+
+class Once:
+    """An error for the first time that a thing is made."""
+
+    def __init__(self, error: FlannelError) -> None:
+        self.error, self.seen = error, set[Key]()
+
+    def __call__(self, thing: Thing) -> FlannelError | None:
+        if thing.key in self.seen:
+            return None
+        self.seen.add(thing.key)
+        return self.error
+
+
+@pytest.mark.parametrize("name", ADDING)
+def test_what_fails_once_is_tried_again(name: str) -> None:
+    bench, docker, net, made = busy()
+    refuse_all(bench, None)
+    for host in bench.hosts:
+        host.refuse = Once(HostError("just now"))
+    ADDING[name](docker, net, made)
+    bench.assert_agrees()
+
+
+@pytest.mark.parametrize("error", [Conflict("it is taken"), BadRequest("no such address")])
+def test_what_the_user_has_to_change_is_not_tried_again(error: FlannelError) -> None:
+    bench, docker, _net, made = busy()
+    before, tries = bench.observed(), []
+
+    def refuse(thing: Thing) -> FlannelError | None:
+        tries.append(thing)
+        return error
+
+    bench.ports.refuse = refuse
+    with pytest.raises(Refused, match=str(error)):
+        docker.publish(made, port(80, 8080), port(82, 8082))
+    assert len([t for t in tries if "8082" in t.key]) == 1
+    bench.ports.refuse = nothing
+    assert bench.observed() == before
+
+
+@pytest.mark.parametrize("lost", [Bridge, Table, Element, Route])
+def test_a_call_after_drift_repairs_first_and_succeeds(lost: type[Thing]) -> None:
+    bench, docker, net, _made = busy()
+    for host in bench.hosts:
+        host.lose(lost)
+    docker.start(net, port(81, 8081))
+    bench.core.converge()
+    bench.assert_agrees()
+
+
+@pytest.mark.parametrize("name", TAKING)
+def test_what_cannot_be_taken_away_fails_no_call_and_is_left_to_the_next_pass(name: str) -> None:
+    bench, docker, net, made = busy()
+    bench.woken()
+    for host in bench.hosts:
+        host.stuck = set(host.things)
+    TAKING[name](docker, net, made)
+    assert bench.journal.load() == bench.state
+    assert bench.woken()
+    for host in bench.hosts:
+        host.stuck = set()
+    bench.core.converge()
+    bench.assert_agrees()
+
+
+def test_a_pass_within_a_call_is_not_forgotten_by_the_call() -> None:
+    """What that pass finds dead, or a lease it takes over, stays so when the call ends."""
+    bench, docker, net, made = busy()
+    dead = docker.start(net)
+    bench.kernel.lose(Veth)  # both sandboxes died
+    docker.quietly("NetworkDriver.DeleteEndpoint", NetworkID=net.id, EndpointID=made.id)
+    bench.core.converge()  # the first pass suspects
+    bench.nft.refuse = Once(HostError("just now"))
+    docker.create_network()
+    assert bench.journal.load() == bench.state, "memory and journal disagree"
+    bench.core.converge()
+    bench.passes(1)
+    assert dead.id not in bench.state.endpoints
+    bench.assert_agrees()
+
+
+def test_an_error_inside_the_block_changes_nothing_and_frees_the_lock() -> None:
+    bench, docker, _net, _made = busy()
+    before = bench.state, bench.observed()
+    with pytest.raises(KeyError), bench.core.edit() as edit:
+        edit.drop(next(iter(edit.state.networks.values())))
+        raise KeyError
+    assert (bench.state, bench.observed()) == before
+    docker.create_network()
+    bench.assert_agrees()
+
+
+def test_facts_that_change_during_a_call_do_no_harm() -> None:
+    bench, docker, net, _made = busy()
+    bench.survey.now = replace(FACTS, uplinks=frozenset({"br-lan", "br-new"}))
+    docker.create_network()
+    docker.start(net)
+    bench.core.converge()
+    bench.assert_agrees()
+    assert any(isinstance(t, Element) and t.at == '"br-new"' for t in bench.observed())
+
+
+def test_endpoints_keep_their_place_while_others_come_and_go() -> None:
+    bench, docker, net, made = busy()
+    mine = bench.state.endpoints[made.id]
+    for _ in range(5):
+        docker.stop(docker.start(net, port(81, 8081)))
+    assert bench.state.endpoints == {made.id: mine}
+    assert isinstance(mine, Endpoint)

@@ -1,0 +1,261 @@
+"""The lease from etcd in the reconciler's terms, with what etcd says put in its place."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
+
+import pytest
+
+from driver.core.addresses import Wish, take_address
+from driver.errors import Unavailable
+from driver.flannel.etcd_source import EtcdLeases, Settings
+from driver.flannel.local_source import Leases
+from driver.flannel.membership import Snapshot
+from driver.flannel.peers import Own
+from driver.flannel.subnet_env import MARK
+from driver.ipam import PoolRequest, take_pool
+from driver.model.facts import ETCD, External, Facts, Flanneld
+from driver.model.interfaces import Standing
+from driver.model.records import Lease, State, Vtep, replace
+from tests.unit.sample import LEASE, OVERLAY, PEER, POOL, VTEP
+
+EXTERNAL = External("eth0", IPv4Address("192.0.2.11"), 1500, (IPv4Network("192.0.2.0/24"),))
+HERE = Facts(external=EXTERNAL)
+SUBNET = IPv4Network("10.2.3.0/24")
+HELD = Snapshot(OVERLAY, SUBNET, frozenset({PEER}), "held")
+OURS = Lease(OVERLAY.network, SUBNET, 1450, "etcd")
+
+
+class Etcd:
+    """A membership that says what a test wants."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self.now, self.known, self.own = snapshot, Snapshot(), Own(VTEP.public_ip, VTEP.mac)
+
+    def start(self, own: Own, known: Snapshot) -> Etcd:
+        self.own, self.known = own, known
+        return self
+
+    def identify(self, own: Own) -> None:
+        self.own = own
+
+    def snapshot(self) -> Snapshot:
+        return self.now
+
+
+def source(
+    etcd: Etcd, tmp_path: Path, public_ip: IPv4Address | None = None, *, auto: bool = False
+) -> EtcdLeases:
+    settings = Settings(public_ip, tmp_path / "flannel" / "subnet.env", auto)
+    return EtcdLeases(etcd.start, settings)  # type: ignore[arg-type]
+
+
+def test_a_lease_that_is_held_is_given_and_told_to_others(tmp_path: Path) -> None:
+    etcd = Etcd(HELD)
+    found = source(etcd, tmp_path).current(State(), HERE)
+    assert (found.lease, found.phase, found.problems) == (OURS, "held", ())
+    assert (found.overlay, found.peers) == (OVERLAY, frozenset({PEER}))
+    assert (tmp_path / "flannel/subnet.env").read_text() == (
+        "# written by docker-flannel\n"
+        "FLANNEL_NETWORK=10.2.0.0/16\nFLANNEL_SUBNET=10.2.3.1/24\n"
+        "FLANNEL_MTU=1450\nFLANNEL_IPMASQ=false\n"
+    )
+    assert "--bip=10.2.3.1/24" in (tmp_path / "flannel/docker_opts.env").read_text()
+
+
+def test_the_mac_is_made_once_and_kept(tmp_path: Path) -> None:
+    etcd = Etcd(HELD)
+    first = source(etcd, tmp_path).current(State(), HERE).vtep
+    assert first is not None
+    assert int(first.mac[:2], 16) & 3 == 2, "locally administered, unicast"
+    again = source(etcd, tmp_path).current(State(vtep=first), HERE).vtep
+    assert again == first == Vtep(etcd.own.public_ip, etcd.own.mac)
+    moved = replace(HERE, external=replace(EXTERNAL, ip=IPv4Address("192.0.2.99")))
+    assert source(etcd, tmp_path).current(State(vtep=first), moved).vtep == replace(
+        first, public_ip=IPv4Address("192.0.2.99")
+    )
+    public = IPv4Address("203.0.113.1")
+    told = source(etcd, tmp_path, public).current(State(vtep=first), HERE).vtep
+    assert told == replace(first, public_ip=public)
+
+
+def test_what_is_stored_stands_until_etcd_answers(tmp_path: Path) -> None:
+    stored = State(OURS, OVERLAY, VTEP, {PEER.id: PEER})
+    etcd = Etcd(Snapshot(OVERLAY, SUBNET, frozenset({PEER}), "unreachable", ("no etcd",)))
+    found = source(etcd, tmp_path).current(stored, HERE)
+    assert etcd.known == Snapshot(OVERLAY, SUBNET, frozenset({PEER}))
+    assert (found.lease, found.vtep, found.problems) == (OURS, VTEP, ("no etcd",))
+    gone = source(etcd, tmp_path).current(stored, Facts())
+    assert (gone.lease, gone.overlay, gone.vtep) == (OURS, OVERLAY, VTEP)
+    assert gone.peers == frozenset({PEER})
+    assert "no interface to the underlay" in gone.problems[0]
+
+
+@pytest.mark.parametrize("phase", ["lost", "refused"])
+def test_a_lease_that_is_lost_stays_in_use_but_gives_nothing(tmp_path: Path, phase: str) -> None:
+    etcd = Etcd(Snapshot(OVERLAY, None, frozenset(), phase))
+    used = State(OURS, OVERLAY, VTEP, pools={POOL.id: POOL})
+    assert source(etcd, tmp_path).current(used, HERE).lease == replace(OURS, held=False)
+    assert source(etcd, tmp_path).current(replace(used, pools={}), HERE).lease is None
+
+
+def test_the_source_does_not_change_while_networks_use_the_lease(tmp_path: Path) -> None:
+    used = State(LEASE, pools={POOL.id: POOL})
+    found = source(Etcd(HELD), tmp_path).current(used, HERE)
+    assert found.lease == LEASE
+    assert "the lease shall come from etcd, but networks use" in found.problems[-1]
+    assert not (tmp_path / "flannel").exists()
+    back = Leases("auto", OVERLAY.network, 24, tmp_path / "none")
+    kept = back.current(State(OURS, pools={POOL.id: POOL}), HERE)
+    assert kept.lease == OURS
+    assert "from etcd: it is kept until they are removed" in kept.problems[0]
+    assert back.current(State(OURS), HERE).lease != OURS
+
+
+def test_a_lan_in_the_lease_is_told(tmp_path: Path) -> None:
+    inside = replace(HERE, lans=(IPv4Network("10.2.3.0/25"),))
+    told = source(Etcd(HELD), tmp_path).current(State(), inside).problems
+    assert told == (
+        "the lease 10.2.3.0/24 overlaps 10.2.3.0/25, a LAN of this host: choose a Network without "
+        "it, or SubnetMin and SubnetMax around it, and have this host get another",
+    )
+
+
+def test_what_the_host_uses_itself_is_told_to_the_membership(tmp_path: Path) -> None:
+    etcd, here = Etcd(HELD), replace(HERE, places=((IPv4Address("10.2.99.1"), ETCD),))
+    source(etcd, tmp_path).current(State(), here)
+    assert etcd.own.ground == here.ground
+
+
+def test_a_file_that_cannot_be_written_is_told_and_tried_again(tmp_path: Path) -> None:
+    (tmp_path / "flannel").write_text("in the way")
+    asked = source(Etcd(HELD), tmp_path)
+    assert "cannot be written" in asked.current(State(), HERE).problems[0]
+    (tmp_path / "flannel").unlink()
+    assert asked.current(State(), HERE).problems == ()
+    assert (tmp_path / "flannel/subnet.env").exists()
+
+
+def test_a_lost_lease_gives_neither_blocks_nor_addresses() -> None:
+    state = State(replace(LEASE, held=False), pools={POOL.id: POOL})
+    with pytest.raises(Unavailable, match="is lost, and another host may use it"):
+        take_pool(state, PoolRequest(), (), "beef", 0.0)
+    with pytest.raises(Unavailable, match="is lost, and another host may use it"):
+        take_address(state, POOL, Wish(), 0.0)
+
+
+# --- beside a flanneld ---
+
+FOREIGN = Flanneld(frozenset({("flannel.1", 1, 8472)}))
+WAITS = Flanneld(process=7)
+LATER = Flanneld(own=frozenset({"flannel.1"}), process=7)
+FILE = """FLANNEL_NETWORK=10.2.0.0/16
+FLANNEL_SUBNET=10.2.3.1/24
+FLANNEL_MTU=1450
+FLANNEL_IPMASQ=false
+"""
+THEIRS = Lease(OVERLAY.network, SUBNET, 1450, "subnet-file")
+ELSEWHERE = replace(OURS, subnet=IPv4Network("10.2.9.0/24"))
+LOST = replace(ELSEWHERE, held=False)
+BLOCKS = {POOL.id: POOL}
+
+
+def beside(
+    tmp_path: Path, seen: Flanneld, state: State, *, auto: bool, file: str | None = FILE
+) -> Standing:
+    """Ask while a flanneld is seen; whatever is answered, its file stays as it is."""
+    env = tmp_path / "flannel/subnet.env"
+    env.parent.mkdir(exist_ok=True)
+    if file is not None:
+        env.write_text(file)
+    found = source(Etcd(HELD), tmp_path, auto=auto).current(state, replace(HERE, flanneld=seen))
+    assert (env.read_text() if env.exists() else None) == file
+    return found
+
+
+@pytest.mark.parametrize("seen", [FOREIGN, WAITS])
+@pytest.mark.parametrize(
+    ("state", "lease"),
+    [
+        (State(), None),
+        (State(OURS), None),
+        (State(ELSEWHERE, pools=BLOCKS), LOST),
+        (State(THEIRS, pools=BLOCKS), THEIRS),
+        (State(LEASE, pools=BLOCKS), LEASE),
+    ],
+)
+def test_etcd_that_was_asked_for_is_refused(
+    tmp_path: Path, seen: Flanneld, state: State, lease: Lease | None
+) -> None:
+    found = beside(tmp_path, seen, state, auto=False)
+    what = "the device flannel.1" if seen is FOREIGN else "the process 7"
+    assert (found.lease, found.phase, found.refusal) == (lease, "beside", found.problems[0])
+    assert found.refusal == (
+        f"a flanneld on this host has its flannel lease, as {what} shows: set "
+        "DOCKER_FLANNEL_LEASE=subnet-file to use that lease, or stop flanneld and delete its device"
+    )
+
+
+@pytest.mark.parametrize(
+    ("state", "lease", "words"),
+    [
+        (State(), THEIRS, ""),
+        (State(ELSEWHERE), THEIRS, ""),
+        (State(OURS, pools=BLOCKS), THEIRS, ""),
+        (State(replace(THEIRS, mtu=9), pools=BLOCKS), THEIRS, ""),
+        (State(ELSEWHERE, pools=BLOCKS), LOST, "shows, 10.2.3.0/24, but networks use another"),
+        (State(LEASE, pools=BLOCKS), LEASE, "shows, 10.2.3.0/24, but networks use another"),
+    ],
+)
+def test_auto_uses_the_lease_of_the_flanneld(
+    tmp_path: Path, state: State, lease: Lease, words: str
+) -> None:
+    found = beside(tmp_path, FOREIGN, state, auto=True)
+    assert (found.lease, found.phase) == (lease, "beside")
+    assert words in found.refusal
+    assert bool(words) == bool(found.problems) != bool(found.note)
+    assert found.overlay == OVERLAY, "the rules of direct routing need it"
+
+
+@pytest.mark.parametrize(
+    ("file", "words"),
+    [
+        (None, "is not there; start flanneld"),
+        (f"{MARK}\n{FILE}", "is this plugin's own, of before"),
+    ],
+)
+def test_auto_waits_for_the_file_of_the_flanneld(
+    tmp_path: Path, file: str | None, words: str
+) -> None:
+    for state, lease in (
+        (State(), None),
+        (State(OURS), None),
+        (State(OURS, pools=BLOCKS), replace(OURS, held=False)),
+        (State(THEIRS), THEIRS),
+    ):
+        found = beside(tmp_path, FOREIGN, state, auto=True, file=file)
+        assert found.lease == lease
+        assert words in found.refusal
+
+
+@pytest.mark.parametrize("auto", [False, True])
+def test_a_flanneld_that_comes_later_is_named_and_all_goes_on(tmp_path: Path, auto: bool) -> None:
+    found = beside(tmp_path, LATER, State(OURS, OVERLAY, VTEP, pools=BLOCKS), auto=auto)
+    assert (found.lease, found.phase, found.peers) == (OURS, "beside", HELD.peers)
+    assert found.problems == (
+        "a flanneld runs beside this plugin, as the process 7 shows: nothing is written to etcd "
+        "any more; stop flanneld, or leave the lease to it with DOCKER_FLANNEL_LEASE=subnet-file",
+    )
+    # but with a lease that is not known any more, all there is is the flanneld's
+    assert beside(tmp_path, LATER, State(), auto=auto).lease == (THEIRS if auto else None)
+
+
+def test_when_the_flanneld_is_gone_its_lease_goes_on_as_ours(tmp_path: Path) -> None:
+    etcd, used = Etcd(HELD), State(THEIRS, pools=BLOCKS)
+    assert source(etcd, tmp_path, auto=True).current(used, HERE).lease == OURS
+    assert etcd.known.subnet == SUBNET
+    other = Etcd(replace(HELD, subnet=IPv4Network("10.2.9.0/24")))
+    found = source(other, tmp_path, auto=True).current(used, HERE)
+    assert found.lease == THEIRS
+    assert "networks use 10.2.3.0/24 from subnet-file" in found.problems[0]

@@ -1,0 +1,23 @@
+"""The fake etcd is as the real one where the membership can tell."""
+
+from __future__ import annotations
+
+import pytest
+
+from driver.errors import Compacted
+from driver.flannel.etcd.registry import Span
+from tests.unit.etcd_contract import check_registry
+from tests.unit.etcd_fake import FakeRegistry
+
+
+def test_the_fake_meets_the_contract() -> None:
+    check_registry(FakeRegistry(), "/contract")
+
+
+def test_the_fake_forgets_what_is_compacted() -> None:
+    registry = FakeRegistry()
+    registry.change(("/a", "1"))
+    registry.compact()
+    with pytest.raises(Compacted):
+        registry.watch({Span("/a"): 2})
+    assert registry.watch({Span("/a"): 3}).next(0) is None

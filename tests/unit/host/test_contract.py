@@ -1,0 +1,72 @@
+"""The host contract on the fakes, so that what other tests build on behaves as the real ones."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+
+import pytest
+
+from driver.errors import HostError
+from driver.model.objects import (
+    Address,
+    Bridge,
+    Element,
+    Gate,
+    PortHold,
+    Route,
+    Sysctl,
+    Table,
+    Thing,
+    Veth,
+    diff,
+)
+from driver.model.records import replace
+from tests.unit.contract import check_failure, check_host
+from tests.unit.fakes import FakeGate, FakeHost, FakeKernel, FakeNft, FakePorts, World
+
+BRIDGE = Bridge("fl-1", "02:66:00:00:00:01", 1450, "1")
+VETH = Veth("flh1", "fl-1", 1450, False, "e1", "flc1", "02:42:00:00:00:01")
+ADDRESS = Address("fl-1", IPv4Interface("10.2.0.1/26"))
+SYSCTL = Sysctl("fl-1", "ipv4", "route_localnet", "1")
+ROUTE = Route(IPv4Network("10.2.0.0/24"))
+HOLD = PortHold("tcp", IPv4Address(0), 8080, "e1")
+TABLE = Table("chain a {}")
+ELEMENT = Element("pub4_any", "tcp . 8080", "10.2.0.2 . 80", "e1")
+
+CASES: list[tuple[type[FakeHost], list[Thing], tuple[Thing, Thing] | None]] = [
+    (FakeKernel, [BRIDGE, VETH, ADDRESS, SYSCTL, ROUTE], (VETH, replace(VETH, hairpin=True))),
+    (FakePorts, [HOLD], (HOLD, replace(HOLD, owner="e2"))),
+    (FakeNft, [TABLE, ELEMENT], (ELEMENT, replace(ELEMENT, data="10.2.0.3 . 80"))),
+    (FakeGate, [Gate("nft"), Gate("legacy")], None),
+]
+
+
+@pytest.mark.parametrize(("kind", "things", "change"), CASES)
+def test_fake_host_meets_the_contract(
+    kind: type[FakeHost], things: list[Thing], change: tuple[Thing, Thing] | None
+) -> None:
+    check_host(kind(World()), things, change)
+
+
+def test_fake_host_does_the_rest_when_one_thing_fails() -> None:
+    host = FakeNft(World())
+    bad = replace(ELEMENT, at="tcp . 1")
+    host.refuse = lambda thing: HostError("no such element") if thing == bad else None
+    check_failure(host, [TABLE, ELEMENT], bad, "no such element")
+
+
+def test_fake_kernel_needs_a_bridge_and_loses_what_hangs_on_it() -> None:
+    host = FakeKernel(World())
+    check_failure(host, [ROUTE], ADDRESS, "needs")
+    host.plant(BRIDGE, VETH, ADDRESS, SYSCTL)
+    host.lose(Bridge)
+    assert host.observe() == {replace(VETH, bridge="")}
+    assert diff(host.observe(), [VETH]).change == ((replace(VETH, bridge=""), VETH),)
+
+
+def test_fake_kernel_lists_the_links_that_are_in_the_hosts_namespace() -> None:
+    host = FakeKernel(World())
+    host.plant(BRIDGE, VETH)
+    assert host.links() == {"fl-1", "flh1", "flc1"}
+    host.moved.add("flc1")
+    assert host.links() == {"fl-1", "flh1"}

@@ -1,0 +1,31 @@
+"""Rules for the source that neither the linter nor `lint-imports` checks."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+FOLDERS = ("driver", "tests", "benchmarks", "demo")  # all that is Python
+LONGEST = 300  # lines of a module: what fits in the head
+
+
+def test_only_the_command_reads_the_environment() -> None:
+    """But for iptables' lock file, which its programs name by a variable, and protobuf's switch."""
+    driver = ROOT / "driver"
+    found = {
+        str(file.relative_to(driver)): len(re.findall(r"os\.environ|getenv", file.read_text()))
+        for file in driver.rglob("*.py")
+    }
+    assert {name: times for name, times in found.items() if times} == {
+        "__main__.py": 1,
+        "host/firewall/iptables_legacy.py": 1,
+        "flannel/etcd/members.py": 1,
+    }
+
+
+def test_no_module_is_long() -> None:
+    files = [file for folder in FOLDERS for file in (ROOT / folder).rglob("*.py")]
+    assert len(files) > len(FOLDERS)
+    lengths = {str(file.relative_to(ROOT)): file.read_text().count("\n") for file in files}
+    assert {name: length for name, length in lengths.items() if length > LONGEST} == {}
