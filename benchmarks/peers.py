@@ -22,11 +22,11 @@ from functools import partial
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
-from driver.host.links import Netlink
-from driver.host.netlink.monitor import News
-from driver.host.overlay import Overlays
+from driver.host.links import Links
+from driver.host.netlink.monitor import Monitor
+from driver.host.overlay import OverlayAdapter
 from driver.host.underlay import Underlay
-from driver.model.objects import Plan, Thing, diff
+from driver.model.objects import HostObject, Plan, diff
 from driver.model.records import Overlay, Peer, Vtep
 from driver.vxlan import plan_peers, plan_vtep
 
@@ -50,9 +50,9 @@ class Node:
         run("ip", "link", "add", "eth0", "up", "type", "veth", "peer", "name", "far")
         run("ip", "link", "set", "far", "up")
         run("ip", "addr", "add", f"{HOST}/12", "dev", "eth0")
-        news = News()
-        self.overlays = made.enter_context(closing(Overlays(news)))
-        self.netlink = made.enter_context(closing(Netlink(news)))
+        news = Monitor()
+        self.overlays = made.enter_context(closing(OverlayAdapter(news)))
+        self.netlink = made.enter_context(closing(Links(news)))
         with closing(Underlay()) as underlay:
             self.external = underlay.external("eth0", None)
         self.news: list[frozenset[str]] = []
@@ -62,13 +62,13 @@ class Node:
         made.callback(listener.join)
         made.callback(stop.set)
 
-    def want(self, peers: Iterable[Peer]) -> frozenset[Thing]:
+    def want(self, peers: Iterable[Peer]) -> frozenset[HostObject]:
         """Give what the host should carry."""
         vtep = Vtep(HOST, "02:00:00:00:00:01")
         mine = plan_vtep(OVERLAY, IPv4Network("10.0.0.0/24"), vtep, self.external)
         return frozenset([*mine, *plan_peers(OVERLAY, peers, vtep, self.external)])
 
-    def observe(self) -> frozenset[Thing]:
+    def observe(self) -> frozenset[HostObject]:
         """Give what it carries."""
         return self.overlays.observe() | self.netlink.observe()
 

@@ -27,7 +27,7 @@ from driver.api.body import Body
 from driver.config import Config
 from driver.core.reconciler import Reconciler
 from driver.handlers import CALLS
-from driver.host.links import Netlink
+from driver.host.links import Links
 from driver.service import loading
 from driver.wiring import build
 from tests.bed import Bed, Host
@@ -127,7 +127,7 @@ def fill(size: int, state: Path) -> None:
 
 def start(state: Path) -> None:
     """Start the plugin on what `fill` left: read the state, take the ports, write the firewall."""
-    Netlink.prepare()  # what Python loads is not the ports'
+    Links.prepare()  # what Python loads is not the ports'
     began = time.perf_counter()
     with loading():
         core = plugin(state)

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from ipaddress import IPv4Interface, IPv4Network
 
 from driver.model.facts import External
-from driver.model.objects import Address, Fdb, Neighbour, PeerRoute, Sysctl, Thing, Vxlan
+from driver.model.objects import Fdb, HostObject, LinkAddress, Neighbour, PeerRoute, Sysctl, Vxlan
 from driver.model.records import Overlay, Peer, Vtep
 
 ENCAPSULATION = 50  # bytes of outer Ethernet payload: IPv4 20, UDP 8, VXLAN 8, inner Ethernet 14
@@ -26,7 +26,7 @@ def container_mtu(overlay: Overlay, external: External) -> int:
 
 def plan_vtep(
     overlay: Overlay, subnet: IPv4Network, vtep: Vtep, external: External
-) -> Iterator[Thing]:
+) -> Iterator[HostObject]:
     """Give the device with its address; host-gw needs none.
 
     The address is the subnet's first, /32 so that it brings no route along; what the host sends
@@ -48,13 +48,13 @@ def plan_vtep(
         overlay.gbp,
         overlay.learning,
     )
-    yield Address(name, IPv4Interface(subnet.network_address))
+    yield LinkAddress(name, IPv4Interface(subnet.network_address))
     yield Sysctl(name, "ipv6", "accept_ra", "0")
 
 
 def plan_peers(
     overlay: Overlay, peers: Iterable[Peer], vtep: Vtep, external: External
-) -> Iterator[Thing]:
+) -> Iterator[HostObject]:
     """Give what all peers need; those that `problems` names get nothing."""
     for peer, obstacle in _judged(overlay, peers, vtep, external):
         if not obstacle:
@@ -84,7 +84,7 @@ def direct_peers(
             yield peer
 
 
-def _plan(overlay: Overlay, peer: Peer, external: External) -> Iterator[Thing]:
+def _plan(overlay: Overlay, peer: Peer, external: External) -> Iterator[HostObject]:
     if peer.mac is None or _is_direct(overlay, peer, external):
         # ip route replace 10.5.24.0/24 via 192.0.2.24 dev eth0
         yield PeerRoute(peer.subnet, peer.public_ip, external.name, onlink=False)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from contextlib import ExitStack, closing
 from functools import partial
 
-from driver.api.orphans import Bygone, Docker
+from driver.api.orphans import Docker, OrphanNetworks
 from driver.cli import client
 from driver.config import SETTINGS, Config
 from driver.core.flows import Forgetful
@@ -17,28 +17,28 @@ from driver.core.reconciler import Reconciler
 from driver.errors import HostError, Unavailable
 from driver.flannel import flanneld
 from driver.flannel.etcd import exposure
-from driver.flannel.local_source import Leases
+from driver.flannel.local_source import LocalSource
 from driver.host.announce import Announcer
 from driver.host.conntrack import Conntrack
 from driver.host.exposed_secrets import secrets_shown
 from driver.host.firewall import iptables_variants
-from driver.host.firewall.forward_gate import Iptables
+from driver.host.firewall.forward_gate import ForwardGates
 from driver.host.firewall.iptables_legacy_monitor import LegacyFilter
 from driver.host.firewall.nft_generation import has_nf_tables
-from driver.host.flanneld_probe import Lookout
-from driver.host.journal import NAME, Store
-from driver.host.links import Netlink
-from driver.host.loopback import Localhosts
-from driver.host.netlink.monitor import News
-from driver.host.overlay import Overlays
-from driver.host.port_sockets import Sockets
+from driver.host.flanneld_probe import FlanneldProbe
+from driver.host.journal import NAME, SqliteJournal
+from driver.host.links import Links
+from driver.host.loopback import LoopbackGuards
+from driver.host.netlink.monitor import Monitor
+from driver.host.overlay import OverlayAdapter
+from driver.host.port_sockets import PortSockets
 from driver.host.residents import Residents
 from driver.host.sandbox import Sandboxes
 from driver.host.servers import Servers
 from driver.host.underlay import Underlay
 from driver.model.facts import ETCD, External, Facts, Resident
-from driver.model.interfaces import Firewall, Host, Source
-from driver.model.objects import Thing
+from driver.model.interfaces import Adapter, Firewall, Source
+from driver.model.objects import HostObject
 from driver.model.records import Overlay, replace
 
 log = logging.getLogger(__name__)
@@ -50,10 +50,10 @@ class HostSurvey:
     def __init__(
         self,
         config: Config,
-        netlink: Netlink,
-        watched: tuple[Localhosts, Sandboxes],
+        netlink: Links,
+        watched: tuple[LoopbackGuards, Sandboxes],
         firewall: Firewall,
-        lookout: Lookout,
+        lookout: FlanneldProbe,
     ) -> None:
         self._localhosts, self._sandboxes = watched
         self._netlink, self._firewall, self._legacy = netlink, firewall, LegacyFilter()
@@ -75,7 +75,7 @@ class HostSurvey:
             resolvers=self.servers.resolvers(),
             etcd=frozenset((ip, e.port) for e in self._closed for ip in self.servers.at(e.host)),
             firewall=self._firewall.name,
-            gates=Iptables.variants(),
+            gates=ForwardGates.variants(),
             external=self._external(),
             flanneld=self._lookout.look(),
             guards=self._localhosts.able,
@@ -101,7 +101,7 @@ class HostSurvey:
         """Take note that Docker has set the host up."""
         self._netlink.docker_acts()
 
-    def look(self, links: Iterable[str]) -> frozenset[Thing]:
+    def look(self, links: Iterable[str]) -> frozenset[HostObject]:
         """Give what some of our links are and carry."""
         return self._netlink.observe_links(links)
 
@@ -132,26 +132,26 @@ def build(config: Config) -> Reconciler:
 def _assembled(config: Config, undo: ExitStack) -> Reconciler:
     """Do what `build` says; what is to be closed when that fails is left with `undo`."""
     # sockets make room, which takes no time as long as there is one thread
-    store, sockets = Store(config.state_dir / NAME), Sockets()
+    store, sockets = SqliteJournal(config.state_dir / NAME), PortSockets()
     undo.callback(store.close)
-    news = News()
+    news = Monitor()
     firewall = _firewall(_chosen(config.firewall))
-    netlink = Netlink(news, forwards=config.ip_forward)
-    stop, lookout = threading.Event(), Lookout()
+    netlink = Links(news, forwards=config.ip_forward)
+    stop, lookout = threading.Event(), FlanneldProbe()
     undo.callback(stop.set)
     undo.callback(lookout.close)
-    localhosts, sandboxes = Localhosts(), Sandboxes()
+    localhosts, sandboxes = LoopbackGuards(), Sandboxes()
     survey = HostSurvey(config, netlink, (localhosts, sandboxes), firewall, lookout)
     source = _source(config, lambda: core, lookout, stop)
-    sides: list[Host] = [
-        Overlays(news),
+    sides: list[Adapter] = [
+        OverlayAdapter(news),
         netlink,
         localhosts,
         Announcer(),
         sandboxes,
         sockets,
         Forgetful(firewall, Conntrack()),
-        Iptables(),
+        ForwardGates(),
     ]
     for side in sides:
         undo.callback(side.close)
@@ -171,7 +171,7 @@ def _assembled(config: Config, undo: ExitStack) -> Reconciler:
     _thread("leftovers", lambda: _clear_others(firewall.name))
     _thread("passes", lambda: loop.run(stop))
     _thread("events", lambda: netlink.watch(loop.links_changed, stop, core.settle))
-    bygone = Bygone(core, Docker(client.dockerd, client.networks, netlink.links))
+    bygone = OrphanNetworks(core, Docker(client.dockerd, client.networks, netlink.links))
     _thread("bygone", lambda: bygone.run(stop))
     netlink.prepare()
     return core
@@ -180,12 +180,12 @@ def _assembled(config: Config, undo: ExitStack) -> Reconciler:
 def _firewall(name: str) -> Firewall:
     """Give a backend of the firewall; what it needs is loaded only for it."""
     if name == "nft":
-        from driver.host.firewall.nft import Nft  # noqa: PLC0415
+        from driver.host.firewall.nft import NftFirewall  # noqa: PLC0415
 
-        return Nft()
-    from driver.host.firewall.iptables import Fallback  # noqa: PLC0415
+        return NftFirewall()
+    from driver.host.firewall.iptables import IptablesFirewall  # noqa: PLC0415
 
-    return Fallback(name.removeprefix("iptables-"))
+    return IptablesFirewall(name.removeprefix("iptables-"))
 
 
 def _chosen(setting: str) -> str:
@@ -207,13 +207,13 @@ def _clear_others(used: str) -> None:
 
 
 def _source(
-    config: Config, core: Callable[[], Reconciler], lookout: Lookout, stop: threading.Event
+    config: Config, core: Callable[[], Reconciler], lookout: FlanneldProbe, stop: threading.Event
 ) -> Source:
     """Give the lease's source; gRPC and all is loaded only where etcd is used."""
     if config.etcd is None or not config.follows_etcd:
-        return Leases(config.lease, config.network, config.subnet_len, config.subnet_file)
+        return LocalSource(config.lease, config.network, config.subnet_len, config.subnet_file)
     from driver.flannel.etcd.client import Etcd  # noqa: PLC0415
-    from driver.flannel.etcd_source import EtcdLeases, Settings  # noqa: PLC0415
+    from driver.flannel.etcd_source import EtcdSource, Settings  # noqa: PLC0415
     from driver.flannel.membership import Membership, Snapshot  # noqa: PLC0415
     from driver.flannel.peers import Own  # noqa: PLC0415
 
@@ -233,10 +233,10 @@ def _source(
         return member
 
     auto = config.lease == "auto"
-    return EtcdLeases(follow, Settings(config.public_ip, config.subnet_file, auto))
+    return EtcdSource(follow, Settings(config.public_ip, config.subnet_file, auto))
 
 
-def _beside(lookout: Lookout, overlay: Overlay) -> str:
+def _beside(lookout: FlanneldProbe, overlay: Overlay) -> str:
     """Say of what a flanneld on this host has now, if it has this network."""
     what = lookout.look().sign(overlay)
     return flanneld.has_it(what) if what else ""

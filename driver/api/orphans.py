@@ -35,7 +35,7 @@ class Docker:
     links: Callable[[], frozenset[str]]
 
 
-class Bygone:
+class OrphanNetworks:
     """Compares our networks with Docker's."""
 
     def __init__(

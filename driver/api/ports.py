@@ -10,7 +10,7 @@ from typing import Any
 
 from driver.core.firewall import plan_ports
 from driver.core.reconciler import Reconciler
-from driver.model.objects import Element, PortHold, Thing
+from driver.model.objects import Element, HostObject, PortSocket
 from driver.model.records import Endpoint, PortMapping, replace, short
 
 Document = dict[str, Any]
@@ -35,8 +35,8 @@ def document(core: Reconciler) -> Document:
     }
 
 
-def _port(endpoint: Endpoint, mapping: PortMapping, have: frozenset[Thing]) -> Document:
-    things = list(plan_ports(replace(endpoint, ports=(mapping,))))
+def _port(endpoint: Endpoint, mapping: PortMapping, have: frozenset[HostObject]) -> Document:
+    objects = list(plan_ports(replace(endpoint, ports=(mapping,))))
     return {
         "proto": mapping.proto,
         "host_ip": str(mapping.host_ip),
@@ -46,8 +46,8 @@ def _port(endpoint: Endpoint, mapping: PortMapping, have: frozenset[Thing]) -> D
         "endpoint": endpoint.id,
         "network": endpoint.network,
         "sandbox": endpoint.sandbox,
-        "published": any(t in have for t in things if isinstance(t, Element)),
-        "held": any(t in have for t in things if isinstance(t, PortHold)),
+        "published": any(t in have for t in objects if isinstance(t, Element)),
+        "held": any(t in have for t in objects if isinstance(t, PortSocket)),
     }
 
 

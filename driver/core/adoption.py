@@ -17,12 +17,12 @@ from driver.core.edit import ADOPTED, OWN_POOL, Edit
 from driver.core.firewall import read_port
 from driver.model.facts import Resident
 from driver.model.objects import (
-    Address,
     Bridge,
     Element,
+    HostObject,
+    LinkAddress,
     PeerRoute,
-    Route,
-    Thing,
+    UnreachableRoute,
     Veth,
     Vxlan,
 )
@@ -70,7 +70,7 @@ class Taken:
             self.left.append(f"the state does not know {what}, and {why}: {HOW}")
 
 
-def recall(have: frozenset[Thing], mtu: int | None) -> State:
+def recall(have: frozenset[HostObject], mtu: int | None) -> State:
     """Return this host's place in the overlay as the host shows it, for a state that is empty.
 
     The lease is what has the unreachable route, the VTEP's MAC the device's. Units: `mtu` bytes.
@@ -78,8 +78,12 @@ def recall(have: frozenset[Thing], mtu: int | None) -> State:
     devices = [t for t in have if isinstance(t, Vxlan)]
     vtep = Vtep(devices[0].local, devices[0].mac) if devices else None
     bridges = {t.name: t.mtu for t in have if isinstance(t, Bridge)}
-    gateways = [t.ip.ip for t in have if isinstance(t, Address) and t.link in bridges]
-    used = [t.dst for t in have if isinstance(t, Route) and any(ip in t.dst for ip in gateways)]
+    gateways = [t.ip.ip for t in have if isinstance(t, LinkAddress) and t.link in bridges]
+    used = [
+        t.dst
+        for t in have
+        if isinstance(t, UnreachableRoute) and any(ip in t.dst for ip in gateways)
+    ]
     nets = [IPv4Network(t.at) for t in have if _in(t, "over4") and "-" not in t.at]
     for subnet in sorted(used, key=lambda net: -net.prefixlen):
         for net in (net for net in nets if subnet.subnet_of(net) and subnet != net):
@@ -89,13 +93,13 @@ def recall(have: frozenset[Thing], mtu: int | None) -> State:
     return State(vtep=vtep)
 
 
-def _in(thing: Thing, name: str) -> TypeGuard[Element]:
-    return isinstance(thing, Element) and thing.set == name
+def _in(item: HostObject, name: str) -> TypeGuard[Element]:
+    return isinstance(item, Element) and item.set == name
 
 
 def adopt(
     edit: Edit,
-    have: frozenset[Thing],
+    have: frozenset[HostObject],
     veths: Sequence[Veth],
     by_end: Mapping[str, Resident],
     *,
@@ -127,13 +131,15 @@ def adopt(
     return taken
 
 
-def _network(edit: Edit, have: frozenset[Thing], bridge: Bridge, residents: list[Resident]) -> str:
+def _network(
+    edit: Edit, have: frozenset[HostObject], bridge: Bridge, residents: list[Resident]
+) -> str:
     lease = edit.state.lease
     if bridge.name != BRIDGE_PREFIX + short(bridge.owner):
         raise _Unclear(f"bridge {bridge.name} does not say its network's id")
     if lease is None:
         raise _Unclear("this host has no lease yet")
-    ips = sorted(t.ip for t in have if isinstance(t, Address) and t.link == bridge.name)
+    ips = sorted(t.ip for t in have if isinstance(t, LinkAddress) and t.link == bridge.name)
     gateway = min(ips, key=lambda ip: (ip.ip not in lease.subnet, ip.ip not in lease.network),
                   default=None)  # fmt: skip
     if gateway is None or gateway.ip not in lease.network:
@@ -165,19 +171,19 @@ def _network(edit: Edit, have: frozenset[Thing], bridge: Bridge, residents: list
     return f"network {short(network.id)} with {block} was taken over from the host"
 
 
-def _sets_of(have: frozenset[Thing], bridge: str, block: IPv4Network) -> set[str]:
+def _sets_of(have: frozenset[HostObject], bridge: str, block: IPv4Network) -> set[str]:
     """Name the firewall's sets that have a bridge or its block."""
     named = {f'"{bridge}"', str(block)}
     return {
-        thing.set
-        for thing in have
-        if isinstance(thing, Element) and not named.isdisjoint(thing.at.split(" . "))
+        item.set
+        for item in have
+        if isinstance(item, Element) and not named.isdisjoint(item.at.split(" . "))
     }
 
 
-def _make_room(edit: Edit, have: frozenset[Thing], ips: Iterable[IPv4Interface]) -> None:
+def _make_room(edit: Edit, have: frozenset[HostObject], ips: Iterable[IPv4Interface]) -> None:
     """Drop what an older state has in the place of what runs, unless that runs, too."""
-    there = {thing.name for thing in have if isinstance(thing, Bridge)}
+    there = {item.name for item in have if isinstance(item, Bridge)}
     state, blocks = edit.state, [ip.network for ip in ips]
     for network in [n for n in state.networks.values() if _overlaps(n.gateway, blocks)
                     or (n.docker_gateway and _overlaps(n.docker_gateway, blocks))]:  # fmt: skip
@@ -193,7 +199,7 @@ def _overlaps(gateway: IPv4Interface, blocks: Iterable[IPv4Network]) -> bool:
 
 
 def _endpoint(
-    edit: Edit, have: frozenset[Thing], veth: Veth, network: Network, resident: Resident | None
+    edit: Edit, have: frozenset[HostObject], veth: Veth, network: Network, resident: Resident | None
 ) -> str:
     if veth.name != HOST_END_PREFIX + short(veth.owner):
         raise _Unclear("its alias does not say its endpoint's id")
@@ -236,6 +242,6 @@ def _one_of(ips: Iterable[IPv4Interface], gateway: IPv4Interface | None) -> IPv4
     return next((ip for ip in ips if ip.ip in gateway.network and ip.ip != gateway.ip), None)
 
 
-def _ports(have: frozenset[Thing], owner: str) -> tuple[PortMapping, ...]:
-    found = [port for thing in have if (port := read_port(thing))]
+def _ports(have: frozenset[HostObject], owner: str) -> tuple[PortMapping, ...]:
+    found = [port for item in have if (port := read_port(item))]
     return tuple(p.mapping for p in found if p.owner and owner.startswith(p.owner))

@@ -1,6 +1,6 @@
 """The links, addresses and settings that the lease, a network and an endpoint need. Pure.
 
-Imports only `model` and `things`.
+Imports only `model` and `objects`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,15 @@ import hashlib
 from collections.abc import Iterable, Iterator
 from ipaddress import IPv4Address
 
-from driver.model.objects import Address, Bridge, Route, SandboxAddress, Sysctl, Thing, Veth
+from driver.model.objects import (
+    Bridge,
+    HostObject,
+    LinkAddress,
+    SandboxAddress,
+    Sysctl,
+    UnreachableRoute,
+    Veth,
+)
 from driver.model.records import ANY, Endpoint, Lease, Network
 
 
@@ -21,12 +29,12 @@ def mac_for(ip: IPv4Address) -> str:
     return "02:42:" + ":".join(f"{byte:02x}" for byte in ip.packed)
 
 
-def plan_lease(lease: Lease) -> Iterator[Thing]:
+def plan_lease(lease: Lease) -> Iterator[HostObject]:
     """Give the route that keeps packets for unused lease addresses from the uplink."""
-    yield Route(lease.subnet)
+    yield UnreachableRoute(lease.subnet)
 
 
-def plan_network(network: Network) -> Iterator[Thing]:
+def plan_network(network: Network) -> Iterator[HostObject]:
     """Give a network's bridge with its gateway address, and Docker's.
 
     IPv6 is off, which a network does not have: else containers reach the host, and what is behind
@@ -35,9 +43,9 @@ def plan_network(network: Network) -> Iterator[Thing]:
     digest = hashlib.sha256(network.id.encode()).hexdigest()
     mac = "02:66:" + ":".join(digest[i : i + 2] for i in range(0, 8, 2))
     yield Bridge(network.bridge, mac, network.mtu, network.id)
-    yield Address(network.bridge, network.gateway)
+    yield LinkAddress(network.bridge, network.gateway)
     if network.docker_gateway:
-        yield Address(network.bridge, network.docker_gateway)
+        yield LinkAddress(network.bridge, network.docker_gateway)
     yield Sysctl(network.bridge, "ipv6", "disable_ipv6", "1")
 
 
@@ -52,7 +60,7 @@ def on_localhost(endpoint: Endpoint) -> bool:
     return any(port.host_ip == ANY or port.host_ip.is_loopback for port in endpoint.ports)
 
 
-def plan_endpoint(endpoint: Endpoint, network: Network) -> Iterator[Thing]:
+def plan_endpoint(endpoint: Endpoint, network: Network) -> Iterator[HostObject]:
     """Give an endpoint's veth pair. Hairpin lets a container reach its own published port."""
     yield Veth(
         endpoint.host_end,

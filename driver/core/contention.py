@@ -1,8 +1,8 @@
 """What something else undoes again and again: how often, and how long it is left alone. Pure.
 
-A repair that holds for two seconds ends the fight over that thing. What isolates is put back in
+A repair that holds for two seconds ends the fight over that object. What isolates is put back in
 every pass, however often something undoes it: while it is away, closed networks are open.
-Imports only `things`.
+Imports only `objects`.
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from driver.model.objects import RANK, Key, Plan
+from driver.model.objects import RANK, Key, Plan, noun
 
-FIGHT = 5  # repairs of one thing in a row; what does not isolate then waits longer each time
+FIGHT = 5  # repairs of one object in a row; what does not isolate then waits longer each time
 FIRST_S, LONGEST_S = 2.0, 30.0
 _ISOLATING = frozenset(kind.__name__ for kind in RANK if kind.isolates)
 
 
 @dataclass(frozen=True, slots=True)
 class _Streak:
-    """Repairs of one thing in a row, with the times of the first and the last, Unix seconds."""
+    """Repairs of one object in a row, with the times of the first and the last, Unix seconds."""
 
     count: int
     first: float
@@ -28,8 +28,8 @@ class _Streak:
     failed: bool
 
 
-class Fights:
-    """The things whose last repair has not yet proved to last."""
+class Contention:
+    """The objects whose last repair has not yet proved to last."""
 
     def __init__(self) -> None:
         self._streaks: dict[Key, _Streak] = {}  # replaced, not changed: status reads it meanwhile
@@ -90,9 +90,9 @@ def _pause_s(key: Key, streak: _Streak) -> float:
     return min(FIRST_S * 2.0 ** max(min(streak.count, 2 * FIGHT) - FIGHT, 0), LONGEST_S)
 
 
-def _sentence(kind: str, things: int, streaks: dict[Key, _Streak]) -> str:
+def _sentence(kind: str, objects: int, streaks: dict[Key, _Streak]) -> str:
     key, most = max(streaks.items(), key=lambda item: item[1].count)
-    what = " ".join(key).lower() if things == 1 else f"{things} {kind.lower()}"
+    what = " ".join([noun(kind), *key[1:]]) if objects == 1 else f"{objects} {noun(kind)}"
     span = f"{max(most.last - most.first, 1):.0f} s"
     how = "in each pass" if kind in _ISOLATING else f"after {_pause_s(key, most):.0f} s"
     return (

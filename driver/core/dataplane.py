@@ -1,6 +1,6 @@
 """All sides of the host together: take a plan's parts to those that they concern.
 
-Imports `seams`, `things`, `errors`.
+Imports `seams`, `objects`, `errors`.
 """
 
 from __future__ import annotations
@@ -8,24 +8,24 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from driver.errors import Conflict, FlannelError, HostError
-from driver.model.interfaces import Host, Resuming
-from driver.model.objects import Plan, Thing
+from driver.model.interfaces import Adapter, Resuming
+from driver.model.objects import HostObject, Plan
 
 
-def resume(hosts: Sequence[Host], things: Iterable[Thing]) -> None:
+def resume(hosts: Sequence[Adapter], objects: Iterable[HostObject]) -> None:
     """Have each side take over what an earlier run left of these."""
     for host in hosts:
         if isinstance(host, Resuming):
-            host.resume(things)
+            host.resume(objects)
 
 
-def take_away(hosts: Sequence[Host], plan: Plan) -> list[FlannelError]:
+def take_away(hosts: Sequence[Adapter], plan: Plan) -> list[FlannelError]:
     """Remove what a plan says, from the last host to the first; give what could not be."""
     part = Plan(remove=plan.remove)
     return [error for host in reversed(hosts) for error in _apply(host, part)]
 
 
-def make(hosts: Sequence[Host], plan: Plan) -> list[FlannelError]:
+def make(hosts: Sequence[Adapter], plan: Plan) -> list[FlannelError]:
     """Make and change what a plan says, from the first host to the last; give what failed."""
     part = Plan(add=plan.add, change=plan.change)
     return [error for host in hosts for error in _apply(host, part)]
@@ -39,7 +39,7 @@ def first(errors: Sequence[FlannelError]) -> FlannelError:
     return error
 
 
-def _apply(host: Host, plan: Plan) -> list[FlannelError]:
+def _apply(host: Adapter, plan: Plan) -> list[FlannelError]:
     part = plan.only(host.kinds)
     if not part:
         return []

@@ -12,16 +12,16 @@ from driver.core.edit import OWN_POOL
 from driver.model.facts import Facts
 from driver.model.objects import (
     ALL,
-    Address,
     Bridge,
     Fdb,
+    HostObject,
     Key,
-    Localhost,
+    LinkAddress,
+    LoopbackGuard,
     Neighbour,
     PeerRoute,
     SandboxAddress,
     Sysctl,
-    Thing,
     Veth,
     Vxlan,
 )  # fmt: skip
@@ -47,24 +47,24 @@ def desire(
     networks: Iterable[str] | None = None,
     endpoints: Iterable[str] | None = None,
     peers: Iterable[str] = (),
-) -> frozenset[Thing]:
-    """Give the things that should exist: for all, or for some networks, endpoints, peers by id.
+) -> frozenset[HostObject]:
+    """Give the objects that should exist: for all, or for some networks, endpoints, peers by id.
 
     Without a network there is nothing but the overlay, so that a host which uses none is left as
     it was. This host's end of the overlay, and what is in sandboxes, are given for all only.
     """
     return frozenset(
-        _things(state, facts, networks, endpoints, None if networks is None else peers)
+        _objects(state, facts, networks, endpoints, None if networks is None else peers)
     )
 
 
-def _things(
+def _objects(
     state: State,
     facts: Facts,
     networks: Iterable[str] | None,
     endpoints: Iterable[str] | None,
     peers: Iterable[str] | None,
-) -> Iterator[Thing]:
+) -> Iterator[HostObject]:
     if state.lease is None:
         return
     known = _chosen(state.peers, peers)
@@ -80,7 +80,7 @@ def _things(
     local = {e.network for e in state.endpoints.values() if e.ports and bridge.on_localhost(e)}
     for network in (some := list(_chosen(state.networks, networks))):
         yield from bridge.plan_network(network)
-        yield Localhost(network.bridge, facts.guards and network.id in local)
+        yield LoopbackGuard(network.bridge, facts.guards and network.id in local)
         yield from firewall.plan_network_rules(network)
     for endpoint in _chosen(state.endpoints, endpoints):
         yield from bridge.plan_endpoint(endpoint, state.networks[endpoint.network])
@@ -92,33 +92,35 @@ def _things(
     yield from bridge.plan_forwarding([ALL, *(n.bridge for n in some)] if facts.forwards else [])
 
 
-def of_links(state: State, facts: Facts, links: frozenset[str]) -> frozenset[Thing]:
+def of_links(state: State, facts: Facts, links: frozenset[str]) -> frozenset[HostObject]:
     """Return what some links should be and carry."""
     networks = [n.id for n in state.networks.values() if n.bridge in links]
     endpoints = [e.id for e in state.endpoints.values() if e.host_end in links]
     return frozenset(
-        thing
-        for thing in desire(state, facts, networks, endpoints)
-        if (isinstance(thing, Bridge | Veth) and thing.name in links)
-        or (isinstance(thing, Address | Sysctl) and thing.link in links)
+        item
+        for item in desire(state, facts, networks, endpoints)
+        if (isinstance(item, Bridge | Veth) and item.name in links)
+        or (isinstance(item, LinkAddress | Sysctl) and item.link in links)
     )
 
 
-def left_alone(things: frozenset[Thing], lease: Lease | None, facts: Facts) -> frozenset[Thing]:
-    """Leave out the overlay's things where they are a flanneld's, whoever made them.
+def left_alone(
+    objects: frozenset[HostObject], lease: Lease | None, facts: Facts
+) -> frozenset[HostObject]:
+    """Leave out the overlay's objects where they are a flanneld's, whoever made them.
 
     A flanneld that finds the plugin's device and routes uses them as they are: what bears the
     plugin's mark may be in use although the lease is not the plugin's any more.
     """
     if lease.source != "subnet-file" if lease else not facts.flanneld.process:
-        return things
-    return frozenset(thing for thing in things if not _of_overlay(thing))
+        return objects
+    return frozenset(item for item in objects if not _of_overlay(item))
 
 
-def _of_overlay(thing: Thing) -> bool:
-    if isinstance(thing, Address | Sysctl):
-        return thing.link.startswith(FLANNEL_PREFIX)
-    return isinstance(thing, Vxlan | Neighbour | Fdb | PeerRoute)
+def _of_overlay(item: HostObject) -> bool:
+    if isinstance(item, LinkAddress | Sysctl):
+        return item.link.startswith(FLANNEL_PREFIX)
+    return isinstance(item, Vxlan | Neighbour | Fdb | PeerRoute)
 
 
 def in_sandboxes(state: State) -> Iterator[SandboxAddress]:
@@ -128,7 +130,9 @@ def in_sandboxes(state: State) -> Iterator[SandboxAddress]:
             yield from bridge.plan_sandbox(endpoint, state.networks[endpoint.network], state.lease)
 
 
-def _overlay(state: State, facts: Facts, peers: Iterable[Peer], *, whole: bool) -> Iterator[Thing]:
+def _overlay(
+    state: State, facts: Facts, peers: Iterable[Peer], *, whole: bool
+) -> Iterator[HostObject]:
     """Give the ways to peers, and with `whole` this host's end, which passes alone change."""
     lease, overlay, vtep = state.lease, state.overlay, state.vtep
     if overlay and facts.flanneld.has(overlay):

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from driver.core.addresses import Wish, take_address
 from driver.errors import UnknownObject
-from driver.model.interfaces import Standing
+from driver.model.interfaces import LeaseStatus
 from driver.model.records import (
     Claim,
     Endpoint,
@@ -138,7 +138,7 @@ class Edit:
         self._drops[pool.kind, pool.id] = pool
         self.put(replace(pool, id=pool_id), *([replace(network, pool=pool_id)] if network else []))
 
-    def become(self, new: Standing) -> None:
+    def become(self, new: LeaseStatus) -> None:
         """Take over what the lease's source says in place of what is stored."""
         old = self.state
         for was, now in (

@@ -2,9 +2,8 @@
 
 One table with a constant number of rules; what varies are elements of maps and sets. The table
 does the address translation and all the drops. It cannot accept against somebody else's drop:
-for that there is the `Gate`, constant rules in Docker's own FORWARD path. They accept only what
-bears the mark that is set here, so nothing passes while this table is missing.
-Imports only `model` and `things`.
+for that there is the `ForwardGate`, constant rules in Docker's own FORWARD path. They accept only
+what bears the mark that is set here, so nothing passes while this table is missing.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from itertools import permutations
 from typing import get_args
 
 from driver.model.facts import OWN, Facts
-from driver.model.objects import Element, Gate, PortHold, Table, Thing
+from driver.model.objects import Element, ForwardGate, HostObject, PortSocket, Table
 from driver.model.records import (
     ANY,
     BRIDGE_PREFIX,
@@ -179,7 +178,7 @@ chain sent {{
 """
 
 
-def plan_base(lease: Lease, overlay: Overlay | None, facts: Facts) -> Iterator[Thing]:
+def plan_base(lease: Lease, overlay: Overlay | None, facts: Facts) -> Iterator[HostObject]:
     """Give what one network or many need alike: the table, the overlay's prefix, the gates.
 
     Peers that are reached without encapsulation come and go by the external interface.
@@ -206,10 +205,10 @@ def plan_base(lease: Lease, overlay: Overlay | None, facts: Facts) -> Iterator[T
             yield Element("foreign", f'"{bridge}"')
     yield from _plan_etcd(facts)
     for variant in facts.gates:
-        yield Gate(variant, facts.bridged)
+        yield ForwardGate(variant, facts.bridged)
 
 
-def _plan_etcd(facts: Facts) -> Iterator[Thing]:
+def _plan_etcd(facts: Facts) -> Iterator[HostObject]:
     """Keep containers, other hosts' too, from etcd: who writes there rules the network.
 
     A member on this host may be reached by any of its addresses.
@@ -225,7 +224,7 @@ def _has_direct(overlay: Overlay) -> bool:
     return overlay.direct_routing or overlay.backend == "host-gw"
 
 
-def plan_network_rules(network: Network) -> Iterator[Thing]:
+def plan_network_rules(network: Network) -> Iterator[HostObject]:
     """Give the elements that let a network's members talk, and leave unless it is internal."""
     bridge, block = f'"{network.bridge}"', str(network.gateway.network)
     yield Element("pair", f"{bridge} . {bridge}", owner=network.id)
@@ -244,7 +243,7 @@ def plan_network_rules(network: Network) -> Iterator[Thing]:
         yield Element("docker4", str(network.docker_gateway.network), owner=network.id)
 
 
-def plan_sources(endpoint: Endpoint, other: Endpoint, state: State) -> Iterator[Thing]:
+def plan_sources(endpoint: Endpoint, other: Endpoint, state: State) -> Iterator[HostObject]:
     """Let two places of one container send with each other's address: so do its answers.
 
     It sends all by the network that has its default route, also what answers a packet that came
@@ -257,13 +256,13 @@ def plan_sources(endpoint: Endpoint, other: Endpoint, state: State) -> Iterator[
         yield Element("also4", f'{place.ip.ip} . "{network.bridge}"', owner=place.id)
 
 
-def plan_ports(endpoint: Endpoint) -> Iterator[Thing]:
+def plan_ports(endpoint: Endpoint) -> Iterator[HostObject]:
     """Give a map element per published port, and the socket that keeps the host port ours.
 
     A port leads to the address the container has first, and a program may be bound to.
     """
     for port in endpoint.ports:
-        yield PortHold(port.proto, port.host_ip, port.host_port, endpoint.id)
+        yield PortSocket(port.proto, port.host_ip, port.host_port, endpoint.id)
         key, data = f"{port.proto} . {port.host_port}", f"{endpoint.shown_ip.ip} . {port.port}"
         if port.host_ip == ANY:
             yield Element("pub4_any", key, data, endpoint.id)
@@ -284,12 +283,12 @@ _address = lru_cache(maxsize=1024)(IPv4Address)  # a container's ports have one
 PROTOS: dict[str, Proto] = {proto: proto for proto in get_args(Proto)}
 
 
-def read_port(thing: Thing) -> Published | None:
-    """Read back what `plan_ports` made an element of; None for every other thing."""
-    if not isinstance(thing, Element) or not thing.set.startswith("pub4_"):
+def read_port(item: HostObject) -> Published | None:
+    """Read back what `plan_ports` made an element of; None for every other object."""
+    if not isinstance(item, Element) or not item.set.startswith("pub4_"):
         return None
-    *host, proto, host_port = thing.at.split(" . ")
-    target, port = thing.data.split(" . ")
+    *host, proto, host_port = item.at.split(" . ")
+    target, port = item.data.split(" . ")
     host_ip = _address(host[0]) if host else ANY
     mapping = PortMapping(PROTOS[proto], host_ip, int(host_port), int(port))
-    return Published(mapping, _address(target), thing.owner)
+    return Published(mapping, _address(target), item.owner)

@@ -13,8 +13,8 @@ from ipaddress import IPv4Address
 from typing import Protocol
 
 from driver.core.firewall import Published, read_port
-from driver.model.interfaces import Host, Resuming
-from driver.model.objects import Plan, Thing
+from driver.model.interfaces import Adapter, Resuming
+from driver.model.objects import HostObject, Plan
 from driver.model.records import ANY, Proto
 
 SEEN_REPLY, SRC_NAT, DST_NAT = 0x2, 0x10, 0x20  # bits of a flow's status
@@ -45,11 +45,11 @@ class Tracker(Protocol):
 class Forgetful:
     """A firewall after whose changes the flows that went by the old state are forgotten."""
 
-    def __init__(self, firewall: Host, tracker: Tracker) -> None:
+    def __init__(self, firewall: Adapter, tracker: Tracker) -> None:
         self.kinds = firewall.kinds
         self._firewall, self._tracker = firewall, tracker
 
-    def observe(self) -> frozenset[Thing]:
+    def observe(self) -> frozenset[HostObject]:
         """Give what the firewall has."""
         return self._firewall.observe()
 
@@ -62,10 +62,10 @@ class Forgetful:
         if wrong := list(wrong_flows(plan)):
             self._tracker.forget(wrong)
 
-    def resume(self, things: Iterable[Thing]) -> None:
+    def resume(self, objects: Iterable[HostObject]) -> None:
         """Have the firewall take over from an earlier run."""
         if isinstance(self._firewall, Resuming):
-            self._firewall.resume(things)
+            self._firewall.resume(objects)
 
     def close(self) -> None:
         """Let go of the firewall."""

@@ -3,7 +3,7 @@
 A Docker call, or news of peers, takes the fast path: the difference between what the old and the
 new state desire. Boot, timer and events take the slow path, a pass: the difference between what
 the host has and what the state desires. Both end in the same `apply`. Rows are committed last: a
-crash before leaves at worst unowned things on the host, which the next pass sweeps.
+crash before leaves at worst unowned objects on the host, which the next pass sweeps.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from typing import get_args
 
 from driver.core import dataplane
 from driver.core.adoption import Taken
-from driver.core.contention import Fights
+from driver.core.contention import Contention
 from driver.core.desire import awaited, desire, gone, in_sandboxes, left_alone, stale
 from driver.core.edit import Edit
 from driver.core.history import History
 from driver.core.report import Report, summary
 from driver.core.takeover import Takeover
-from driver.core.unknown import BELONGINGS, Seen, belongings, strangers
+from driver.core.unknown import BELONGINGS, Seen, belongings, unknown_objects
 from driver.errors import BadRequest, Conflict, FlannelError, StoreError
 from driver.model.facts import Facts
-from driver.model.interfaces import Host, Journal, Source, Standing, Survey
-from driver.model.objects import Key, Plan, PortHold, Thing, diff
+from driver.model.interfaces import Adapter, Journal, LeaseStatus, Source, Survey
+from driver.model.objects import HostObject, Key, Plan, PortSocket, diff
 from driver.model.records import Endpoint, Network, Peer, State
 
 log = logging.getLogger(__name__)
@@ -41,12 +41,12 @@ class Reconciler:
     def __init__(
         self,
         journal: Journal,
-        sides: Sequence[Host],
+        sides: Sequence[Adapter],
         survey: Survey,
         leases: Source,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """Load the state; `sides` in the order in which things are made."""
+        """Load the state; `sides` in the order in which objects are made."""
         self._journal, self._hosts, self._survey, self._leases = journal, sides, survey, leases
         self.clock = clock
         self.require_ipam = False  # refuse networks that Docker's own IPAM put outside the lease
@@ -55,11 +55,11 @@ class Reconciler:
         self.state = self._found = journal.load()
         self.takeover = Takeover(survey, self.state)
         self.facts = Facts()
-        self.standing = Standing(None, "")
+        self.standing = LeaseStatus(None, "")
         self.history = History()
         self._lock = threading.Lock()
         self._awaited: frozenset[Key] = frozenset()
-        self.fights = Fights()
+        self.fights = Contention()
         self.woken = threading.Event()  # a pass is asked for soon
         self.wake = self.woken.set
 
@@ -78,7 +78,7 @@ class Reconciler:
         if edit.adds():
             self._survey.docker_acts()
         plan = self._difference(edit)
-        if (holds := plan.only((PortHold,))).add:
+        if (holds := plan.only((PortSocket,))).add:
             self._make(holds)  # first: a port that another program has must not lead elsewhere
         self._make(plan)
         if bool(edit.state.networks) != bool(self.state.networks):
@@ -170,7 +170,7 @@ class Reconciler:
             log.debug("left to the next pass: %s", errors)
             self.woken.set()
 
-    def discard(self, owner: str, kinds: tuple[type[Thing], ...] = BELONGINGS) -> None:
+    def discard(self, owner: str, kinds: tuple[type[HostObject], ...] = BELONGINGS) -> None:
         """Take away what the host has of an endpoint or network that the state does not know."""
         with self._lock:
             seen = self.takeover.see(self.observe(BELONGINGS))
@@ -225,11 +225,13 @@ class Reconciler:
             and self._survey.facts() == facts
             and self._leases.current(state, facts) == self.standing
             and not any(stale(state, seen.links, seen.occupied, self.clock()))
-            and not strangers(state, seen)
+            and not unknown_objects(state, seen)
             and not diff(left_alone(seen.have, state.lease, facts), desire(state, facts))
         )
 
-    def observe(self, kinds: tuple[type[Thing], ...] = get_args(Thing)) -> frozenset[Thing]:
+    def observe(
+        self, kinds: tuple[type[HostObject], ...] = get_args(HostObject)
+    ) -> frozenset[HostObject]:
         """Look what the host has of ours, at least of these kinds."""
         sides = [host for host in self._hosts if not set(kinds).isdisjoint(host.kinds)]
         return frozenset().union(*(host.observe() for host in sides))
@@ -257,14 +259,14 @@ class Reconciler:
             errors += [told for told in self.history.last.errors if told not in errors]
         done = plan.without(left | failed)
         if first:  # the sockets that hold ports went with the last process: that is no repair
-            done = done.without(key for key in done.touched() if key[0] == PortHold.__name__)
+            done = done.without(key for key in done.touched() if key[0] == PortSocket.__name__)
         told = tuple(taken.told)
         return Report(now, summary(done), told, (*taken.left, *errors), routine=not (new or told))
 
     def _repair(self, plan: Plan, now: float) -> tuple[list[str], frozenset[Key], bool]:
         """Carry out what a pass repairs. Return failures, what failed, and whether it is news.
 
-        What failed is what still differs: an adapter tells why, but not always of which thing.
+        What failed is what still differs: an adapter tells why, but not always of which object.
         """
         errors = [*dataplane.take_away(self._hosts, plan), *dataplane.make(self._hosts, plan)]
         failed = frozenset[Key]()

@@ -1,11 +1,11 @@
-"""What a pass did, in words. Pure; imports only `things`."""
+"""What a pass did, in words. Pure."""
 
 from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
 
-from driver.model.objects import Plan
+from driver.model.objects import Plan, noun
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,5 +30,5 @@ class Report:
 def summary(plan: Plan) -> tuple[str, ...]:
     """Count what a plan touches, by kind."""
     touched = (*plan.add, *plan.remove, *(new for _, new in plan.change))
-    kinds = Counter(type(thing).__name__ for thing in touched)
-    return tuple(f"{count} {kind.lower()}" for kind, count in sorted(kinds.items()))
+    kinds = Counter(type(item).__name__ for item in touched)
+    return tuple(f"{count} {noun(kind)}" for kind, count in sorted(kinds.items()))

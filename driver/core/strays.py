@@ -11,20 +11,20 @@ from collections.abc import Iterable, Iterator
 from ipaddress import IPv4Network, collapse_addresses
 
 from driver.model.facts import GATEWAY, OWN, Facts
-from driver.model.objects import Element, Route, Thing
+from driver.model.objects import Element, HostObject, UnreachableRoute
 from driver.model.prefixes import fault_of_network, holds, parts, within
 from driver.model.records import Lease, Overlay, Peer
 
 
 def plan_route(
     overlay: Overlay, subnet: IPv4Network, peers: Iterable[Peer], facts: Facts
-) -> Iterator[Thing]:
+) -> Iterator[HostObject]:
     """Give the route that keeps the host's own packets in, if it cuts nothing off.
 
     A Network that no overlay can have may be in use since it was not refused yet.
     """
     if not fault_of_network(overlay.network) and not need(overlay, subnet, peers, facts):
-        yield Route(overlay.network)
+        yield UnreachableRoute(overlay.network)
 
 
 def warnings(
@@ -59,7 +59,7 @@ def need(overlay: Overlay, subnet: IPv4Network, peers: Iterable[Peer], facts: Fa
     return ""
 
 
-def plan_rules(lease: Lease, peers: Iterable[Peer], facts: Facts) -> Iterator[Thing]:
+def plan_rules(lease: Lease, peers: Iterable[Peer], facts: Facts) -> Iterator[HostObject]:
     """Give what keeps containers' packets in the Network, but for what is no container there.
 
     That is what the host has on its links or a route to, and other hosts themselves. Where flanneld

@@ -1,6 +1,6 @@
 """What runs unknown to the state is taken over, what is dead dropped: how a pass begins.
 
-Imports `adoption`, `desire`, `edit`, `strangers` and the nouns.
+Imports `adoption`, `desire`, `edit`, `unknown_objects` and the nouns.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from driver.core import adoption
 from driver.core.adoption import Taken
 from driver.core.desire import stale
 from driver.core.edit import Edit
-from driver.core.unknown import Seen, kept, strangers, unknown_blocks
+from driver.core.unknown import Seen, kept, unknown_blocks, unknown_objects
 from driver.errors import Unavailable
 from driver.model.facts import Resident
 from driver.model.interfaces import Survey
-from driver.model.objects import Plan, Thing, Veth
+from driver.model.objects import HostObject, Plan, Veth
 from driver.model.records import Network, Record, State, short
 
 
@@ -34,7 +34,7 @@ class Takeover:
         )  # dead rows, if the next pass agrees
         self._ended = frozenset[str]()  # veths that calls ended, which may not be removed yet
 
-    def recall(self, have: frozenset[Thing], mtu: int | None) -> State | None:
+    def recall(self, have: frozenset[HostObject], mtu: int | None) -> State | None:
         """Return this host's place in the overlay as the host shows it, if the state is empty."""
         if not self._lost:
             return None
@@ -42,7 +42,7 @@ class Takeover:
         self._recalled = [record for record in (found.lease, found.vtep) if record]
         return found
 
-    def see(self, have: frozenset[Thing]) -> Seen:
+    def see(self, have: frozenset[HostObject]) -> Seen:
         """Look which of our links there are, and which belong to running containers."""
         links, occupied = self._survey.links(), self._survey.occupied()
         return Seen(links, occupied - self._ended, have)
@@ -54,13 +54,13 @@ class Takeover:
     def adopt(self, edit: Edit, seen: Seen, state: State) -> Taken:
         """Make rows for what runs unknown, and drop those that two passes found dead."""
         self._ended &= seen.links
-        unknown = strangers(edit.state, seen)
+        unknown = unknown_objects(edit.state, seen)
         names = frozenset(veth.name for veth in unknown)
         seen_inside = self._survey.residents(names) if names else ()
         residents = {**self.told, **{resident.host_end: resident for resident in seen_inside}}
         taken = adoption.adopt(edit, seen.have, unknown, residents, empty=self._lost)
         self.blocks = unknown_blocks(edit.state, seen.have)
-        self._unseen = frozenset(veth.bridge for veth in strangers(edit.state, seen))
+        self._unseen = frozenset(veth.bridge for veth in unknown_objects(edit.state, seen))
         dead = list(stale(state, seen.links, seen.occupied, edit.now))
         for record, why in dead:
             if (record.kind, record.id) in self.suspects:
@@ -85,11 +85,11 @@ class Takeover:
         if state.lease is not None:
             self._lost, self._recalled = False, []
 
-    def kept(self, state: State, seen: Seen, want: frozenset[Thing]) -> frozenset[Thing]:
+    def kept(self, state: State, seen: Seen, want: frozenset[HostObject]) -> frozenset[HostObject]:
         """Return what stays on the host though `want` does not have it."""
         return kept(state, seen, want, everything=self._lost)
 
     def heed(self, plan: Plan) -> None:
         """Note which veths a call ends: they belong to nobody from now on."""
-        self._ended |= {thing.name for thing in plan.remove if isinstance(thing, Veth)}
-        self._ended -= {thing.name for thing in plan.add if isinstance(thing, Veth)}
+        self._ended |= {item.name for item in plan.remove if isinstance(item, Veth)}
+        self._ended -= {item.name for item in plan.add if isinstance(item, Veth)}

@@ -13,65 +13,67 @@ from typing import NamedTuple
 
 from driver.core.firewall import read_port
 from driver.model.objects import (
-    Address,
     Bridge,
     Element,
     Fdb,
+    HostObject,
     Key,
-    Localhost,
+    LinkAddress,
+    LoopbackGuard,
     Neighbour,
     PeerRoute,
     Plan,
     Sysctl,
-    Thing,
     Veth,
     Vxlan,
 )
 from driver.model.records import State
 
 OVERLAY = (Vxlan, Neighbour, Fdb, PeerRoute)
-BELONGINGS = (Bridge, Veth, Address, Sysctl, Element)  # of networks and endpoints
+BELONGINGS = (Bridge, Veth, LinkAddress, Sysctl, Element)  # of networks and endpoints
 
 
 class Seen(NamedTuple):
-    """What the host has: our links by name, those of running containers, and the things."""
+    """What the host has: our links by name, those of running containers, and the objects."""
 
     links: frozenset[str]
     occupied: frozenset[str]
-    have: frozenset[Thing]
+    have: frozenset[HostObject]
 
 
-def strangers(state: State, seen: Seen) -> list[Veth]:
+def unknown_objects(state: State, seen: Seen) -> list[Veth]:
     """List the veths of running containers that the state does not know, or not as running."""
     known = {e.host_end for e in state.endpoints.values() if e.sandbox is not None}
     return [t for t in seen.have if isinstance(t, Veth) and t.name in seen.occupied - known]
 
 
-def unknown_blocks(state: State, have: frozenset[Thing]) -> frozenset[IPv4Network]:
+def unknown_blocks(state: State, have: frozenset[HostObject]) -> frozenset[IPv4Network]:
     """List the prefixes of our bridges that the state does not know: nobody else may get them."""
     known = {network.bridge for network in state.networks.values()}
     strange = {t.name for t in have if isinstance(t, Bridge)} - known
-    return frozenset(t.ip.network for t in have if isinstance(t, Address) and t.link in strange)
+    return frozenset(t.ip.network for t in have if isinstance(t, LinkAddress) and t.link in strange)
 
 
-def kept(state: State, seen: Seen, want: frozenset[Thing], *, everything: bool) -> frozenset[Thing]:
+def kept(
+    state: State, seen: Seen, want: frozenset[HostObject], *, everything: bool
+) -> frozenset[HostObject]:
     """Return what stays on the host though `want` does not have it: what strangers live by.
 
     That is all, if told so, or where the state has no network at all. An overlay that etcd has
     not told of yet stays as it is, too.
     """
-    left, have = strangers(state, seen), seen.have
+    left, have = unknown_objects(state, seen), seen.have
     if everything or (left and (state.lease is None or not state.networks)):
         stays = have
     else:
         stays = frozenset(_one_each(_of(left, state, have)))
         if state.lease and state.lease.source == "etcd" and not state.overlay and state.endpoints:
             stays |= frozenset(_of_overlay(have))
-    there = {thing.key for thing in want}
-    return frozenset(thing for thing in stays if thing.key not in there)
+    there = {item.key for item in want}
+    return frozenset(item for item in stays if item.key not in there)
 
 
-def _of(left: list[Veth], state: State, have: frozenset[Thing]) -> Iterator[Thing]:
+def _of(left: list[Veth], state: State, have: frozenset[HostObject]) -> Iterator[HostObject]:
     """Find the strangers' veths and ports, and all of their bridges that are strange, too."""
     yield from left
     owners = {veth.owner for veth in left}
@@ -79,31 +81,33 @@ def _of(left: list[Veth], state: State, have: frozenset[Thing]) -> Iterator[Thin
     yield from _about(have, owners, bridges)
     # an older version's table has not all of what this one lets a bridge's own traffic pass by
     for address in have:
-        if isinstance(address, Address) and address.link in bridges:
+        if isinstance(address, LinkAddress) and address.link in bridges:
             yield Element("pair", f'"{address.link}" . "{address.link}"')
             yield Element("own4", f'{address.ip.network} . "{address.link}"')
 
 
-def _about(have: frozenset[Thing], owners: set[str], bridges: set[str]) -> Iterator[Thing]:
+def _about(
+    have: frozenset[HostObject], owners: set[str], bridges: set[str]
+) -> Iterator[HostObject]:
     """Find what belongs to certain bridges, and the ports of certain endpoints."""
-    blocks = {t.ip.network for t in have if isinstance(t, Address) and t.link in bridges}
-    for thing in have:
-        match thing:
+    blocks = {t.ip.network for t in have if isinstance(t, LinkAddress) and t.link in bridges}
+    for item in have:
+        match item:
             case Bridge(name) if name in bridges:
-                yield thing
-            case Address(link) | Localhost(link) | Sysctl(link) if link in bridges:
-                yield thing
-            case Element() if _concerns(thing, owners, bridges, blocks):
-                yield thing
+                yield item
+            case LinkAddress(link) | LoopbackGuard(link) | Sysctl(link) if link in bridges:
+                yield item
+            case Element() if _concerns(item, owners, bridges, blocks):
+                yield item
 
 
-def _one_each(things: Iterator[Thing]) -> Iterator[Thing]:
+def _one_each(objects: Iterator[HostObject]) -> Iterator[HostObject]:
     """Leave out what has the identity of an earlier one."""
     seen = set[Key]()
-    for thing in things:
-        if thing.key not in seen:
-            seen.add(thing.key)
-            yield thing
+    for item in objects:
+        if item.key not in seen:
+            seen.add(item.key)
+            yield item
 
 
 def _concerns(
@@ -125,14 +129,14 @@ def belongings(seen: Seen, owner: str) -> Plan:
     have = seen.have
     busy = {t.bridge for t in have if isinstance(t, Veth) and t.name in seen.occupied}
     bridges = {t.name for t in have if isinstance(t, Bridge) and t.owner == owner} - busy
-    veths = [thing for thing in have if isinstance(thing, Veth) and thing.owner == owner]
+    veths = [item for item in have if isinstance(item, Veth) and item.owner == owner]
     return Plan(remove=(*veths, *_about(have, {owner}, bridges)))
 
 
-def _of_overlay(have: frozenset[Thing]) -> Iterator[Thing]:
-    devices = {thing.name for thing in have if isinstance(thing, Vxlan)}
-    for thing in have:
-        own = isinstance(thing, Address | Sysctl) and thing.link in devices
-        told = isinstance(thing, Element) and thing.set in ("direct", "peers4")
-        if own or told or isinstance(thing, OVERLAY):
-            yield thing
+def _of_overlay(have: frozenset[HostObject]) -> Iterator[HostObject]:
+    devices = {item.name for item in have if isinstance(item, Vxlan)}
+    for item in have:
+        own = isinstance(item, LinkAddress | Sysctl) and item.link in devices
+        told = isinstance(item, Element) and item.set in ("direct", "peers4")
+        if own or told or isinstance(item, OVERLAY):
+            yield item

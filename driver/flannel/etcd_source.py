@@ -19,7 +19,7 @@ from driver.flannel.membership import Membership, Snapshot
 from driver.flannel.peers import Own
 from driver.flannel.subnet_env import flannelds_lease, write_docker_options, write_subnet_env
 from driver.model.facts import External, Facts
-from driver.model.interfaces import Standing
+from driver.model.interfaces import LeaseStatus
 from driver.model.records import Lease, State, Vtep, replace
 
 TOLD = ("refused", "beside")  # phases of which a call is told the problem
@@ -41,7 +41,7 @@ class Settings:
     auto: bool = False
 
 
-class EtcdLeases:
+class EtcdSource:
     """A lease that this host takes in etcd itself, as flanneld would."""
 
     def __init__(self, start: Start, settings: Settings) -> None:
@@ -64,11 +64,11 @@ class EtcdLeases:
         if self._membership is not None and state.lease is None:
             self._membership.hear(FIRST_S)
 
-    def current(self, state: State, facts: Facts) -> Standing:
+    def current(self, state: State, facts: Facts) -> LeaseStatus:
         """Say what etcd has for this host; what is stored stands as long as etcd says nothing."""
         external = facts.external
         if external is None:
-            return Standing(
+            return LeaseStatus(
                 state.lease,
                 "waiting",
                 ("no interface to the underlay: this host has no default route, or FLANNELD_IFACE "
@@ -81,7 +81,7 @@ class EtcdLeases:
         vtep = Vtep(public_ip, state.vtep.mac if state.vtep else self._mac)
         snapshot = self._follow(Own(public_ip, vtep.mac, ground=facts.ground), state)
         overlay = snapshot.overlay
-        found = Standing(None, snapshot.state, snapshot.problems, overlay, vtep, snapshot.peers)
+        found = LeaseStatus(None, snapshot.state, snapshot.problems, overlay, vtep, snapshot.peers)
         if what := facts.flanneld.sign(overlay):
             if overlay and facts.flanneld.joined(overlay) and _from_etcd(state.lease):
                 return replace(
@@ -104,7 +104,7 @@ class EtcdLeases:
         refusal = snapshot.problems[0] if snapshot.state in TOLD and snapshot.problems else ""
         return replace(found, lease=lease, problems=tuple(problems), refusal=refusal)
 
-    def _yield(self, found: Standing, state: State, what: str) -> Standing:
+    def _yield(self, found: LeaseStatus, state: State, what: str) -> LeaseStatus:
         """Leave the network to the flanneld that has it; use its lease if that may be."""
         why = flanneld.refusal(what)
         if self._settings.auto:

@@ -118,7 +118,7 @@ class Delete:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What is to be done now, and how things stand until it is. `subnet` is the one to use."""
+    """What is to be done now, and how objects stand until it is. `subnet` is the one to use."""
 
     memory: Memory
     state: str

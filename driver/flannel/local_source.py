@@ -15,7 +15,7 @@ from pathlib import Path
 from driver.errors import Exhausted, FlannelError
 from driver.flannel.subnet_env import flannelds_lease, is_ours
 from driver.model.facts import Facts
-from driver.model.interfaces import Standing
+from driver.model.interfaces import LeaseStatus
 from driver.model.prefixes import overlap, parts
 from driver.model.records import Lease, State
 
@@ -24,7 +24,7 @@ Stamp = tuple[int, int, int] | None
 
 
 @dataclass(frozen=True, slots=True)
-class Leases:
+class LocalSource:
     """The settings that decide on the lease; `wanted` is "auto", "standalone" or "subnet-file"."""
 
     wanted: str
@@ -35,14 +35,14 @@ class Leases:
     def begin(self, state: State, facts: Facts) -> None:
         """Do nothing: it takes no time to say what the lease is."""
 
-    def current(self, state: State, facts: Facts) -> Standing:
+    def current(self, state: State, facts: Facts) -> LeaseStatus:
         """Say what the lease is now, and what is wrong.
 
         While blocks are in use the source stays, and a standalone lease stays as it is.
         """
         lease, problem = self._lease(state.lease, facts, in_use=bool(state.pools))
         phase = "held" if lease else "waiting"
-        return Standing(lease, phase, (problem,) if problem else (), vtep=state.vtep)
+        return LeaseStatus(lease, phase, (problem,) if problem else (), vtep=state.vtep)
 
     def _lease(
         self, stored: Lease | None, facts: Facts, *, in_use: bool

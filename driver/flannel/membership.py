@@ -36,7 +36,7 @@ ROUNDS = 10
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """How things stand. `subnet`: the one this host is to use; None while it has none.
+    """How objects stand. `subnet`: the one this host is to use; None while it has none.
 
     `state`: "acquiring", "held", "renewing", "lost" (another host has our subnet), "moved" (held,
     and another subnet than before), "refused" (another host has our public IP), "waiting" (for a
@@ -95,11 +95,11 @@ class Membership:
         self._heard = threading.Event()
 
     def hear(self, wait_s: float) -> None:
-        """Wait until it is known how things stand in etcd, or that it is away."""
+        """Wait until it is known how objects stand in etcd, or that it is away."""
         self._heard.wait(wait_s)
 
     def snapshot(self) -> Snapshot:
-        """Tell how things stand."""
+        """Tell how objects stand."""
         return self._snapshot
 
     def identify(self, own: Own) -> None:

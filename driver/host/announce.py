@@ -18,7 +18,7 @@ from typing import ClassVar
 
 from driver.host.netlink import channel
 from driver.host.netlink.channel import Channel, attribute
-from driver.model.objects import Plan, Thing, Veth
+from driver.model.objects import HostObject, Plan, Veth
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ _DST = 1  # of a neighbour
 class Announcer:
     """The neighbours' side of the host. It makes nothing that stays."""
 
-    kinds: ClassVar[tuple[type[Thing], ...]] = (Veth,)
+    kinds: ClassVar[tuple[type[HostObject], ...]] = (Veth,)
 
     def __init__(self) -> None:
         self._channel = Channel()
@@ -42,13 +42,13 @@ class Announcer:
         if self._packets:
             self._packets.close()
 
-    def observe(self) -> frozenset[Thing]:
+    def observe(self) -> frozenset[HostObject]:
         """Return nothing, for nothing stays."""
         return frozenset()
 
     def apply(self, plan: Plan) -> None:
         """Announce the addresses behind new veths, and have the host forget those of old ones."""
-        for veth in [thing for thing in (*plan.remove, *plan.add) if isinstance(thing, Veth)]:
+        for veth in [item for item in (*plan.remove, *plan.add) if isinstance(item, Veth)]:
             try:
                 self._forget(veth)
                 if veth in plan.add:

@@ -19,7 +19,7 @@ PROCESSES = Path("/proc")
 RESTART_S = 20.0  # a flanneld that is started anew is away for some time
 
 
-class Lookout:
+class FlanneldProbe:
     """The signs of a flanneld in the network namespace of the thread that makes it."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:

@@ -45,7 +45,7 @@ HINTS = {cls: typing.get_type_hints(cls) for cls in (*RECORD_TYPES, PortMapping)
 FIELDS = {cls: [field.name for field in dataclasses.fields(cls)] for cls in RECORD_TYPES}
 
 
-class Store:
+class SqliteJournal:
     """One open journal. Calls come one at a time, from different threads."""
 
     def __init__(self, path: Path) -> None:
@@ -216,7 +216,7 @@ def copy(source: Path, target: Path) -> None:
             old.backup(new)
             if new.execute("PRAGMA user_version").fetchone() == (0,):
                 raise sqlite3.DatabaseError("it is no state file")
-        made = Store(part)
+        made = SqliteJournal(part)
         made.load()
         made.settle()
         part.replace(target)

@@ -17,10 +17,20 @@ from driver.errors import HostError
 from driver.host import surroundings
 from driver.host.netlink import channel, dump, encoder
 from driver.host.netlink.channel import DOOMED, GROUP, MAIN_TABLE, METRIC, PROTOCOL, Channel, Link
-from driver.host.netlink.monitor import Heard, News, unheard
+from driver.host.netlink.monitor import Heard, Monitor, unheard
 from driver.host.sysctls import Sysctls
 from driver.model.facts import Facts
-from driver.model.objects import ALL, RANK, Address, Bridge, Plan, Route, Sysctl, Thing, Veth
+from driver.model.objects import (
+    ALL,
+    RANK,
+    Bridge,
+    HostObject,
+    LinkAddress,
+    Plan,
+    Sysctl,
+    UnreachableRoute,
+    Veth,
+)
 from driver.model.records import ALIAS_PREFIX, CONTAINER_END_PREFIX, HOST_END_PREFIX, replace
 
 log = logging.getLogger(__name__)
@@ -33,20 +43,26 @@ NO_IPV6 = Sysctl("", "ipv6", "disable_ipv6", "1")
 SETTINGS = {"bridge": (NO_IPV6,), "vxlan": (ACCEPT_RA,)}
 
 
-class Netlink:
+class Links:
     """The kernel's side of the host, in the namespace of the thread that makes it.
 
     Ours are links by mark (`Link.ours`; `vtep` makes the vxlan), what they carry, and some routes.
     """
 
-    kinds: ClassVar[tuple[type[Thing], ...]] = (Bridge, Veth, Address, Sysctl, Route)
+    kinds: ClassVar[tuple[type[HostObject], ...]] = (
+        Bridge,
+        Veth,
+        LinkAddress,
+        Sysctl,
+        UnreachableRoute,
+    )
 
-    def __init__(self, news: News | None = None, *, forwards: bool = True) -> None:
+    def __init__(self, news: Monitor | None = None, *, forwards: bool = True) -> None:
         """Begin; `news` will not tell what this does. `forwards`: it may switch forwarding on."""
         self._may_forward, self._docker_has_acted = forwards, False
         self._sysctls = Sysctls()
         self._channel = Channel()
-        self._news = news or News()
+        self._news = news or Monitor()
         self._news.ignore(self._channel)
         self._waiting: dict[str, Veth] = {}
         self._sweeps = ThreadPoolExecutor(1, "veth-removal")
@@ -63,7 +79,7 @@ class Netlink:
         self._channel.close()
         self._news.close()
 
-    def observe(self) -> frozenset[Thing]:
+    def observe(self) -> frozenset[HostObject]:
         """Give what the host has of ours; a link that is down differs from every wanted one."""
         names, ours = self._look()
         found = dump.addresses(self._channel)
@@ -71,20 +87,20 @@ class Netlink:
         everywhere = [self._now(FORWARDING, ALL)] if with_network else []
         return frozenset([*self._routes(), *everywhere, *self._carried(ours, names, found)])
 
-    def observe_links(self, wanted: Iterable[str]) -> frozenset[Thing]:
+    def observe_links(self, wanted: Iterable[str]) -> frozenset[HostObject]:
         """Give what some of our links are and carry, in some 0.1 ms for each."""
-        things = set[Thing]()
+        objects = set[HostObject]()
         for link in filter(None, map(self._channel.link, wanted)):
             if link.ours:
                 master = self._channel.link_at(link.master)
                 names = {master.number: master.name} if master else {}
                 found = dump.addresses(self._channel, link.number)
-                things.update(self._carried([link], names, found))
-        return frozenset(things)
+                objects.update(self._carried([link], names, found))
+        return frozenset(objects)
 
     def _carried(
         self, links: Sequence[Link], names: dict[int, str], addresses: Iterable[dump.Address]
-    ) -> Iterator[Thing]:
+    ) -> Iterator[HostObject]:
         """Give what links of ours are, with their settings, and their addresses."""
         addressed = dict[int, str]()
         forwarding = [FORWARDING] if self._forwards else []
@@ -104,7 +120,7 @@ class Netlink:
                 addressed[link.number] = link.name
         for address in addresses:
             if name := addressed.get(address.link):
-                yield Address(name, address.interface)
+                yield LinkAddress(name, address.interface)
 
     def _now(self, setting: Sysctl, link: str) -> Sysctl:
         setting = replace(setting, link=link)
@@ -139,9 +155,9 @@ class Netlink:
         ours = [link for link in links.values() if link.ours and link.name not in waiting]
         return {index: link.name for index, link in links.items()}, ours
 
-    def _routes(self) -> set[Route]:
+    def _routes(self) -> set[UnreachableRoute]:
         found = dump.routes(self._channel, encoder.UNREACHABLE, table=MAIN_TABLE, protocol=PROTOCOL)
-        return {Route(route.dst) for route in found if route.metric == METRIC}
+        return {UnreachableRoute(route.dst) for route in found if route.metric == METRIC}
 
     def facts(self) -> Facts:
         """Look at the rest of the host."""
@@ -153,41 +169,41 @@ class Netlink:
     def apply(self, plan: Plan) -> None:
         """Carry a plan out; what fails does not keep the rest from being done.
 
-        Errors: an ExceptionGroup of HostError, one for each thing that failed.
+        Errors: an ExceptionGroup of HostError, one for each object that failed.
         """
         # In rank order, for a changed veth may need the bridge that is added again.
         wanted = sorted((*plan.add, *(new for _, new in plan.change)), key=lambda t: RANK[type(t)])
-        removals = [("remove", thing, self._remove) for thing in plan.remove]
+        removals = [("remove", item, self._remove) for item in plan.remove]
         errors = []
-        for verb, thing, act in removals + [("set up", thing, self._ensure) for thing in wanted]:
+        for verb, item, act in removals + [("set up", item, self._ensure) for item in wanted]:
             try:
-                act(thing)
+                act(item)
             except HostError as error:
                 errors.append(error)
             except OSError as error:
-                what = " ".join(thing.key).lower()
+                what = " ".join(item.key).lower()
                 errors.append(HostError(f"cannot {verb} {what}: {error.strerror}"))
         if errors:
             raise ExceptionGroup("the kernel refused changes", errors)
 
-    def _ensure(self, thing: Thing) -> None:
-        match thing:
+    def _ensure(self, item: HostObject) -> None:
+        match item:
             case Bridge():
-                self._ensure_bridge(thing)
+                self._ensure_bridge(item)
             case Veth():
-                self._ensure_veth(thing)
-            case Address(name, ip):
+                self._ensure_veth(item)
+            case LinkAddress(name, ip):
                 request = encoder.address(self._own(name), ip)
                 self._channel.ask(channel.NEWADDR, request, NEW, fine=errno.EEXIST)
             case Sysctl(name):
                 if name != ALL:
                     self._own(name)
-                self._sysctls.write(thing)
-            case Route(dst):
+                self._sysctls.write(item)
+            case UnreachableRoute(dst):
                 self._channel.ask(
                     channel.NEWROUTE, encoder.unreachable(dst), NEW, fine=errno.EEXIST
                 )
-                if thing not in self._routes():
+                if item not in self._routes():
                     raise HostError(f"route {dst} exists and is not this plugin's; delete it")
 
     def _ensure_bridge(self, bridge: Bridge) -> None:
@@ -219,21 +235,21 @@ class Netlink:
                 raise _foreign(veth.container_end) from None
         self._channel.ask(channel.NEWLINK, channel.bridge_port(veth.name, veth.owner, veth.hairpin))
 
-    def _remove(self, thing: Thing) -> None:
-        match thing:
+    def _remove(self, item: HostObject) -> None:
+        match item:
             case Bridge(name):
                 if any(veth.bridge == name for veth in list(self._waiting.values())):
                     self._swept.result()
                 if index := self._channel.doom(name):
                     self._channel.ask(channel.DELLINK, encoder.link(index=index), fine=errno.ENODEV)
             case Veth():
-                self._waiting[thing.name] = thing
+                self._waiting[item.name] = item
                 self._swept = self._sweeps.submit(self._sweep)
-            case Address(name, ip):
+            case LinkAddress(name, ip):
                 if (link := self._channel.link(name)) and link.ours:
                     request = encoder.address(link, ip)
                     self._channel.ask(channel.DELADDR, request, fine=errno.EADDRNOTAVAIL)
-            case Route(dst):
+            case UnreachableRoute(dst):
                 self._channel.ask(channel.DELROUTE, encoder.unreachable(dst), fine=errno.ESRCH)
 
     def _sweep(self) -> None:

@@ -27,7 +27,7 @@ from driver.errors import FlannelError, HostError
 from driver.host.netlink import channel
 from driver.host.netlink.channel import Channel, Link, attribute, attributes, messages
 from driver.host.sysctls import Sysctls
-from driver.model.objects import Localhost, Plan, Sysctl, Thing
+from driver.model.objects import HostObject, LoopbackGuard, Plan, Sysctl
 
 NEWQDISC, DELQDISC, NEWTFILTER, DELTFILTER, GETTFILTER = 36, 37, 44, 45, 46
 TRAFFIC = struct.Struct("=16xB3xiIII")  # header, family, index, handle, parent, info
@@ -66,13 +66,13 @@ _STEPS = (
 PROGRAM = b"".join(struct.pack("=HBBI", c, y, n, k & 0xFFFFFFFF) for c, y, n, k in _STEPS)
 
 
-class Localhosts:
+class LoopbackGuards:
     """The guards and the setting of our bridges, in the namespace of the thread that makes this.
 
     `able`: the kernel has what guards are made of. Where not, nothing is routed.
     """
 
-    kinds: ClassVar[tuple[type[Thing], ...]] = (Localhost,)
+    kinds: ClassVar[tuple[type[HostObject], ...]] = (LoopbackGuard,)
 
     def __init__(self, classifier: str = "bpf") -> None:
         """Begin to listen, too; `classifier` is the kernel's name for the kind of filter."""
@@ -89,7 +89,7 @@ class Localhosts:
         self._channel.close()
         self._news.close()
 
-    def observe(self) -> frozenset[Thing]:
+    def observe(self) -> frozenset[HostObject]:
         """List our bridges that have a guard; all of them where the kernel has none.
 
         Errors: OSError.
@@ -98,7 +98,7 @@ class Localhosts:
         ours = [link for link in links if link.ours and link.kind == "bridge"]
         self._numbers = frozenset(link.number for link in ours)
         return frozenset(
-            Localhost(link.name, self._settings.read(_routing(link.name, on=True)) == "1")
+            LoopbackGuard(link.name, self._settings.read(_routing(link.name, on=True)) == "1")
             for link in ours
             if not self.able or self._guarded(link)
         )
@@ -129,28 +129,28 @@ class Localhosts:
     def apply(self, plan: Plan) -> None:
         """Carry a plan out; what fails does not keep the rest from being done.
 
-        Errors: an ExceptionGroup of HostError, one for each thing that failed.
+        Errors: an ExceptionGroup of HostError, one for each object that failed.
         """
         come = [*plan.add, *(new for _, new in plan.change)]
         errors: list[FlannelError] = []
-        for thing in [*plan.remove, *come]:
-            if isinstance(thing, Localhost):
+        for item in [*plan.remove, *come]:
+            if isinstance(item, LoopbackGuard):
                 try:
-                    self._settle(thing, thing in come)
+                    self._settle(item, item in come)
                 except HostError as error:
                     errors.append(error)
                 except OSError as error:
-                    what = f"cannot guard 127.0.0.0/8 on {thing.link}"
+                    what = f"cannot guard 127.0.0.0/8 on {item.link}"
                     errors.append(HostError(f"{what}: {error.strerror}"))
         if errors:
             raise ExceptionGroup("the kernel refused changes", errors)
 
-    def _settle(self, thing: Localhost, wanted: bool) -> None:
+    def _settle(self, item: LoopbackGuard, wanted: bool) -> None:
         """Set up the guard, then the setting. What is not wanted ends; its guard goes with it."""
-        link = self._channel.link(thing.link)
+        link = self._channel.link(item.link)
         if link is None or not link.ours:
             if wanted:
-                raise HostError(f"link {thing.link} is missing")
+                raise HostError(f"link {item.link} is missing")
             return
         self._numbers |= {link.number}
         if wanted and self.able and not self._guarded(link):
@@ -160,7 +160,7 @@ class Localhosts:
                 self._settings.write(_routing(link.name, on=False))
                 raise
         self._settings.write(_no_stages(link.name))
-        self._settings.write(_routing(link.name, on=wanted and thing.routed and self.able))
+        self._settings.write(_routing(link.name, on=wanted and item.routed and self.able))
 
     def _guarded(self, link: Link) -> bool:
         by_stages = self._settings.read(_no_stages(link.name)) != "0"
@@ -187,7 +187,7 @@ class Localhosts:
             self.able = self._takes(NEWTFILTER, request, _MAKE)
 
     def _takes(self, kind: int, request: bytes, flags: int) -> bool:
-        """Have a qdisc or filter made; whether the kernel has such a thing. Errors: OSError."""
+        """Have a qdisc or filter made; whether the kernel has such an object. Errors: OSError."""
         try:
             self._channel.ask(kind, request, flags, fine=errno.EEXIST)
         except OSError as error:

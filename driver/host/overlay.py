@@ -17,8 +17,8 @@ from typing import ClassVar
 from driver.errors import HostError
 from driver.host.netlink import channel
 from driver.host.netlink.channel import Channel, Link, Request, attribute, attributes, integer
-from driver.host.netlink.monitor import News
-from driver.model.objects import RANK, Fdb, Neighbour, PeerRoute, Plan, Thing, Vxlan
+from driver.host.netlink.monitor import Monitor
+from driver.model.objects import RANK, Fdb, HostObject, Neighbour, PeerRoute, Plan, Vxlan
 from driver.model.records import ALIAS_PREFIX, ANY
 
 NEW, REPLACE = 0x600, 0x500  # make it, and fail if it exists; make it, or make it so
@@ -34,35 +34,35 @@ GONE = (errno.ENOENT, errno.ESRCH, errno.ENODEV)
 Entry = Neighbour | Fdb | PeerRoute
 
 
-class Overlays:
+class OverlayAdapter:
     """The overlay's side of the host, in the namespace of the thread that makes it.
 
     Ours are vxlan devices by name and mark (`Link.ours`), what is permanent on them, and routes
-    by protocol and metric. A device's address and setting are `kernel`'s, which makes its things
+    by protocol and metric. A device's address and setting are `kernel`'s, which makes its objects
     after this one.
     """
 
-    kinds: ClassVar[tuple[type[Thing], ...]] = (Vxlan, Neighbour, Fdb, PeerRoute)
+    kinds: ClassVar[tuple[type[HostObject], ...]] = (Vxlan, Neighbour, Fdb, PeerRoute)
 
-    def __init__(self, news: News | None = None) -> None:
+    def __init__(self, news: Monitor | None = None) -> None:
         """Begin; `news` will not tell what this does."""
-        self._channel, self._news = Channel(), news or News()
+        self._channel, self._news = Channel(), news or Monitor()
         self._news.ignore(self._channel)
 
     def close(self) -> None:
         """Give the socket back."""
         self._channel.close()
 
-    def observe(self) -> frozenset[Thing]:
+    def observe(self) -> frozenset[HostObject]:
         """Give what the host has of ours; a device that is down differs from every wanted one."""
         links = self._channel.links()
         names = {index: link.name for index, link in links.items()}
-        things: set[Thing] = set(self._routes(names))
+        objects: set[HostObject] = set(self._routes(names))
         for link in links.values():
             if link.ours and link.kind == "vxlan":
-                things.add(_device(link, names))
-                things.update(self._neighbours(link), self._fdb(link))
-        return frozenset(things)
+                objects.add(_device(link, names))
+                objects.update(self._neighbours(link), self._fdb(link))
+        return frozenset(objects)
 
     def _routes(self, names: dict[int, str]) -> Iterator[PeerRoute]:
         """`ip route show table main proto 91 type unicast`."""
@@ -97,7 +97,7 @@ class Overlays:
     def apply(self, plan: Plan) -> None:
         """Carry a plan out; what fails does not keep the rest from being done.
 
-        Errors: an ExceptionGroup of HostError, one for each thing that failed, or for all on a
+        Errors: an ExceptionGroup of HostError, one for each object that failed, or for all on a
         link that is not there.
         """
         wanted = sorted((*plan.add, *(new for _, new in plan.change)), key=lambda t: RANK[type(t)])
@@ -108,15 +108,15 @@ class Overlays:
         if errors:
             raise ExceptionGroup("the kernel refused changes", errors)
 
-    def _carried(self, devices: list[str]) -> list[Thing]:
+    def _carried(self, devices: list[str]) -> list[HostObject]:
         """List what is on devices that change: some changes make the kernel drop it."""
         there = self.observe() if devices else ()
-        return [thing for thing in there if isinstance(thing, Entry) and thing.link in devices]
+        return [item for item in there if isinstance(item, Entry) and item.link in devices]
 
     def _each(
-        self, verb: str, things: Iterable[Thing], act: Callable[[Vxlan], None]
+        self, verb: str, objects: Iterable[HostObject], act: Callable[[Vxlan], None]
     ) -> Iterator[HostError]:
-        for device in things:
+        for device in objects:
             if isinstance(device, Vxlan):
                 try:
                     act(device)
@@ -185,8 +185,8 @@ class Overlays:
             return link
         raise HostError(f"link {name} is missing")
 
-    def _put(self, things: Iterable[Thing]) -> Iterator[HostError]:
-        entries, numbers = _entries(things), dict[str, int]()
+    def _put(self, objects: Iterable[HostObject]) -> Iterator[HostError]:
+        entries, numbers = _entries(objects), dict[str, int]()
         ours = {e.link for e in entries if not isinstance(e, PeerRoute) or e.onlink}
         for name in dict.fromkeys(e.link for e in entries):
             try:
@@ -198,8 +198,8 @@ class Overlays:
         refused = self._channel.tell([_addition(e, numbers[e.link]) for e in ready])
         yield from (_refusal("set up", ready[place], why) for place, why in refused.items())
 
-    def _drop(self, things: Iterable[Thing]) -> Iterator[HostError]:
-        entries = _entries(things)
+    def _drop(self, objects: Iterable[HostObject]) -> Iterator[HostError]:
+        entries = _entries(objects)
         names = {e.link for e in entries if not isinstance(e, PeerRoute)}
         links = {name: self._channel.link(name) for name in names}
         numbers = {name: link.number for name, link in links.items() if link and link.ours}
@@ -210,8 +210,8 @@ class Overlays:
                 yield _refusal("remove", there[place], why)
 
 
-def _entries(things: Iterable[Thing]) -> list[Entry]:
-    return [thing for thing in things if isinstance(thing, Entry)]
+def _entries(objects: Iterable[HostObject]) -> list[Entry]:
+    return [item for item in objects if isinstance(item, Entry)]
 
 
 def _addition(entry: Entry, link: int) -> Request:
@@ -275,8 +275,8 @@ def _fixed(link: Link) -> tuple[int, int, bool]:
     return integer(found.get(ID, b"")), int.from_bytes(found.get(PORT, b""), "big"), GBP in found
 
 
-def _refusal(verb: str, thing: Thing, why: OSError) -> HostError:
-    return HostError(f"cannot {verb} {' '.join(thing.key).lower()}: {why.strerror}")
+def _refusal(verb: str, item: HostObject, why: OSError) -> HostError:
+    return HostError(f"cannot {verb} {' '.join(item.key).lower()}: {why.strerror}")
 
 
 def _ip(found: dict[int, bytes], kind: int) -> IPv4Address:

@@ -1,4 +1,4 @@
-"""Host ports, held by sockets so that no other program can take them. Imports `things`.
+"""Host ports, held by sockets so that no other program can take them. Imports `objects`.
 
 The sockets never serve: packets are translated before they reach one. A filter that drops all
 keeps them silent where they are not, or clients would connect to a socket that nobody reads.
@@ -19,7 +19,7 @@ from contextlib import suppress
 from typing import ClassVar
 
 from driver.errors import BadRequest, Conflict, FlannelError, HostError
-from driver.model.objects import Key, Plan, PortHold, Thing
+from driver.model.objects import HostObject, Key, Plan, PortSocket
 
 SO_ATTACH_FILTER, SO_ATTACH_BPF = 26, 50  # not in Python's socket module
 # the filter that drops all: "return 0" in classic BPF, and in eBPF "r0 = 0; exit"
@@ -41,18 +41,18 @@ SPARE = 64  # files for all else: without any, not even the end of a container c
 NO_PROTOCOL = (errno.EPROTONOSUPPORT, errno.ESOCKTNOSUPPORT)
 
 
-class Sockets:
+class PortSockets:
     """The port holds of this process, each in the namespace of the thread that applied it."""
 
-    kinds: ClassVar[tuple[type[Thing], ...]] = (PortHold,)
+    kinds: ClassVar[tuple[type[HostObject], ...]] = (PortSocket,)
 
     def __init__(self) -> None:
         _make_room()
         self._dropped: dict[tuple[str, int], float] = {}
         # None instead of a socket: the kernel has no SCTP, so no program can want the port
-        self._held: dict[Key, tuple[PortHold, socket.socket | None]] = {}
+        self._held: dict[Key, tuple[PortSocket, socket.socket | None]] = {}
 
-    def observe(self) -> frozenset[Thing]:
+    def observe(self) -> frozenset[HostObject]:
         """List the held ports."""
         return frozenset(hold for hold, _ in list(self._held.values()))
 
@@ -63,14 +63,14 @@ class Sockets:
         HostError.
         """
         errors: list[FlannelError] = []
-        for thing in plan.remove:
-            self._drop(thing.key)
+        for item in plan.remove:
+            self._drop(item.key)
         for old, new in plan.change:  # only the owner can differ: the socket stays
-            if isinstance(new, PortHold) and old.key in self._held:
+            if isinstance(new, PortSocket) and old.key in self._held:
                 self._held[new.key] = (new, self._held[old.key][1])
-        for thing in [*(new for _, new in plan.change), *plan.add]:
+        for item in [*(new for _, new in plan.change), *plan.add]:
             try:
-                self._take(thing)
+                self._take(item)
             except FlannelError as error:
                 errors.append(error)
         if errors:
@@ -81,15 +81,15 @@ class Sockets:
         for key in list(self._held):
             self._drop(key)
 
-    def _take(self, thing: Thing) -> None:
-        key = thing.key
+    def _take(self, item: HostObject) -> None:
+        key = item.key
         held, _ = self._held.get(key, (None, None))
-        if not isinstance(thing, PortHold) or thing == held:
+        if not isinstance(item, PortSocket) or item == held:
             return
         if held is not None:  # no bind would tell, where the kernel has no SCTP
             raise _taken(held)
-        ours_until = self._dropped.pop((thing.proto, thing.port), 0.0)
-        self._held[key] = (thing, _hold_again(thing, ours_until + LINGER_S))
+        ours_until = self._dropped.pop((item.proto, item.port), 0.0)
+        self._held[key] = (item, _hold_again(item, ours_until + LINGER_S))
 
     def _drop(self, key: Key) -> None:
         hold, sock = self._held.pop(key, (None, None))
@@ -111,7 +111,7 @@ def _make_room() -> None:
         os.close(fcntl.fcntl(sock, fcntl.F_DUPFD_CLOEXEC, min(ROOM, most) - 1))
 
 
-def _hold_again(hold: PortHold, until: float) -> socket.socket | None:
+def _hold_again(hold: PortSocket, until: float) -> socket.socket | None:
     """Take a port; until a time, try again where it is taken.
 
     A program that another thread starts has a copy of every socket for the moment before it runs,
@@ -126,7 +126,7 @@ def _hold_again(hold: PortHold, until: float) -> socket.socket | None:
             time.sleep(RETRY_S)
 
 
-def _hold(hold: PortHold) -> socket.socket | None:
+def _hold(hold: PortSocket) -> socket.socket | None:
     """Open the socket that keeps a port."""
     kind, proto = TYPES[hold.proto]
     try:
@@ -165,7 +165,7 @@ def _shared_filter() -> int | None:
     return shared if shared >= 0 else None
 
 
-def _bind(sock: socket.socket, hold: PortHold) -> None:
+def _bind(sock: socket.socket, hold: PortSocket) -> None:
     """Take the port.
 
     Connections in TIME_WAIT must not stand in the way, hence SO_REUSEADDR; with it only a socket
@@ -179,7 +179,7 @@ def _bind(sock: socket.socket, hold: PortHold) -> None:
         sock.listen(0)
 
 
-def _told(hold: PortHold, error: OSError) -> FlannelError:
+def _told(hold: PortSocket, error: OSError) -> FlannelError:
     """Say what went wrong as Docker does where it has words for it."""
     if error.errno == errno.EADDRINUSE:
         return _taken(hold)
@@ -189,6 +189,6 @@ def _told(hold: PortHold, error: OSError) -> FlannelError:
     return HostError(f"host port {hold.ip}:{hold.port}/{hold.proto} cannot be held: {reason}")
 
 
-def _taken(hold: PortHold) -> Conflict:
+def _taken(hold: PortSocket) -> Conflict:
     words = f"Bind for {hold.ip}:{hold.port} failed: port is already allocated"
     return Conflict(words, (hold.proto, hold.ip, hold.port))

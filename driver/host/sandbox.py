@@ -34,7 +34,7 @@ from driver.host.netlink.channel import (
     integer,
 )
 from driver.host.sandbox_monitor import Losses
-from driver.model.objects import Key, Plan, SandboxAddress, Thing
+from driver.model.objects import HostObject, Key, Plan, SandboxAddress
 from driver.model.records import HOST_END_PREFIX, replace
 
 TABLE = 91
@@ -80,7 +80,7 @@ RULES = {_Rule(32000, MAIN_TABLE, 0), _Rule(32001, TABLE, _NO_LIMIT)}
 class Sandboxes:
     """The sandboxes' side of the host. It looks only where it has set an address."""
 
-    kinds: ClassVar[tuple[type[Thing], ...]] = (SandboxAddress,)
+    kinds: ClassVar[tuple[type[HostObject], ...]] = (SandboxAddress,)
 
     def __init__(self) -> None:
         self._channel, self._losses = Channel(), Losses(TABLE)
@@ -94,39 +94,39 @@ class Sandboxes:
     def disturbed(self) -> bool:
         """Whether somebody took away what was set, since this was last asked; cheap."""
         lost, more = self._losses.told()
-        mine = [thing for thing in list(self._set.values()) if thing.ip.ip.packed in lost]
+        mine = [item for item in list(self._set.values()) if item.ip.ip.packed in lost]
         return more or any(map(self._lacks, mine))
 
-    def _lacks(self, thing: SandboxAddress) -> bool:
+    def _lacks(self, item: SandboxAddress) -> bool:
         """Whether a sandbox that has the interface does not have all that was set."""
         try:
-            return bool(self._ends(thing)) and self._look(thing) != [thing]
+            return bool(self._ends(item)) and self._look(item) != [item]
         except OSError:
             return False  # it ends
 
-    def resume(self, things: Iterable[Thing]) -> None:
+    def resume(self, objects: Iterable[HostObject]) -> None:
         """Look where an earlier run has set addresses, too."""
-        self._set |= {thing.key: thing for thing in things if isinstance(thing, SandboxAddress)}
+        self._set |= {item.key: item for item in objects if isinstance(item, SandboxAddress)}
 
-    def observe(self) -> frozenset[Thing]:
+    def observe(self) -> frozenset[HostObject]:
         """Give the addresses that are set; one without its way out differs from a wanted one."""
-        found = set[Thing]()
-        for thing in list(self._set.values()):
+        found = set[HostObject]()
+        for item in list(self._set.values()):
             try:
-                found.update(self._look(thing))
+                found.update(self._look(item))
             except OSError:
                 continue  # it is made anew, and that tells why it cannot be
         return frozenset(found)
 
-    def _look(self, thing: SandboxAddress) -> list[Thing]:
-        if not (ends := self._ends(thing)):
+    def _look(self, item: SandboxAddress) -> list[HostObject]:
+        if not (ends := self._ends(item)):
             return []
-        with closing(enter(thing.sandbox)) as inside:
-            if not interface(inside, ends) or thing.ip not in addresses(inside, ends.inside):
+        with closing(enter(item.sandbox)) as inside:
+            if not interface(inside, ends) or item.ip not in addresses(inside, ends.inside):
                 return []
-            if thing.via and (not _rules(inside) >= RULES or _ways(inside, ends) != _wanted(thing)):
-                return [replace(thing, via=None)]
-        return [thing]
+            if item.via and (not _rules(inside) >= RULES or _ways(inside, ends) != _wanted(item)):
+                return [replace(item, via=None)]
+        return [item]
 
     def apply(self, plan: Plan) -> None:
         """Set addresses where Docker has put the interface already. One goes with its veth.
@@ -134,36 +134,36 @@ class Sandboxes:
         Errors: an ExceptionGroup of HostError, one for each sandbox where it was not possible.
         """
         errors = []
-        for thing in plan.remove:
-            self._set.pop(thing.key, None)
+        for item in plan.remove:
+            self._set.pop(item.key, None)
         new = (*plan.add, *(new for _, new in plan.change))
-        for thing in [thing for thing in new if isinstance(thing, SandboxAddress)]:
+        for item in [item for item in new if isinstance(item, SandboxAddress)]:
             try:
-                if self._ensure(thing):
-                    self._set[thing.key] = thing
+                if self._ensure(item):
+                    self._set[item.key] = item
             except OSError as error:
-                errors.append(HostError(_words(thing, error)))
+                errors.append(HostError(_words(item, error)))
         if errors:
             raise ExceptionGroup("sandboxes", errors)
 
-    def _ensure(self, thing: SandboxAddress) -> bool:
+    def _ensure(self, item: SandboxAddress) -> bool:
         """Set an address; tell whether its interface was there to set it on."""
-        if not (ends := self._ends(thing)):
+        if not (ends := self._ends(item)):
             return False
-        with closing(enter(thing.sandbox)) as inside:
+        with closing(enter(item.sandbox)) as inside:
             link = interface(inside, ends)
             if link is None:
-                raise OSError(errno.ENODEV, f"the other end of {thing.link} is not in it")
+                raise OSError(errno.ENODEV, f"the other end of {item.link} is not in it")
             if not link.up:
                 return False
-            _set_address(inside, ends, thing.ip)
-            if thing.via:
-                _set_ways(inside, ends, _wanted(thing))
+            _set_address(inside, ends, item.ip)
+            if item.via:
+                _set_ways(inside, ends, _wanted(item))
         return True
 
-    def _ends(self, thing: SandboxAddress) -> Ends | None:
+    def _ends(self, item: SandboxAddress) -> Ends | None:
         """Look a veth up; None if it is gone, or has both ends on the host."""
-        body = bytes(channel.LINK.size) + attribute(3, thing.link.encode() + b"\0")
+        body = bytes(channel.LINK.size) + attribute(3, item.link.encode() + b"\0")
         answer = self._channel.ask(channel.GETLINK, body, fine=errno.ENODEV)
         found = attributes(answer[0], channel.LINK.size) if answer else {}
         if _NETNSID not in found:
@@ -171,10 +171,10 @@ class Sandboxes:
         return Ends(channel.read_link(answer[0]).number, integer(found[_LINK]))
 
 
-def _words(thing: SandboxAddress, error: OSError) -> str:
+def _words(item: SandboxAddress, error: OSError) -> str:
     return (
-        f"endpoint {thing.link.removeprefix(HOST_END_PREFIX)} lacks its lease address "
-        f"{thing.ip.ip}, and other hosts do not reach it: sandbox {thing.sandbox}: {error.strerror}"
+        f"endpoint {item.link.removeprefix(HOST_END_PREFIX)} lacks its lease address "
+        f"{item.ip.ip}, and other hosts do not reach it: sandbox {item.sandbox}: {error.strerror}"
     )
 
 
@@ -239,8 +239,8 @@ def _set_address(inside: Channel, ends: Ends, ip: IPv4Interface) -> None:
     inside.ask(channel.NEWADDR, body, NEW, fine=errno.EEXIST)
 
 
-def _wanted(thing: SandboxAddress) -> set[_Way]:
-    return {_Way(thing.overlay, thing.via, thing.ip.ip)} if thing.overlay and thing.via else set()
+def _wanted(item: SandboxAddress) -> set[_Way]:
+    return {_Way(item.overlay, item.via, item.ip.ip)} if item.overlay and item.via else set()
 
 
 def _set_ways(inside: Channel, ends: Ends, wanted: set[_Way]) -> None:

@@ -1,7 +1,7 @@
 """Reads and writes settings under /proc/sys/net, and tells whether somebody changed them.
 
 The kernel reports nothing of most of them. A look at one takes some 5 µs, so that is done all the
-time. Imports only `things`.
+time. Imports only `objects`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the plugin knows of the host beyond its own things. Immutable, no I/O."""
+"""What the plugin knows of the host beyond its own objects. Immutable, no I/O."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class Ground:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What the plugin needs to know of the host beyond its own things.
+    """What the plugin needs to know of the host beyond its own objects.
 
     `uplinks`: others' bridges that lead out of the host; `foreign`: those that do not, so that
     somebody's containers are there. `onlink`, `lans`, `places`: see `Ground`; `routed`:

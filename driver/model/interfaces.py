@@ -10,18 +10,18 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from driver.model.facts import Facts, Resident
-from driver.model.objects import Plan, Thing
+from driver.model.objects import HostObject, Plan
 from driver.model.records import Lease, Overlay, Peer, Record, State, Vtep
 
 
-class Host(Protocol):
+class Adapter(Protocol):
     """One side of the host: the kernel's links and routes, sockets, the nft table, iptables."""
 
     @property
-    def kinds(self) -> tuple[type[Thing], ...]:
-        """Name the kinds of things it makes."""
+    def kinds(self) -> tuple[type[HostObject], ...]:
+        """Name the kinds of objects it makes."""
 
-    def observe(self) -> frozenset[Thing]:
+    def observe(self) -> frozenset[HostObject]:
         """Give what the host has of ours, and of nobody else's."""
 
     def apply(self, plan: Plan) -> None:
@@ -38,11 +38,11 @@ class Host(Protocol):
 class Resuming(Protocol):
     """A side of the host that does not see by itself what an earlier run of the plugin left."""
 
-    def resume(self, things: Iterable[Thing]) -> None:
-        """Take over those of these things that are there as an earlier run made them."""
+    def resume(self, objects: Iterable[HostObject]) -> None:
+        """Take over those of these objects that are there as an earlier run made them."""
 
 
-class Firewall(Host, Protocol):
+class Firewall(Adapter, Protocol):
     """The host's side that has the table and its elements, by one of its backends."""
 
     name: str
@@ -55,7 +55,7 @@ class Firewall(Host, Protocol):
 
 
 class Survey(Protocol):
-    """What the plugin has to know of the host beyond its own things."""
+    """What the plugin has to know of the host beyond its own objects."""
 
     def facts(self) -> Facts:
         """Give what the host has that is not ours."""
@@ -66,7 +66,7 @@ class Survey(Protocol):
     def docker_acts(self) -> None:
         """Take note that Docker makes networks or endpoints: it has set the host up by now."""
 
-    def look(self, links: Iterable[str]) -> frozenset[Thing]:
+    def look(self, links: Iterable[str]) -> frozenset[HostObject]:
         """Give what some of our links are and carry: no more than they, in microseconds."""
 
     def links(self) -> frozenset[str]:
@@ -96,7 +96,7 @@ class Journal(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class LeaseStatus:
     """What a source says: the lease, the overlay around it, and what is wrong, a sentence each.
 
     `phase` names how far the lease is, for people: "held", "acquiring", "lost", … `note`: why the
@@ -120,8 +120,8 @@ class Source(Protocol):
     def begin(self, state: State, facts: Facts) -> None:
         """Get ready, in a moment, so that the first answer of `current` need not be the old one."""
 
-    def current(self, state: State, facts: Facts) -> Standing:
-        """Say how things stand now, given what is stored and what the host is like."""
+    def current(self, state: State, facts: Facts) -> LeaseStatus:
+        """Say how objects stand now, given what is stored and what the host is like."""
 
     def stamp(self) -> object:
         """Give a value that changes when it is worth asking again at once."""

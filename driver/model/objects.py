@@ -1,10 +1,8 @@
-"""What the host should carry, as data, and the difference of two such sets. Pure.
-
-Imports nothing of ours but the nouns of `model`.
-"""
+"""What the host should carry, as data, and the difference of two such sets. Pure."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
@@ -17,9 +15,9 @@ ALL = "all"  # in the place of a link: for every link, and net.ipv4.ip_forward i
 
 
 class _Identified:
-    """A thing's `key` is its identity: its class and the fields named in `identity`.
+    """A object's `key` is its identity: its class and the fields named in `identity`.
 
-    Two things with one key and other fields that differ are one thing that has to change.
+    Two objects with one key and other fields that differ are one object that has to change.
     `isolates`: without it something closed is open.
     """
 
@@ -29,12 +27,12 @@ class _Identified:
 
     @property
     def key(self) -> Key:
-        """Give the identity."""
+        """The identity."""
         return self.key_of(*[getattr(self, name) for name in self.identity])
 
     @classmethod
     def key_of(cls, *identity: object) -> Key:
-        """Give the identity of a thing of this class from its identifying fields."""
+        """Give the identity of an object of this class from its identifying fields."""
         return (cls.__name__, *map(str, identity))
 
 
@@ -88,7 +86,7 @@ class Vxlan(_Identified):
 
 
 @dataclass(frozen=True, slots=True)
-class Address(_Identified):
+class LinkAddress(_Identified):
     """An address of one of our links."""
 
     link: str
@@ -97,7 +95,7 @@ class Address(_Identified):
 
 
 @dataclass(frozen=True, slots=True)
-class Localhost(_Identified):
+class LoopbackGuard(_Identified):
     """A bridge's guard of 127.0.0.0/8; `routed`: 127.0.0.1:PORT on the host leads there."""
 
     link: str
@@ -139,7 +137,7 @@ class Fdb(_Identified):
 
 
 @dataclass(frozen=True, slots=True)
-class Route(_Identified):
+class UnreachableRoute(_Identified):
     """An `unreachable` route: what the lease does not use must not leave by the uplink."""
 
     dst: IPv4Network
@@ -178,7 +176,7 @@ class SandboxAddress(_Identified):
 
 
 @dataclass(frozen=True, slots=True)
-class PortHold(_Identified):
+class PortSocket(_Identified):
     """A socket that keeps a host port from every other program. `owner`: endpoint id."""
 
     proto: Proto
@@ -217,7 +215,7 @@ class Element(_Identified):
 
 
 @dataclass(frozen=True, slots=True)
-class Gate(_Identified):
+class ForwardGate(_Identified):
     """Rules in Docker's FORWARD path, "nft" or "legacy"; `bridged`: bridges' frames come by."""
 
     variant: str
@@ -226,26 +224,26 @@ class Gate(_Identified):
     isolates: ClassVar[bool] = True
 
 
-Thing = (
-    Bridge | Veth | Vxlan | Address | Localhost | Sysctl | Neighbour | Fdb | Route | PeerRoute
-    | SandboxAddress | PortHold | Table | Element | Gate
+HostObject = (
+    Bridge | Veth | Vxlan | LinkAddress | LoopbackGuard | Sysctl | Neighbour | Fdb
+    | UnreachableRoute | PeerRoute | SandboxAddress | PortSocket | Table | Element | ForwardGate
 )  # fmt: skip
-RANK: dict[type[Thing], int] = {kind: rank for rank, kind in enumerate(get_args(Thing))}
+RANK: dict[type[HostObject], int] = {kind: rank for rank, kind in enumerate(get_args(HostObject))}
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
     """A difference to carry out: `add` in rank order, `remove` in reverse, `change` (old, new)."""
 
-    add: tuple[Thing, ...] = ()
-    change: tuple[tuple[Thing, Thing], ...] = ()
-    remove: tuple[Thing, ...] = ()
+    add: tuple[HostObject, ...] = ()
+    change: tuple[tuple[HostObject, HostObject], ...] = ()
+    remove: tuple[HostObject, ...] = ()
 
     def __bool__(self) -> bool:
         return bool(self.add or self.change or self.remove)
 
-    def only(self, kinds: tuple[type[Thing], ...]) -> Plan:
-        """Give the part that concerns some kinds of things."""
+    def only(self, kinds: tuple[type[HostObject], ...]) -> Plan:
+        """Give the part that concerns some kinds of objects."""
         return Plan(
             tuple(t for t in self.add if isinstance(t, kinds)),
             tuple(pair for pair in self.change if isinstance(pair[0], kinds)),
@@ -253,7 +251,7 @@ class Plan:
         )
 
     def without(self, keys: Iterable[Key]) -> Plan:
-        """Leave out the things with these keys."""
+        """Leave out the objects with these keys."""
         out = frozenset(keys)
         if not out:
             return self
@@ -278,18 +276,20 @@ class Plan:
         )
 
 
-def diff(have: Iterable[Thing], want: Iterable[Thing]) -> Plan:
-    """Tell how to get from one set of things to another.
+def noun(kind: str) -> str:
+    """Word the name of a kind for people: PortSocket is a "port socket"."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", kind).lower()
 
-    Equal things: nothing. Same key, other fields: change. No two of a set have the same key.
-    """
+
+def diff(have: Iterable[HostObject], want: Iterable[HostObject]) -> Plan:
+    """Return the plan from one set of objects to another; no two of a set have the same key."""
     # What both have, mostly nearly all of thousands, goes first: a key takes time.
     here, there = frozenset(have), frozenset(want)
-    old = {thing.key: thing for thing in here - there}
-    new = {thing.key: thing for thing in there - here}
+    old = {item.key: item for item in here - there}
+    new = {item.key: item for item in there - here}
 
-    def ordered(keys: Iterable[Key], things: Mapping[Key, Thing]) -> list[Thing]:
-        return sorted((things[key] for key in sorted(keys)), key=lambda t: RANK[type(t)])
+    def ordered(keys: Iterable[Key], objects: Mapping[Key, HostObject]) -> list[HostObject]:
+        return sorted((objects[key] for key in sorted(keys)), key=lambda t: RANK[type(t)])
 
     return Plan(
         add=tuple(ordered(new.keys() - old.keys(), new)),

@@ -69,11 +69,11 @@ CASES = [
     Case("Vxlan", "mtu", "ip link set {vtep} mtu 1280"),
     Case("Vxlan", "gbp", made_anew("gbp", "")),
     Case("Vxlan", "learning", "ip link set {vtep} type vxlan learning"),
-    Case("Address", "link", "ip addr del {gateway} dev {bridge}"),
-    Case("Address", "ip", "ip addr add 198.51.100.1/24 dev {bridge}"),
-    Case("Address", "ip", "ip addr del {first}/32 dev {vtep}"),
-    Case("Localhost", "link", "tc qdisc del dev {bridge} clsact"),
-    Case("Localhost", "routed", "sysctl net.ipv4.conf.{bridge}.route_localnet=0"),
+    Case("LinkAddress", "link", "ip addr del {gateway} dev {bridge}"),
+    Case("LinkAddress", "ip", "ip addr add 198.51.100.1/24 dev {bridge}"),
+    Case("LinkAddress", "ip", "ip addr del {first}/32 dev {vtep}"),
+    Case("LoopbackGuard", "link", "tc qdisc del dev {bridge} clsact"),
+    Case("LoopbackGuard", "routed", "sysctl net.ipv4.conf.{bridge}.route_localnet=0"),
     Case("Sysctl", "link", "sysctl net.ipv4.ip_forward=0"),
     Case("Sysctl", "family", "sysctl net.ipv6.conf.{vtep_}.accept_ra=2"),
     Case("Sysctl", "name", "sysctl net.ipv4.conf.{vtep_}.forwarding=0"),
@@ -89,8 +89,10 @@ CASES = [
     Case("Fdb", "mac", f"bridge fdb add {OTHER_MAC} dev {{vtep}} dst 192.0.2.66 self permanent"),
     Case("Fdb", "dst", "bridge fdb replace {peer_mac} dev {vtep} dst 192.0.2.66 self permanent"),
     Case("Fdb", "dst", "bridge fdb replace {peer_mac} dev {vtep} dst 192.0.2.66 self static"),
-    Case("Route", "dst", "ip route del unreachable {lease}"),
-    Case("Route", "dst", "ip route add unreachable 198.51.100.0/24 metric 91000 proto 91"),
+    Case("UnreachableRoute", "dst", "ip route del unreachable {lease}"),
+    Case(
+        "UnreachableRoute", "dst", "ip route add unreachable 198.51.100.0/24 metric 91000 proto 91"
+    ),
     Case("PeerRoute", "dst", "ip route del {peer} metric 91000"),
     Case("PeerRoute", "dst", "ip route replace blackhole {peer} metric 91000"),
     Case("PeerRoute", "via", "ip route change {peer} via {more} dev {vtep} onlink metric 91000"),
@@ -124,9 +126,9 @@ CASES = [
         f"nft 'delete element {TABLE} pub4_any {{{{ tcp . 8080 }}}}; add element {TABLE} "
         "pub4_any {{ tcp . 8080 : {address} . 80 }}'",
     ),
-    Case("Gate", "variant", f"iptables -D DOCKER-USER {JUMP}"),
-    Case("Gate", "variant", f"iptables -F {GATE}"),
-    Case("Gate", "bridged", f"iptables -I {GATE} -j RETURN"),
+    Case("ForwardGate", "variant", f"iptables -D DOCKER-USER {JUMP}"),
+    Case("ForwardGate", "variant", f"iptables -F {GATE}"),
+    Case("ForwardGate", "bridged", f"iptables -I {GATE} -j RETURN"),
 ]
 # What cannot be changed on the host itself, each with the reason.
 EXEMPT = {
@@ -137,14 +139,14 @@ EXEMPT = {
     ("SandboxAddress", "sandbox"): "the path to it, which Docker makes",
     ("SandboxAddress", "via"): "the gateway of the route, which changes with `overlay`",
     **dict.fromkeys(
-        [("PortHold", name) for name in ("proto", "ip", "port", "owner")],
+        [("PortSocket", name) for name in ("proto", "ip", "port", "owner")],
         "a socket of the plugin's own process, which nobody else can change",
     ),
 }
 
 
 def attributes() -> set[tuple[str, str]]:
-    """List the fields of all kinds of things."""
+    """List the fields of all kinds of objects."""
     return {(kind.__name__, field.name) for kind in RANK for field in fields(kind)}
 
 

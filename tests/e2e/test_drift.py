@@ -97,7 +97,7 @@ def site() -> Iterator[Site]:
 
 
 def test_every_attribute_has_a_case() -> None:
-    """A new kind or field of `things.py` needs one."""
+    """A new kind or field of `objects.py` needs one."""
     have = {(case.kind, case.field) for case in CASES}
     assert have | EXEMPT.keys() == attributes()
     assert not have & EXEMPT.keys()

@@ -87,9 +87,9 @@ class Site:
 def ip_damage(site: Site) -> dict[str, tuple[str, str]]:
     """What to do with `ip`, and what the status then says."""
     return {
-        "the gateway address": (f"addr del {site.gateway} dev {site.bridge}", "1 address"),
+        "the gateway address": (f"addr del {site.gateway} dev {site.bridge}", "1 link address"),
         "the bridge down": (f"link set {site.bridge} down", "1 bridge"),
-        "the lease's route": ("route del unreachable 10.2.0.0/20", "1 route"),
+        "the lease's route": ("route del unreachable 10.2.0.0/20", "1 unreachable route"),
         "the port out of its bridge": (f"link set {site.veth} nomaster", "1 veth"),
         "the port down": (f"link set {site.veth} down", "1 veth"),
         "the bridge's MTU": (f"link set {site.bridge} mtu 1280", "1 bridge"),
@@ -123,10 +123,10 @@ FIREWALL = {
     "our chains": (f"nft flush table {OURS}", "1 table"),
     "a port": (f"nft delete element {OURS} pub4_any {{ tcp . 8080 }}", "1 element"),
     "a foreign rule": (f"nft insert rule {OURS} forward drop", "1 table"),
-    "the gate's rules": ("iptables -F DKFLANNEL-FORWARD", "1 gate"),
+    "the gate's rules": ("iptables -F DKFLANNEL-FORWARD", "1 forward gate"),
     "the gate's jump": (
         "iptables -D DOCKER-USER -m comment --comment docker-flannel -j DKFLANNEL-FORWARD",
-        "1 gate",
+        "1 forward gate",
     ),
 }
 
@@ -151,7 +151,7 @@ def other_dockerd(host: Host) -> Iterator[None]:
 @pytest.mark.parametrize("command", ["nft flush ruleset", "iptables -F"])
 def test_ours_heals_when_all_is_flushed(site: Site, command: str) -> None:
     site.view, site.whole = ours, ours(site.whole)
-    site.heals(lambda: site.host.run(*command.split()), "1 gate")
+    site.heals(lambda: site.host.run(*command.split()), "1 forward gate")
 
 
 def test_settings_heal_at_once(site: Site) -> None:
@@ -188,7 +188,7 @@ def test_dockerd_makes_its_rules_anew(host: Host, visitor: Node) -> None:
         before = site.last_repair()
         for chain in ("FORWARD", "DOCKER-USER", "DOCKER-ISOLATION-STAGE-1"):
             host.run("iptables", "-F", chain)
-        site.tells("1 gate", before)
+        site.tells("1 forward gate", before)
         host.restart_dockerd()
         rule = "-j DOCKER-FORWARD" if docker_major(host) >= 28 else "-i docker0"
         assert rule in host.run("iptables", "-S", "FORWARD").stdout, "Docker's rules"

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from driver.host.firewall.iptables import Fallback
-from driver.host.firewall.nft import Nft
+from driver.host.firewall.iptables import IptablesFirewall
+from driver.host.firewall.nft import NftFirewall
 from driver.model.objects import diff
 from tests.kernel.sample import WANTED
 
@@ -196,7 +196,7 @@ def lab(host: Namespace, namespace: Callable[[], Namespace]) -> Lab:
 
 @pytest.fixture
 def nft(host):  # noqa: ARG001  it is made inside
-    with closing(Nft()) as made:
+    with closing(NftFirewall()) as made:
         yield made
 
 
@@ -207,9 +207,9 @@ def full(nft):
 
 
 FIREWALLS = {
-    "nft": Nft,
-    "iptables-nft": partial(Fallback, "nft"),
-    "iptables-legacy": partial(Fallback, "legacy"),
+    "nft": NftFirewall,
+    "iptables-nft": partial(IptablesFirewall, "nft"),
+    "iptables-legacy": partial(IptablesFirewall, "legacy"),
 }
 
 

@@ -1,9 +1,9 @@
-"""Two networks and an internal one, with containers, as the things the nft table has of them."""
+"""Two networks and an internal one, with containers, as the objects the nft table has of them."""
 
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
 from driver.core import firewall, strays
-from driver.host.firewall.nft import Nft
+from driver.host.firewall.nft import NftFirewall
 from driver.model.facts import Facts
 from driver.model.objects import Element, Table
 from driver.model.records import Endpoint, Lease, Network, PortMapping
@@ -42,7 +42,7 @@ OTHER = endpoint("2", B, "10.2.0.66/26", port(9999, 99, "sctp"), port(8080, 81, 
 
 
 def wanted(*parts):
-    return {t for part in parts for t in part if isinstance(t, Nft.kinds)}
+    return {t for part in parts for t in part if isinstance(t, NftFirewall.kinds)}
 
 
 WANTED = wanted(

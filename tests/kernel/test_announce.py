@@ -7,7 +7,7 @@ import pytest
 
 from driver.core.bridge import plan_endpoint, plan_network
 from driver.host.announce import Announcer, announcement
-from driver.host.links import Netlink
+from driver.host.links import Links
 from driver.model.objects import Plan
 from driver.model.records import replace
 from tests.bed import wait_for
@@ -57,7 +57,7 @@ class Site:
 
 @pytest.fixture
 def site(host, namespace):
-    with closing(Netlink()) as netlink, closing(Announcer()) as announcer:
+    with closing(Links()) as netlink, closing(Announcer()) as announcer:
         yield Site(host, namespace, [netlink, announcer])
 
 

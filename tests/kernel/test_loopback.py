@@ -7,16 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from driver.host.loopback import Localhosts
+from driver.host.loopback import LoopbackGuards
 from driver.host.netlink.channel import GROUP, Channel
-from driver.model.objects import Localhost, Plan, diff
+from driver.model.objects import LoopbackGuard, Plan, diff
 from tests.kernel.adapters import refusals
 from tests.kernel.conftest import flush
 from tests.kernel.sample import HOST, A
 
 pytestmark = pytest.mark.kernel
 
-ROUTED, CLOSED = Localhost(A.bridge, True), Localhost(A.bridge, False)
+ROUTED, CLOSED = LoopbackGuard(A.bridge, True), LoopbackGuard(A.bridge, False)
 SETTING = f"ipv4/conf/{A.bridge}/route_localnet"
 QDISC = f"tc qdisc {{}} dev {A.bridge} clsact"
 SHOW = f"tc filter show dev {A.bridge} ingress"
@@ -24,7 +24,7 @@ SHOW = f"tc filter show dev {A.bridge} ingress"
 
 @pytest.fixture
 def localhosts(host):  # noqa: ARG001  it works inside
-    with closing(Localhosts()) as made:
+    with closing(LoopbackGuards()) as made:
         yield made
 
 
@@ -143,7 +143,7 @@ def test_where_the_guard_is_refused_nothing_is_routed(bridge, localhosts, host):
 
 def test_a_kernel_that_has_no_such_filter_routes_nothing(bridge, host):  # noqa: ARG001
     host.sysctl(SETTING, "1")
-    with closing(Localhosts("absent")) as localhosts:
+    with closing(LoopbackGuards("absent")) as localhosts:
         localhosts.apply(Plan(add=(ROUTED,)))
         assert not localhosts.able
         assert localhosts.observe() == {CLOSED}

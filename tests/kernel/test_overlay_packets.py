@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 import pytest
 
-from driver.host.links import Netlink
-from driver.host.overlay import Overlays
+from driver.host.links import Links
+from driver.host.overlay import OverlayAdapter
 from driver.host.underlay import Underlay
 from driver.model.objects import Plan, diff
 from driver.model.records import Overlay, Peer, Vtep, replace
@@ -85,7 +85,7 @@ class Node:
     def __init__(self, lab, number, made):
         self.number, self.namespace, self.lab = number, lab.host, lab
         with self.namespace:
-            self.overlays, self.netlink, underlay = Overlays(), Netlink(), Underlay()
+            self.overlays, self.netlink, underlay = OverlayAdapter(), Links(), Underlay()
             for adapter in (self.overlays, self.netlink, underlay):
                 made.enter_context(closing(adapter))
             self.external = underlay.external(None, None)

@@ -12,22 +12,22 @@ from ipaddress import IPv4Address
 import pytest
 
 from driver.errors import BadRequest, Conflict, HostError
-from driver.host.port_sockets import BPF, Sockets, _shared_filter
-from driver.model.objects import Plan, PortHold, diff
+from driver.host.port_sockets import BPF, PortSockets, _shared_filter
+from driver.model.objects import Plan, PortSocket, diff
 
 pytestmark = pytest.mark.kernel
 
 ANY = IPv4Address("0.0.0.0")
 LOOP = IPv4Address("127.0.0.1")
-TCP = PortHold("tcp", ANY, 8080, "e1")
-UDP = PortHold("udp", ANY, 8080, "e1")
-SCTP = PortHold("sctp", ANY, 8080, "e1")
+TCP = PortSocket("tcp", ANY, 8080, "e1")
+UDP = PortSocket("udp", ANY, 8080, "e1")
+SCTP = PortSocket("sctp", ANY, 8080, "e1")
 KINDS = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}
 
 
 @pytest.fixture
 def sockets(host):  # noqa: ARG001  it works inside
-    with closing(Sockets()) as made:
+    with closing(PortSockets()) as made:
         yield made
 
 
@@ -52,7 +52,7 @@ def refused(sockets, *holds):
 
 
 def test_holds_come_and_go(sockets):
-    wanted = {TCP, UDP, SCTP, PortHold("tcp", LOOP, 81, "e2")}
+    wanted = {TCP, UDP, SCTP, PortSocket("tcp", LOOP, 81, "e2")}
     sockets.apply(diff(sockets.observe(), wanted))
     assert sockets.observe() == wanted
     sockets.apply(diff((), wanted))
@@ -93,36 +93,36 @@ def test_a_port_of_another_program_is_a_conflict_in_dockers_words(sockets, proto
 
 def test_one_conflict_does_not_keep_the_rest(sockets):
     with take("tcp", "0.0.0.0", False):
-        assert set(refused(sockets, UDP, TCP, PortHold("tcp", ANY, 81, "e1"))) == {Conflict}
-    assert sockets.observe() == {UDP, PortHold("tcp", ANY, 81, "e1")}
+        assert set(refused(sockets, UDP, TCP, PortSocket("tcp", ANY, 81, "e1"))) == {Conflict}
+    assert sockets.observe() == {UDP, PortSocket("tcp", ANY, 81, "e1")}
 
 
 def test_two_containers_cannot_hold_one_port(sockets):
     sockets.apply(Plan(add=(TCP, SCTP)))
-    assert set(refused(sockets, PortHold("tcp", ANY, 8080, "e2"))) == {Conflict}
-    assert set(refused(sockets, PortHold("tcp", LOOP, 8080, "e2"))) == {Conflict}
-    assert set(refused(sockets, PortHold("sctp", ANY, 8080, "e2"))) == {Conflict}
+    assert set(refused(sockets, PortSocket("tcp", ANY, 8080, "e2"))) == {Conflict}
+    assert set(refused(sockets, PortSocket("tcp", LOOP, 8080, "e2"))) == {Conflict}
+    assert set(refused(sockets, PortSocket("sctp", ANY, 8080, "e2"))) == {Conflict}
     assert sockets.observe() == {TCP, SCTP}
 
 
 def test_one_port_on_two_addresses(sockets):
-    holds = {PortHold("tcp", IPv4Address(f"127.0.0.{i}"), 8080, f"e{i}") for i in (1, 2)}
+    holds = {PortSocket("tcp", IPv4Address(f"127.0.0.{i}"), 8080, f"e{i}") for i in (1, 2)}
     sockets.apply(diff((), holds))
     assert sockets.observe() == holds
 
 
 def test_a_new_owner_keeps_the_socket(sockets):
     sockets.apply(Plan(add=(TCP,)))
-    heir = PortHold("tcp", ANY, 8080, "e2")
+    heir = PortSocket("tcp", ANY, 8080, "e2")
     with take("tcp", "127.0.0.1", True, 0):
         sockets.apply(Plan(change=((TCP, heir),)))
     assert sockets.observe() == {heir}
-    sockets.apply(Plan(change=((UDP, PortHold("udp", ANY, 8080, "e2")),)))
+    sockets.apply(Plan(change=((UDP, PortSocket("udp", ANY, 8080, "e2")),)))
     assert len(sockets.observe()) == 2
 
 
 def test_an_address_the_host_does_not_have(sockets):
-    assert refused(sockets, PortHold("tcp", IPv4Address("203.0.113.9"), 80, "e1")) == {
+    assert refused(sockets, PortSocket("tcp", IPv4Address("203.0.113.9"), 80, "e1")) == {
         BadRequest: "host address 203.0.113.9 is not an address of this host"
     }
 
@@ -141,8 +141,8 @@ def test_more_ports_than_programs_open_files_before_they_ask(host):  # noqa: ARG
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (64, limits[1]))
     try:
-        with closing(Sockets()) as sockets:
-            holds = {PortHold("tcp", ANY, port, "e1") for port in range(8000, 8200)}
+        with closing(PortSockets()) as sockets:
+            holds = {PortSocket("tcp", ANY, port, "e1") for port in range(8000, 8200)}
             sockets.apply(diff((), holds))
             assert sockets.observe() == holds
     finally:
@@ -157,7 +157,7 @@ def test_a_system_that_gives_no_more_room(host, monkeypatch, refusing):  # noqa:
         raise OSError(errno.EMFILE, "") if refusing == "fcntl.fcntl" else ValueError
 
     monkeypatch.setattr(refusing, refuse)
-    with closing(Sockets()) as sockets:
+    with closing(PortSockets()) as sockets:
         sockets.apply(Plan(add=(TCP,)))
         assert sockets.observe() == {TCP}
 
@@ -166,7 +166,9 @@ def test_ports_leave_files_for_all_else(sockets):
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (256, limits[1]))
     try:
-        errors = refused(sockets, *(PortHold("udp", ANY, port, "e1") for port in range(8000, 8256)))
+        errors = refused(
+            sockets, *(PortSocket("udp", ANY, port, "e1") for port in range(8000, 8256))
+        )
         for file in [os.dup(0) for _ in range(32)]:
             os.close(file)
     finally:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from driver.host.links import Netlink
+from driver.host.links import Links
 from driver.host.sandbox import Sandboxes
 from driver.model.objects import Plan, SandboxAddress
 from driver.model.records import replace
@@ -85,15 +85,15 @@ def source(box, target):
 
 
 def test_the_contract(sandboxes, one):
-    _, thing = one
-    check_host(sandboxes, [thing], (thing, replace(thing, via=None, overlay=None)))
+    _, item = one
+    check_host(sandboxes, [item], (item, replace(item, via=None, overlay=None)))
 
 
 def test_the_address_is_second_and_is_the_source_towards_the_overlay(sandboxes, one):
-    box, thing = one
+    box, item = one
     before = box.run("ip", "route")
     for _ in range(2):
-        sandboxes.apply(Plan(add=(thing,)))
+        sandboxes.apply(Plan(add=(item,)))
     shown = box.run("ip", "-o", "-4", "addr", "show", "eth0")
     assert [line.split()[3] for line in shown.splitlines()] == ["172.18.0.2/16", "10.2.1.2/26"]
     assert source(box, "10.2.9.9") == "10.2.1.2"
@@ -108,34 +108,34 @@ def test_the_address_is_second_and_is_the_source_towards_the_overlay(sandboxes, 
 
 
 def test_what_is_lost_is_seen_and_made_again(sandboxes, one):
-    box, thing = one
+    box, item = one
     for damage in (
         "addr del 10.2.1.2/26 dev eth0",
         "route flush table 91",
         "rule del priority 32000",
         "rule del priority 32001",
     ):
-        sandboxes.apply(Plan(add=(thing,)))
-        assert sandboxes.observe() == {thing}
+        sandboxes.apply(Plan(add=(item,)))
+        assert sandboxes.observe() == {item}
         box.ip(damage)
-        assert thing not in sandboxes.observe(), damage
-    sandboxes.apply(Plan(add=(thing,)))
-    assert sandboxes.observe() == {thing}
+        assert item not in sandboxes.observe(), damage
+    sandboxes.apply(Plan(add=(item,)))
+    assert sandboxes.observe() == {item}
     assert source(box, "10.2.9.9") == "10.2.1.2"
 
 
 def test_another_overlay_replaces_the_route(sandboxes, one):
-    box, thing = one
-    sandboxes.apply(Plan(add=(thing,)))
-    wider = replace(thing, overlay=IPv4Network("10.0.0.0/8"))
-    sandboxes.apply(Plan(change=((thing, wider),)))
+    box, item = one
+    sandboxes.apply(Plan(add=(item,)))
+    wider = replace(item, overlay=IPv4Network("10.0.0.0/8"))
+    sandboxes.apply(Plan(change=((item, wider),)))
     assert box.run("ip", "route", "show", "table", "91").split()[0] == "10.0.0.0/8"
     assert sandboxes.observe() == {wider}
 
 
 def test_an_internal_network_gives_no_way_out(sandboxes, one):
-    box, thing = one
-    inner = replace(thing, overlay=None, via=None)
+    box, item = one
+    inner = replace(item, overlay=None, via=None)
     sandboxes.apply(Plan(add=(inner,)))
     assert sandboxes.observe() == {inner}
     assert len(box.run("ip", "rule").splitlines()) == 3
@@ -160,23 +160,23 @@ def test_two_networks_in_one_sandbox_each_have_theirs(sandboxes, site, one):
 def test_it_waits_without_a_word_until_docker_has_put_the_interface_there(sandboxes, site):
     site.bridge(1)
     name, box = site.veth(1), site.sandbox()
-    thing = site.wanted(name, box, 1)
-    sandboxes.apply(Plan(add=(thing,)))  # still on the host
+    item = site.wanted(name, box, 1)
+    sandboxes.apply(Plan(add=(item,)))  # still on the host
     assert sandboxes.observe() == frozenset()
     site.move(name, box, 1, up=False)
-    sandboxes.apply(Plan(add=(thing,)))  # not up yet
+    sandboxes.apply(Plan(add=(item,)))  # not up yet
     assert sandboxes.observe() == frozenset()
     box.ip("link set eth0 up")
-    sandboxes.apply(Plan(add=(thing,)))
-    assert sandboxes.observe() == {thing}
+    sandboxes.apply(Plan(add=(item,)))
+    assert sandboxes.observe() == {item}
     site.host.ip(f"link del flh{name}")
-    sandboxes.apply(Plan(add=(thing,)))
+    sandboxes.apply(Plan(add=(item,)))
     assert sandboxes.observe() == frozenset()
 
 
 @pytest.mark.parametrize("kind", ["nowhere", "file", "pipe", "another"])
 def test_a_sandbox_that_cannot_be_worked_in_is_named(sandboxes, site, one, tmp_path, kind):
-    box, thing = one
+    box, item = one
     path = tmp_path / "sandbox"
     if kind == "file":
         path.touch()
@@ -188,26 +188,26 @@ def test_a_sandbox_that_cannot_be_worked_in_is_named(sandboxes, site, one, tmp_p
         "nowhere": "No such file or directory",
         "file": "Invalid argument",
         "pipe": "Invalid argument",
-        "another": f"the other end of {thing.link} is not in it",
+        "another": f"the other end of {item.link} is not in it",
     }[kind]
-    bad = replace(thing, sandbox=str(path))
-    said = f"endpoint {thing.link[3:]} lacks its lease address 10.2.1.2"
+    bad = replace(item, sandbox=str(path))
+    said = f"endpoint {item.link[3:]} lacks its lease address 10.2.1.2"
     check_failure(sandboxes, [], bad, said)
     check_failure(sandboxes, [], bad, words)
-    sandboxes.apply(Plan(add=(thing,)))
-    assert sandboxes.observe() == {thing}
+    sandboxes.apply(Plan(add=(item,)))
+    assert sandboxes.observe() == {item}
     assert "eth0" in box.run("ip", "link")
 
 
 def test_nothing_stays_open_and_this_thread_stays_where_it_is(sandboxes, one):
-    _, thing = one
-    sandboxes.apply(Plan(add=(thing,)))
+    _, item = one
+    sandboxes.apply(Plan(add=(item,)))
     files, place = Path("/proc/self/fd"), Path("/proc/thread-self/ns/net")
     before, here = len(list(files.iterdir())), place.readlink()
     threads = threading.active_count()
     for _ in range(50):
-        sandboxes.apply(Plan(add=(thing,)))
-        assert sandboxes.observe() == {thing}
+        sandboxes.apply(Plan(add=(item,)))
+        assert sandboxes.observe() == {item}
     assert len(list(files.iterdir())) == before
     assert place.readlink() == here
     assert threading.active_count() == threads
@@ -215,7 +215,7 @@ def test_nothing_stays_open_and_this_thread_stays_where_it_is(sandboxes, one):
 
 def test_the_kernel_tells_when_the_other_end_comes_up(host, site):
     site.bridge(1)
-    with closing(Netlink()) as netlink:
+    with closing(Links()) as netlink:
         risen, drift, stop, heard = [], [], threading.Event(), threading.Event()
 
         def rise(names):

@@ -6,7 +6,7 @@ from contextlib import closing
 import pytest
 
 from driver.core.bridge import plan_forwarding
-from driver.host.links import Netlink
+from driver.host.links import Links
 from driver.host.sysctls import Sysctls
 from driver.model.objects import ALL, Plan, Sysctl, diff
 from driver.model.records import replace
@@ -22,7 +22,7 @@ def values(netlink):
 
 def test_a_change_of_a_setting_is_seen(host):
     name = "forwarding"
-    with closing(Netlink()) as netlink:
+    with closing(Links()) as netlink:
         netlink.facts()
         netlink.docker_acts()
         netlink.apply(diff((), [*NETWORKS, *FORWARDING]))
@@ -39,7 +39,7 @@ def test_a_change_of_a_setting_is_seen(host):
 
 
 def test_forwarding_is_switched_on_for_all_and_each(host):
-    with closing(Netlink()) as netlink:
+    with closing(Links()) as netlink:
         host.sysctl("ipv4/ip_forward", "1")
         assert netlink.facts().forwards
         netlink.apply(diff((), [*NETWORKS, *FORWARDING]))
@@ -53,7 +53,7 @@ def test_forwarding_is_switched_on_for_all_and_each(host):
 
 
 def test_forwarding_waits_for_docker_which_closes_the_host_when_it_switches_it_on(host):
-    with closing(Netlink()) as netlink:
+    with closing(Links()) as netlink:
         host.sysctl("ipv4/ip_forward", "0")
         facts = netlink.facts()
         assert not facts.forwarding
@@ -63,7 +63,7 @@ def test_forwarding_waits_for_docker_which_closes_the_host_when_it_switches_it_o
 
 
 def test_forwarding_is_left_to_the_administrator(host):
-    with closing(Netlink(forwards=False)) as netlink:
+    with closing(Links(forwards=False)) as netlink:
         netlink.apply(diff((), NETWORKS))
         for value in "10":
             host.sysctl("ipv4/ip_forward", value)
@@ -73,7 +73,7 @@ def test_forwarding_is_left_to_the_administrator(host):
 
 
 def test_without_a_network_forwarding_is_not_ours(host):
-    with closing(Netlink()) as netlink:
+    with closing(Links()) as netlink:
         host.sysctl("ipv4/ip_forward", "1")
         assert netlink.facts().forwards
         assert netlink.observe() == frozenset()

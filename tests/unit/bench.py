@@ -12,9 +12,9 @@ from driver.core.desire import desire
 from driver.core.loop import Loop
 from driver.core.reconciler import Reconciler
 from driver.core.report import Report
-from driver.flannel.local_source import Leases
+from driver.flannel.local_source import LocalSource
 from driver.handlers import CALLS
-from driver.model.objects import Thing
+from driver.model.objects import HostObject
 from driver.model.records import State
 from tests.unit.fake_journal import MemoryJournal
 from tests.unit.fakes import (
@@ -36,7 +36,7 @@ WELL = "all as it should be"  # what a pass says that had nothing to do
 class Bench:
     """A core on fakes. `boot` makes it anew on the same host and journal, as a restart does."""
 
-    def __init__(self, leases: Leases, journal: MemoryJournal | None = None) -> None:
+    def __init__(self, leases: LocalSource, journal: MemoryJournal | None = None) -> None:
         self.world, self.clock, self.leases = World(), Clock(), leases
         self.kernel, self.ports = FakeKernel(self.world), FakePorts(self.world)
         self.nft, self.gate = FakeNft(self.world), FakeGate(self.world)
@@ -49,15 +49,15 @@ class Bench:
         self.boot()
 
     def boot(self) -> None:
-        self.ports.things.clear()  # sockets go with the process
-        self.sandboxes.things.clear()  # it knows no more where it has to look
+        self.ports.objects.clear()  # sockets go with the process
+        self.sandboxes.objects.clear()  # it knows no more where it has to look
         self.core = Reconciler(self.journal, self.hosts, self.survey, self.leases, self.clock)
         self.loop = Loop(self.core, self.survey, self.leases)
         self.core.converge()
 
     def reboot(self) -> None:
         """Boot as the service does, which may have lost its state."""
-        self.ports.things.clear()
+        self.ports.objects.clear()
         self.core = Reconciler(self.journal, self.hosts, self.survey, self.leases, self.clock)
         self.loop = Loop(self.core, self.survey, self.leases)
         self.loop.boot()
@@ -84,7 +84,7 @@ class Bench:
     def state(self) -> State:
         return self.core.state
 
-    def observed(self) -> frozenset[Thing]:
+    def observed(self) -> frozenset[HostObject]:
         return frozenset().union(*(host.observe() for host in self.hosts))
 
     def assert_agrees(self) -> None:
@@ -99,6 +99,6 @@ class Bench:
         assert self.journal.load() == self.state
 
 
-def make_core(leases: Leases | None = None, subnet_len: int = 24) -> Bench:
+def make_core(leases: LocalSource | None = None, subnet_len: int = 24) -> Bench:
     """Give a bench with a booted core; standalone lease 10.2.0.0/24 unless told otherwise."""
-    return Bench(leases or Leases("standalone", NETWORK, subnet_len, Path("/nonexistent")))
+    return Bench(leases or LocalSource("standalone", NETWORK, subnet_len, Path("/nonexistent")))

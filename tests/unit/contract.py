@@ -1,36 +1,38 @@
 """What every journal and every host has to do, real or fake. No pytest in here.
 
-The kernel tests run `check_host` on the real adapters with things of their own.
+The kernel tests run `check_host` on the real adapters with objects of their own.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from driver.model.interfaces import Host, Journal
-from driver.model.objects import RANK, Plan, Thing
+from driver.model.interfaces import Adapter, Journal
+from driver.model.objects import RANK, HostObject, Plan
 from driver.model.records import State, replace
 from tests.unit.sample import DNS, END, END2, LEASE, RECORDS, WEB, endpoint, hold, state_of
 
 
 def check_host(
-    host: Host, things: Sequence[Thing], change: tuple[Thing, Thing] | None = None
+    host: Adapter,
+    objects: Sequence[HostObject],
+    change: tuple[HostObject, HostObject] | None = None,
 ) -> None:
-    """Make `things` on a host that has none of ours, change one, remove all; each step twice.
+    """Make `objects` on a host that has none of ours, change one, remove all; each step twice.
 
-    `things` in rank order, of the host's kinds, self-contained; `change` is (one of them, the
+    `objects` in rank order, of the host's kinds, self-contained; `change` is (one of them, the
     same otherwise). Leaves the host as it was.
     """
-    assert list(things) == sorted(things, key=lambda t: RANK[type(t)]), "things are not in order"
-    assert all(isinstance(thing, host.kinds) for thing in things)
+    assert list(objects) == sorted(objects, key=lambda t: RANK[type(t)]), "objects are not in order"
+    assert all(isinstance(item, host.kinds) for item in objects)
     assert host.observe() == frozenset(), "the host is not empty at the start"
-    add = Plan(add=tuple(things))
+    add = Plan(add=tuple(objects))
     host.apply(Plan())
     assert host.observe() == frozenset(), "an empty plan made something"
     for turn in ("first", "second"):
         host.apply(add)
-        assert host.observe() == frozenset(things), f"after the {turn} time of adding"
-    wanted = frozenset(things)
+        assert host.observe() == frozenset(objects), f"after the {turn} time of adding"
+    wanted = frozenset(objects)
     if change is not None:
         old, new = change
         wanted = wanted - {old} | {new}
@@ -38,25 +40,25 @@ def check_host(
             host.apply(Plan(change=(change,)))
             assert host.observe() == wanted, f"after the {turn} time of changing"
         host.apply(Plan(change=((new, old),)))
-        assert host.observe() == frozenset(things), "a change could not be taken back"
-    check_removal(host, things)
+        assert host.observe() == frozenset(objects), "a change could not be taken back"
+    check_removal(host, objects)
 
 
-def check_removal(host: Host, things: Sequence[Thing]) -> None:
-    """Remove the last thing, put it back, and remove all; each removal twice."""
-    last = things[-1]
+def check_removal(host: Adapter, objects: Sequence[HostObject]) -> None:
+    """Remove the last object, put it back, and remove all; each removal twice."""
+    last = objects[-1]
     for turn in ("first", "second"):
         host.apply(Plan(remove=(last,)))
         assert last not in host.observe(), f"{last} is there after the {turn} removal"
     host.apply(Plan(add=(last,)))
-    assert host.observe() == frozenset(things), f"{last} did not come back"
+    assert host.observe() == frozenset(objects), f"{last} did not come back"
     for turn in ("first", "second"):
-        host.apply(Plan(remove=tuple(reversed(things))))
+        host.apply(Plan(remove=tuple(reversed(objects))))
         assert host.observe() == frozenset(), f"left over after the {turn} removal of all"
 
 
-def check_failure(host: Host, good: Sequence[Thing], bad: Thing, words: str) -> None:
-    """Apply a plan of which one thing must fail: the error says so, and the rest is done.
+def check_failure(host: Adapter, good: Sequence[HostObject], bad: HostObject, words: str) -> None:
+    """Apply a plan of which one object must fail: the error says so, and the rest is done.
 
     `words` have to be in the message of one of the errors.
     """

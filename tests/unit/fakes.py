@@ -1,7 +1,7 @@
 """Stand-ins for the host, the journal, the survey and the clock.
 
 They behave like the real ones where the reconciler can tell: an address needs its bridge, an
-element its table; what hangs on a thing goes with it. Tests make them fail, forget and die.
+element its table; what hangs on an object goes with it. Tests make them fail, forget and die.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from driver.errors import Conflict, FlannelError, HostError
 from driver.model.facts import Facts, Resident
 from driver.model.objects import (
     RANK,
-    Address,
     Bridge,
     Element,
-    Gate,
+    ForwardGate,
+    HostObject,
     Key,
-    Localhost,
+    LinkAddress,
+    LoopbackGuard,
     Plan,
-    PortHold,
-    Route,
+    PortSocket,
     SandboxAddress,
     Sysctl,
     Table,
-    Thing,
+    UnreachableRoute,
     Veth,
 )
 from driver.model.records import replace
@@ -82,7 +82,7 @@ class Clock:
         self.now += seconds
 
 
-def nothing(_thing: Thing) -> FlannelError | None:
+def nothing(_item: HostObject) -> FlannelError | None:
     """Refuse nothing."""
     return None
 
@@ -90,36 +90,36 @@ def nothing(_thing: Thing) -> FlannelError | None:
 class FakeHost:
     """One side of the host, in a dict.
 
-    `refuse` gives the error that making a thing shall end in; `stuck` are the keys of things that
-    cannot be removed; `blind` is the error that looking ends in.
+    `refuse` gives the error that making an object shall end in; `stuck` are the keys of objects
+    that cannot be removed; `blind` is the error that looking ends in.
     """
 
-    kinds: ClassVar[tuple[type[Thing], ...]] = tuple(RANK)
+    kinds: ClassVar[tuple[type[HostObject], ...]] = tuple(RANK)
 
     def __init__(self, world: World | None = None) -> None:
         self.world = world or World()
-        self.things: dict[Key, Thing] = {}
-        self.refuse: Callable[[Thing], FlannelError | None] = nothing
+        self.objects: dict[Key, HostObject] = {}
+        self.refuse: Callable[[HostObject], FlannelError | None] = nothing
         self.stuck: set[Key] = set()
         self.blind: FlannelError | None = None
 
-    def observe(self) -> frozenset[Thing]:
+    def observe(self) -> frozenset[HostObject]:
         if self.blind is not None:
             raise self.blind
-        return frozenset(list(self.things.values()))
+        return frozenset(list(self.objects.values()))
 
     def apply(self, plan: Plan) -> None:
         self.world.step()
         self.world.events.append(("host", plan))
         wanted = sorted((*plan.add, *(new for _, new in plan.change)), key=lambda t: RANK[type(t)])
         errors: list[FlannelError] = []
-        for thing, act in [(t, self._remove) for t in plan.remove] + [
+        for item, act in [(t, self._remove) for t in plan.remove] + [
             (t, self._ensure) for t in wanted
         ]:
-            assert isinstance(thing, self.kinds), f"{thing} is none of this host's kinds"
+            assert isinstance(item, self.kinds), f"{item} is none of this host's kinds"
             self.world.step()
             try:
-                act(thing)
+                act(item)
             except FlannelError as error:
                 errors.append(error)
         self.world.step()
@@ -129,46 +129,46 @@ class FakeHost:
     def close(self) -> None:
         """Leave everything as it is."""
 
-    def lose(self, *kinds: type[Thing]) -> None:
-        """Take things away behind the plugin's back."""
-        for thing in [t for t in self.things.values() if isinstance(t, kinds)]:
-            self._take_away(thing)
+    def lose(self, *kinds: type[HostObject]) -> None:
+        """Take objects away behind the plugin's back."""
+        for item in [t for t in self.objects.values() if isinstance(t, kinds)]:
+            self._take_away(item)
 
-    def plant(self, *things: Thing) -> None:
-        """Put things there behind the plugin's back."""
-        self.things.update((thing.key, thing) for thing in things)
+    def plant(self, *objects: HostObject) -> None:
+        """Put objects there behind the plugin's back."""
+        self.objects.update((item.key, item) for item in objects)
 
-    def _ensure(self, thing: Thing) -> None:
-        error = self.refuse(thing)
+    def _ensure(self, item: HostObject) -> None:
+        error = self.refuse(item)
         if error is not None:
             raise error
-        parent = _parent(thing)
-        if parent is not None and parent not in self.things:
-            raise HostError(f"{thing} needs {parent}")
-        self.things[thing.key] = thing
+        parent = _parent(item)
+        if parent is not None and parent not in self.objects:
+            raise HostError(f"{item} needs {parent}")
+        self.objects[item.key] = item
 
-    def _remove(self, thing: Thing) -> None:
-        if thing.key in self.stuck:
-            raise HostError(f"{thing.key} cannot be removed")
-        self._take_away(thing)
+    def _remove(self, item: HostObject) -> None:
+        if item.key in self.stuck:
+            raise HostError(f"{item.key} cannot be removed")
+        self._take_away(item)
 
-    def _take_away(self, thing: Thing) -> None:
-        self.things.pop(thing.key, None)
-        for child in [t for t in self.things.values() if _parent(t) == thing.key]:
+    def _take_away(self, item: HostObject) -> None:
+        self.objects.pop(item.key, None)
+        for child in [t for t in self.objects.values() if _parent(t) == item.key]:
             if isinstance(child, Veth):
-                self.things[child.key] = replace(child, bridge="")
+                self.objects[child.key] = replace(child, bridge="")
             else:
-                del self.things[child.key]
+                del self.objects[child.key]
 
 
-def _parent(thing: Thing) -> Key | None:
-    match thing:
+def _parent(item: HostObject) -> Key | None:
+    match item:
         case Sysctl(link="all"):
             return None
-        case Address() | Localhost() | Sysctl():
-            return Bridge.key_of(thing.link)
+        case LinkAddress() | LoopbackGuard() | Sysctl():
+            return Bridge.key_of(item.link)
         case Veth():
-            return Bridge.key_of(thing.bridge)
+            return Bridge.key_of(item.bridge)
         case Element():
             return Table.key_of()
     return None
@@ -177,7 +177,7 @@ def _parent(thing: Thing) -> Key | None:
 class FakeKernel(FakeHost):
     """Links, addresses, settings and routes. `moved` are container ends that are in a sandbox."""
 
-    kinds = (Bridge, Veth, Address, Localhost, Sysctl, Route)
+    kinds = (Bridge, Veth, LinkAddress, LoopbackGuard, Sysctl, UnreachableRoute)
 
     def __init__(self, world: World) -> None:
         super().__init__(world)
@@ -185,28 +185,28 @@ class FakeKernel(FakeHost):
 
     def links(self) -> frozenset[str]:
         names = set()
-        for thing in list(self.things.values()):
-            if isinstance(thing, Bridge):
-                names.add(thing.name)
-            elif isinstance(thing, Veth):
-                names |= {thing.name, thing.container_end} - self.moved
+        for item in list(self.objects.values()):
+            if isinstance(item, Bridge):
+                names.add(item.name)
+            elif isinstance(item, Veth):
+                names |= {item.name, item.container_end} - self.moved
         return frozenset(names)
 
 
 class FakePorts(FakeHost):
     """Port holds. `taken` are ports of other programs."""
 
-    kinds = (PortHold,)
+    kinds = (PortSocket,)
 
     def __init__(self, world: World) -> None:
         super().__init__(world)
         self.taken: set[int] = set()
         self.refuse = self._taken
 
-    def _taken(self, thing: Thing) -> FlannelError | None:
-        if isinstance(thing, PortHold) and thing.port in self.taken:
-            words = f"Bind for {thing.ip}:{thing.port} failed: port is already allocated"
-            return Conflict(words, (thing.proto, thing.ip, thing.port))
+    def _taken(self, item: HostObject) -> FlannelError | None:
+        if isinstance(item, PortSocket) and item.port in self.taken:
+            words = f"Bind for {item.ip}:{item.port} failed: port is already allocated"
+            return Conflict(words, (item.proto, item.ip, item.port))
         return None
 
 
@@ -219,16 +219,16 @@ class FakeSandboxes(FakeHost):
         super().__init__(kernel.world)
         self._kernel = kernel
 
-    def observe(self) -> frozenset[Thing]:
+    def observe(self) -> frozenset[HostObject]:
         return frozenset(t for t in super().observe() if self._moved(t))
 
-    def _moved(self, thing: Thing) -> bool:
-        veth = self._kernel.things.get(Veth.key_of(*thing.key[1:]))
+    def _moved(self, item: HostObject) -> bool:
+        veth = self._kernel.objects.get(Veth.key_of(*item.key[1:]))
         return isinstance(veth, Veth) and veth.container_end in self._kernel.moved
 
-    def _ensure(self, thing: Thing) -> None:
-        if self._moved(thing):
-            super()._ensure(thing)
+    def _ensure(self, item: HostObject) -> None:
+        if self._moved(item):
+            super()._ensure(item)
 
 
 class FakeNft(FakeHost):
@@ -240,7 +240,7 @@ class FakeNft(FakeHost):
 class FakeGate(FakeHost):
     """The gates."""
 
-    kinds = (Gate,)
+    kinds = (ForwardGate,)
 
 
 class FakeSurvey:
@@ -265,15 +265,15 @@ class FakeSurvey:
         return self._kernel.links()
 
     def occupied(self) -> frozenset[str]:
-        veths = (t for t in list(self._kernel.things.values()) if isinstance(t, Veth))
+        veths = (t for t in list(self._kernel.objects.values()) if isinstance(t, Veth))
         return frozenset(t.name for t in veths if t.container_end in self._kernel.moved)
 
     def docker_acts(self) -> None:
         """Know it anyway."""
 
-    def look(self, links: Iterable[str]) -> frozenset[Thing]:
-        things = self._kernel.observe()
-        mine = [t for t in things if not isinstance(t, Localhost)]
+    def look(self, links: Iterable[str]) -> frozenset[HostObject]:
+        objects = self._kernel.observe()
+        mine = [t for t in objects if not isinstance(t, LoopbackGuard)]
         return frozenset(t for t in mine if t.key[1] in set(links))
 
     def residents(self, host_ends: frozenset[str]) -> tuple[Resident, ...]:

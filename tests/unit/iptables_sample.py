@@ -6,7 +6,7 @@ from ipaddress import IPv4Address
 
 from driver.core import firewall, peer_rules
 from driver.model.facts import External, Facts
-from driver.model.objects import Thing
+from driver.model.objects import HostObject
 from driver.model.records import replace
 from tests.unit.sample import DNS, END2, LEASE, OTHER, OVERLAY, PEER, WEB, endpoint, network
 
@@ -19,7 +19,7 @@ FACTS = Facts(
 )
 
 
-def things() -> list[Thing]:
+def objects() -> list[HostObject]:
     return [
         *firewall.plan_base(LEASE, DIRECT, FACTS),
         *peer_rules.plan_peer_rules([PEER]),

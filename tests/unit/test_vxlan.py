@@ -10,13 +10,13 @@ import pytest
 
 from driver.model.facts import External
 from driver.model.objects import (
-    Address,
     Fdb,
+    HostObject,
+    LinkAddress,
     Neighbour,
     PeerRoute,
     Plan,
     Sysctl,
-    Thing,
     Vxlan,
     diff,
 )
@@ -47,7 +47,7 @@ FAR = peer("10.5.25.0", "198.51.100.25", MAC2)
 
 def by_vtep(
     subnet: str, public_ip: str, mac: str = MAC, name: str = "flannel.1", length: int = 24
-) -> list[Thing]:
+) -> list[HostObject]:
     gateway = IPv4Address(subnet)
     return [
         Neighbour(name, gateway, mac),
@@ -56,7 +56,7 @@ def by_vtep(
     ]
 
 
-def straight(subnet: str, public_ip: str, link: str = "eth0") -> list[Thing]:
+def straight(subnet: str, public_ip: str, link: str = "eth0") -> list[HostObject]:
     return [PeerRoute(IPv4Network(f"{subnet}/24"), IPv4Address(public_ip), link, onlink=False)]
 
 
@@ -73,7 +73,7 @@ def test_vtep_is_flannels() -> None:
             gbp=False,
             learning=False,
         ),
-        Address("flannel.1", IPv4Interface("10.5.10.0/32")),
+        LinkAddress("flannel.1", IPv4Interface("10.5.10.0/32")),
         Sysctl("flannel.1", "ipv6", "accept_ra", "0"),
     ]
 
@@ -84,7 +84,7 @@ def test_vtep_with_every_option() -> None:
     assert device == Vxlan(
         "flannel.4711", 4711, 4789, ETH0.ip, "eth0", VTEP.mac, 1350, True, True
     )  # fmt: skip
-    assert address == Address("flannel.4711", IPv4Interface("10.5.64.0/32"))
+    assert address == LinkAddress("flannel.4711", IPv4Interface("10.5.64.0/32"))
     assert overlay.device == "flannel.4711"
 
 
@@ -116,7 +116,7 @@ def test_container_mtu(overlay: Overlay, underlay_mtu: int, mtu: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("overlay", "peer_", "things"),
+    ("overlay", "peer_", "objects"),
     [
         (OVERLAY, NEAR, by_vtep("10.5.24.0", "192.168.77.24")),
         (OVERLAY, FAR, by_vtep("10.5.25.0", "198.51.100.25", MAC2)),
@@ -145,10 +145,10 @@ def test_container_mtu(overlay: Overlay, underlay_mtu: int, mtu: int) -> None:
         (DIRECT, replace(NEAR, mac=VTEP.mac), straight("10.5.24.0", "192.168.77.24")),
     ],
 )
-def test_peer(overlay: Overlay, peer_: Peer, things: list[Thing]) -> None:
-    assert list(plan_peers(overlay, [peer_], VTEP, ETH0)) == things
-    assert list(plan_peers(overlay, [peer_], VTEP, ETH0)) == things
-    assert bool(list(problems(overlay, [peer_], VTEP, ETH0))) == (not things)
+def test_peer(overlay: Overlay, peer_: Peer, objects: list[HostObject]) -> None:
+    assert list(plan_peers(overlay, [peer_], VTEP, ETH0)) == objects
+    assert list(plan_peers(overlay, [peer_], VTEP, ETH0)) == objects
+    assert bool(list(problems(overlay, [peer_], VTEP, ETH0))) == (not objects)
 
 
 @pytest.mark.parametrize(
@@ -173,7 +173,7 @@ def test_problem_is_named(overlay: Overlay, peer_: Peer, said: str) -> None:
     assert list(problems(overlay, [peer_], VTEP, ETH0)) == [f"peer 10.5.24.0/24 {said}"]
 
 
-def plan(peers: Sequence[Peer], overlay: Overlay = OVERLAY) -> frozenset[Thing]:
+def plan(peers: Sequence[Peer], overlay: Overlay = OVERLAY) -> frozenset[HostObject]:
     return frozenset(plan_peers(overlay, peers, VTEP, ETH0))
 
 
@@ -263,7 +263,7 @@ HISTORIES: dict[str, list[tuple[list[Peer], Plan]]] = {
 
 @pytest.mark.parametrize("steps", HISTORIES.values(), ids=HISTORIES)
 def test_history(steps: list[tuple[list[Peer], Plan]]) -> None:
-    have: frozenset[Thing] = frozenset()
+    have: frozenset[HostObject] = frozenset()
     for peers, todo in steps:
         want = plan(peers)
         assert diff(have, want) == todo
@@ -278,10 +278,10 @@ def test_direct_routing_turned_on_and_off() -> None:
 
 
 def test_any_history_ends_in_what_its_last_leases_need() -> None:
-    """Plans one after the other give the same as all at once, and no two things with one key."""
+    """Plans one after the other give the same as all at once, and no two objects with one key."""
     chance = seeded(8)
     peers: dict[int, Peer] = {}
-    have: dict[Any, Thing] = {}
+    have: dict[Any, HostObject] = {}
     for _ in range(150):
         number = chance.randrange(40)
         if chance.random() < 0.3:
@@ -290,8 +290,8 @@ def test_any_history_ends_in_what_its_last_leases_need() -> None:
             mac = f"aa:00:00:00:00:{chance.randrange(40):02x}"
             peers[number] = peer(f"10.5.{number}.0", f"192.168.77.{chance.randrange(12, 52)}", mac)
         step = diff(have.values(), want := plan(list(peers.values())))
-        for thing in (*step.remove, *(old for old, _ in step.change)):
-            assert have.pop(thing.key) == thing
-        have |= {thing.key: thing for thing in (*step.add, *(new for _, new in step.change))}
-        assert len({thing.key for thing in want}) == len(want)
+        for item in (*step.remove, *(old for old, _ in step.change)):
+            assert have.pop(item.key) == item
+        have |= {item.key: item for item in (*step.add, *(new for _, new in step.change))}
+        assert len({item.key for item in want}) == len(want)
         assert set(have.values()) == want

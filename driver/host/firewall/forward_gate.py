@@ -22,7 +22,7 @@ from driver.host.firewall.iptables_rendering import (
     unjump,
 )
 from driver.host.firewall.iptables_variants import FILTER
-from driver.model.objects import Gate, Plan, Thing
+from driver.model.objects import ForwardGate, HostObject, Plan
 
 CHAIN = f"{CHAIN_PREFIX}FORWARD"
 USER = "DOCKER-USER"  # Docker leaves its contents alone, and looks there first
@@ -39,23 +39,23 @@ RULES = [
 ]
 
 
-class Iptables:
+class ForwardGates:
     """The gates of the namespace of the calling thread."""
 
-    kinds: ClassVar[tuple[type[Thing], ...]] = (Gate,)
+    kinds: ClassVar[tuple[type[HostObject], ...]] = (ForwardGate,)
 
     @staticmethod
     def variants() -> frozenset[str]:
         """Tell which iptables variants are in use, and make none so by asking."""
         return iptables_variants.variants()
 
-    def observe(self) -> frozenset[Thing]:
+    def observe(self) -> frozenset[HostObject]:
         """List the gates that are as they should be, with or without bridged frames.
 
         Errors: HostError.
         """
         there = {variant: _read(variant) for variant in self.variants()}
-        gates = (Gate(variant, bridged) for variant in there for bridged in (False, True))
+        gates = (ForwardGate(variant, bridged) for variant in there for bridged in (False, True))
         return frozenset(gate for gate in gates if _stands(gate, there[gate.variant]))
 
     def apply(self, plan: Plan) -> None:
@@ -67,7 +67,7 @@ class Iptables:
         come = [*plan.add, *(new for _, new in plan.change)]
         wanted = [*((gate, False) for gate in plan.remove), *((gate, True) for gate in come)]
         for gate, present in wanted:
-            if isinstance(gate, Gate):
+            if isinstance(gate, ForwardGate):
                 try:
                     _settle(gate, present)
                 except HostError as error:
@@ -79,7 +79,7 @@ class Iptables:
         """Do nothing: each call stands alone."""
 
 
-def _settle(gate: Gate, present: bool) -> None:
+def _settle(gate: ForwardGate, present: bool) -> None:
     """Make or remove one gate; once more if its chains changed under our hands."""
     for last in (False, True):
         chains = _read(gate.variant)
@@ -96,11 +96,11 @@ def _read(variant: str) -> Chains:
     return iptables_variants.read(variant, [FILTER])[FILTER]
 
 
-def _rules(gate: Gate) -> list[str]:
+def _rules(gate: ForwardGate) -> list[str]:
     return [WITHIN_BRIDGE, *RULES] if gate.bridged else RULES
 
 
-def _stands(gate: Gate, chains: Chains) -> bool:
+def _stands(gate: ForwardGate, chains: Chains) -> bool:
     """Whether forwarded packets come to the gate's rules, from where they should.
 
     Docker takes its jump to DOCKER-USER away and makes it again whenever it has made a network; a
@@ -113,7 +113,7 @@ def _parent(chains: Chains) -> str:
     return USER if leads(chains, "FORWARD", USER) else "FORWARD"
 
 
-def _commands(gate: Gate, present: bool, chains: Chains) -> list[str]:
+def _commands(gate: ForwardGate, present: bool, chains: Chains) -> list[str]:
     """Replace the gate, or remove it, in one transaction; to declare a chain empties it."""
     removals = [*unjump(chains, CHAIN), f":{CHAIN} - [0:0]"]
     if not present:

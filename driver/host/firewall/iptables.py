@@ -29,23 +29,23 @@ from driver.host.firewall.iptables_reading import read_back
 from driver.host.firewall.iptables_rendering import CHAIN_PREFIX, PARENTS, Tables, render
 from driver.host.firewall.nft_generation import Generation
 from driver.host.scratch import in_scratch
-from driver.model.objects import Element, Key, Plan, Table, Thing
+from driver.model.objects import Element, HostObject, Key, Plan, Table
 
 GONE = "our iptables chains are not as they were written: somebody changed or flushed them"
 LOOK_S = 1.0  # legacy tables tell of no change: how often they are read, some 5 ms
 
 
-class Fallback:
+class IptablesFirewall:
     """The chains and their rules in one iptables variant, in the calling thread's namespace."""
 
-    kinds: ClassVar[tuple[type[Thing], ...]] = (Table, Element)
+    kinds: ClassVar[tuple[type[HostObject], ...]] = (Table, Element)
 
     def __init__(self, variant: str) -> None:
         self.name = f"iptables-{variant}"
         self._variant = variant
         self._lock = threading.Lock()  # a pass looks while a call changes
         self._ruleset = Generation()
-        self._have: dict[Key, Thing] = {}
+        self._have: dict[Key, HostObject] = {}
         self._chains: Tables = {}  # the rendering of that
         self._known: dict[Element, PortRule] = {}
         self._written: Tables | None = None  # how the chains read when written; None: not known
@@ -53,7 +53,7 @@ class Fallback:
         self._seen: Tables = {}
         self._looked = 0.0
 
-    def observe(self) -> frozenset[Thing]:
+    def observe(self) -> frozenset[HostObject]:
         """Give what was written, if it still reads as it did then; else what its rules tell.
 
         Errors: HostError.
@@ -96,12 +96,12 @@ class Fallback:
         with self._lock:
             self._replace({})
 
-    def resume(self, things: Iterable[Thing]) -> None:
+    def resume(self, objects: Iterable[HostObject]) -> None:
         """Take for ours chains that read as the wanted ones do in a namespace of their own."""
-        want = {thing.key: thing for thing in things if isinstance(thing, self.kinds)}
+        want = {item.key: item for item in objects if isinstance(item, self.kinds)}
 
         def written() -> Tables:
-            with closing(Fallback(self._variant)) as other:
+            with closing(IptablesFirewall(self._variant)) as other:
                 other._replace(want)
                 return other._written or {}
 
@@ -116,22 +116,22 @@ class Fallback:
 
     def _apply(self, plan: Plan) -> None:
         new = [*plan.add, *(new for _, new in plan.change)]
-        if any(isinstance(thing, Table) for thing in plan.remove):
+        if any(isinstance(item, Table) for item in plan.remove):
             self._replace({})
-        elif any(isinstance(thing, Table) for thing in new) and not self._intact():
+        elif any(isinstance(item, Table) for item in new) and not self._intact():
             touched = plan.touched()
             kept = [t for t in self._found() if t.key not in touched]
-            self._replace({thing.key: thing for thing in (*kept, *new)})
+            self._replace({item.key: item for item in (*kept, *new)})
         elif self._have:
-            for thing in plan.add:
-                _refuse_taken(self._have.get(thing.key), thing)
+            for item in plan.add:
+                _refuse_taken(self._have.get(item.key), item)
             gone = plan.touched()
-            want = {key: thing for key, thing in self._have.items() if key not in gone}
-            self._change(want | {thing.key: thing for thing in new}, adding=bool(new))
+            want = {key: item for key, item in self._have.items() if key not in gone}
+            self._change(want | {item.key: item for item in new}, adding=bool(new))
         elif new:
             raise HostError(GONE)
 
-    def _replace(self, want: dict[Key, Thing]) -> None:
+    def _replace(self, want: dict[Key, HostObject]) -> None:
         """Write the chains anew, whatever is there, or take them away."""
         chains = render(want.values(), self._known) if want else {}
         self._have, self._written, self._chains = {}, None, {}
@@ -140,7 +140,7 @@ class Fallback:
             self._write(commands)
         self._settle(want, chains)
 
-    def _change(self, want: dict[Key, Thing], *, adding: bool) -> None:
+    def _change(self, want: dict[Key, HostObject], *, adding: bool) -> None:
         """Change some rules. Where the chains are no longer ours there is nothing to take away."""
         chains = render(want.values(), self._known)
         commands = difference(self._chains, chains)
@@ -165,7 +165,7 @@ class Fallback:
         if before == self._number and self._ruleset.number() == before + ours:
             self._number = before + ours
 
-    def _settle(self, want: dict[Key, Thing], chains: Tables) -> None:
+    def _settle(self, want: dict[Key, HostObject], chains: Tables) -> None:
         """Read what was written, and remember it if all of it is there."""
         found = self._look()
         if chains and not is_whole(found, chains):
@@ -175,7 +175,7 @@ class Fallback:
     def _intact(self) -> bool:
         return self._written is not None and self._look() == self._written
 
-    def _found(self) -> frozenset[Thing]:
+    def _found(self) -> frozenset[HostObject]:
         """Return what was written to chains that now read otherwise, or what their rules tell."""
         told = read_back(self._look())
         written = frozenset(t for t in self._have.values() if isinstance(t, Element))
@@ -189,8 +189,8 @@ class Fallback:
         return iptables_variants.read(self._variant, PARENTS, exact=CHAIN_PREFIX)
 
 
-def _refuse_taken(there: Thing | None, thing: Thing) -> None:
-    if isinstance(there, Element) and there.data and there != thing:
+def _refuse_taken(there: HostObject | None, item: HostObject) -> None:
+    if isinstance(there, Element) and there.data and there != item:
         raise Conflict(
             f"{there.at} in {there.set} already leads to {there.data} for "
             f"{there.owner[:12] or 'nobody'}"

@@ -12,7 +12,7 @@ import struct
 from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv4Network
 
-from driver.model.objects import Element, Table, Thing
+from driver.model.objects import Element, HostObject, Table
 
 Tables = dict[str, dict[str, list[str]]]  # as `iptables_rules` has them
 
@@ -43,7 +43,7 @@ RULES = (
 )
 
 
-def read_back(tables: Tables) -> frozenset[Thing]:
+def read_back(tables: Tables) -> frozenset[HostObject]:
     """Return the chains as a table that is not as it was made, and the elements they tell of."""
     chains = {name: rules for table in tables.values() for name, rules in table.items()}
     ours = {

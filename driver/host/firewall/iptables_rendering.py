@@ -1,6 +1,6 @@
 """What the nft table does, as iptables rules. Pure.
 
-It is given the same things: the table stands for the chains, an element for rules in them. All is
+It is given the same objects: the table stands for the chains, an element for rules in them. All is
 in three tables, and none of it in `filter`, which comes after them: what is dropped here is
 dropped before Docker's rules accept it, wherever those are. What may pass goes back, by RETURN
 and not ACCEPT, to the chain it came from, where others have rules, too; a chain that is entered by
@@ -19,7 +19,7 @@ from driver.core.firewall import JUDGED, PROTOS
 from driver.core.peer_rules import USUAL
 from driver.errors import HostError
 from driver.host.firewall.iptables_ports import MARK, NAME, PORTS, PortRule, port_rule, published
-from driver.model.objects import Element, Thing
+from driver.model.objects import Element, HostObject
 from driver.model.records import BRIDGE_PREFIX, HOST_END_PREFIX
 
 Chains = dict[str, list[str]]  # chain → rules as iptables-save writes them, without "-A CHAIN "
@@ -76,8 +76,8 @@ def unjump(chains: Chains, target: str) -> Iterator[str]:
             yield from (f"-D {name} {rule}" for rule in rules if leading.search(rule))
 
 
-def render(things: Iterable[Thing], known: dict[Element, PortRule] | None = None) -> Tables:
-    """Give the chains with their rules, for the elements among the things.
+def render(objects: Iterable[HostObject], known: dict[Element, PortRule] | None = None) -> Tables:
+    """Give the chains with their rules, for the elements among the objects.
 
     `known` keeps the ports' rules, which may be thousands, from one rendering to the next.
     Errors: HostError for an element of no known set, or with what is no name or prefix.
@@ -85,14 +85,14 @@ def render(things: Iterable[Thing], known: dict[Element, PortRule] | None = None
     elements: defaultdict[str, list[Element]] = defaultdict(list)
     ports: dict[Element, PortRule] = {}
     before = known or {}
-    for thing in things:
-        if isinstance(thing, Element):
-            if port := before.get(thing) or port_rule(thing):
-                ports[thing] = port
-            elif thing.set in SETS:
-                elements[thing.set].append(thing)
+    for item in objects:
+        if isinstance(item, Element):
+            if port := before.get(item) or port_rule(item):
+                ports[item] = port
+            elif item.set in SETS:
+                elements[item.set].append(item)
             else:
-                raise HostError(f"iptables has no rules for the set {thing.set!r}")
+                raise HostError(f"iptables has no rules for the set {item.set!r}")
     if known is not None:
         known.clear()
         known.update(ports)

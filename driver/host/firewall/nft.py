@@ -26,18 +26,18 @@ import nftables
 from driver.core.firewall import TABLE, read_port
 from driver.errors import Conflict, FlannelError, HostError
 from driver.host.firewall import nft_listing
-from driver.host.firewall.nft_elements import PortMaps
+from driver.host.firewall.nft_elements import NftElements
 from driver.host.firewall.nft_generation import Generation
 from driver.host.scratch import in_scratch
-from driver.model.objects import Element, Key, Plan, Table, Thing
+from driver.model.objects import Element, HostObject, Key, Plan, Table
 
 PATH = f"inet {TABLE}"
 
 
-class Nft:
+class NftFirewall:
     """The table and its elements, in the network namespace of the moment it is made."""
 
-    kinds: ClassVar[tuple[type[Thing], ...]] = (Table, Element)
+    kinds: ClassVar[tuple[type[HostObject], ...]] = (Table, Element)
 
     def __init__(self) -> None:
         self.name = "nft"
@@ -46,11 +46,11 @@ class Nft:
         self._nft.set_stateless_output(True)
         self._nft.set_numeric_proto_output(True)
         self._installed: tuple[Table, nft_listing.Skeleton] | None = None
-        self._maps = PortMaps()
+        self._maps = NftElements()
         self._ruleset = Generation()
         self._seen = 0
 
-    def observe(self) -> frozenset[Thing]:
+    def observe(self) -> frozenset[HostObject]:
         """List the table and its elements; one whose constant part is not as installed differs.
 
         Errors: HostError.
@@ -59,7 +59,7 @@ class Nft:
             self._seen = self._ruleset.number()  # before the list: a change during it is news
             return self._look()
 
-    def _look(self) -> frozenset[Thing]:
+    def _look(self) -> frozenset[HostObject]:
         bodies = self._bodies(terse=False)
         if bodies is None:
             return frozenset()
@@ -83,16 +83,16 @@ class Nft:
         with self._lock:
             self._remove()
 
-    def resume(self, things: Iterable[Thing]) -> None:
+    def resume(self, objects: Iterable[HostObject]) -> None:
         """Take for ours a table that reads as the wanted one does in a namespace of its own."""
 
         def written(table: Table) -> nft_listing.Skeleton:
-            with closing(Nft()) as other:
+            with closing(NftFirewall()) as other:
                 other._replace(table, ())
                 return other._installed[1] if other._installed else []
 
         with self._lock, suppress(HostError, OSError):  # then the table is replaced
-            for table in things:
+            for table in objects:
                 if isinstance(table, Table) and self._installed is None:
                     self._installed = table, in_scratch(partial(written, table))
 
@@ -123,7 +123,7 @@ class Nft:
     def _change(self, plan: Plan) -> None:
         """Change elements, those of ports in the quick way: they come and go with containers."""
         gone, come = _old(plan), _new(plan)
-        ports = [read_port(thing) for thing in (*gone, *come)]
+        ports = [read_port(item) for item in (*gone, *come)]
         known = [port for port in ports if port is not None]
         if len(known) < len(ports):
             self._run(_script(plan))
@@ -147,7 +147,7 @@ class Nft:
         if before == self._seen and self._ruleset.number() == before + 1:
             self._seen = before + 1
 
-    def _replace(self, table: Table, elements: Iterable[Thing]) -> None:
+    def _replace(self, table: Table, elements: Iterable[HostObject]) -> None:
         self._run(
             [
                 f"add table {PATH}",  # makes "delete" succeed where there is none
@@ -165,9 +165,9 @@ class Nft:
         if listed is None and (plan.add or plan.change):
             raise HostError(f"the nftables table {PATH} is gone: somebody flushed the ruleset")
         have: dict[Key, Element] = {e.key: e for e in listed[1]} if listed else {}
-        for thing in plan.add:
-            there = have.get(thing.key)
-            if there is not None and there.data and there != thing:
+        for item in plan.add:
+            there = have.get(item.key)
+            if there is not None and there.data and there != item:
                 raise Conflict(
                     f"{there.at} in the nftables map {there.set} already leads to {there.data} "
                     f"for {there.owner[:12] or 'nobody'}"
@@ -214,8 +214,8 @@ class Nft:
         return [body for entry in objects for kind, body in entry.items() if kind != "metainfo"]
 
 
-def _has_set(table: Table, thing: Thing) -> bool:
-    return isinstance(thing, Element) and f" {thing.set} {{" in table.text
+def _has_set(table: Table, item: HostObject) -> bool:
+    return isinstance(item, Element) and f" {item.set} {{" in table.text
 
 
 def _refused(message: str) -> HostError:
@@ -223,29 +223,29 @@ def _refused(message: str) -> HostError:
     return HostError(f"nftables refused: {line}")
 
 
-def _new(plan: Plan) -> list[Thing]:
+def _new(plan: Plan) -> list[HostObject]:
     return [*plan.add, *(new for _, new in plan.change)]
 
 
-def _old(plan: Plan) -> list[Thing]:
+def _old(plan: Plan) -> list[HostObject]:
     return [*plan.remove, *(old for old, _ in plan.change)]
 
 
 def _script(plan: Plan) -> list[str]:
-    gone = (thing for thing in _old(plan) if isinstance(thing, Element))
+    gone = (item for item in _old(plan) if isinstance(item, Element))
     return [
         *(f"delete element {PATH} {e.set} {{ {e.at} }}" for e in gone),
         *_adding(_new(plan)),
     ]
 
 
-def _adding(things: Iterable[Thing]) -> Iterator[str]:
+def _adding(objects: Iterable[HostObject]) -> Iterator[str]:
     """Say the commands that make elements, one for all that follow each other in a set.
 
     A map's key must not be taken: "create" refuses it. In sets there is nothing to disagree on,
     and nft 1.0.6 refuses "create" in an interval set that is made in the same transaction.
     """
-    elements = (thing for thing in things if isinstance(thing, Element))
+    elements = (item for item in objects if isinstance(item, Element))
     for (name, is_map), group in groupby(elements, lambda e: (e.set, bool(e.data))):
         verb = "create" if is_map else "add"
         yield f"{verb} element {PATH} {name} {{ {', '.join(map(_written, group))} }}"

@@ -31,7 +31,7 @@ _PROTOCOLS = {"tcp": 6, "udp": 17, "sctp": 132}
 _AT_ONCE = 200  # elements in a message; an attribute has room for 64 KB
 
 
-class PortMaps:
+class NftElements:
     """The maps of ports in the namespace in which it is made."""
 
     def __init__(self) -> None:

@@ -1,6 +1,6 @@
 """Reads nft's listing of the table: its constant part, and its elements. Pure.
 
-Imports `rules` and `things`.
+Imports `rules` and `objects`.
 """
 
 from __future__ import annotations

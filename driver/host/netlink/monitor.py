@@ -33,7 +33,7 @@ def unheard(_names: frozenset[str]) -> None:
     """Do nothing about it."""
 
 
-class News(Channel):
+class Monitor(Channel):
     """What the kernel reports, as names of our links concerned and "" for news of the host.
 
     It begins with `watch`. What comes in thousands and is of no use is dropped before it wakes us:

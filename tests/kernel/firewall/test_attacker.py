@@ -10,7 +10,7 @@ from contextlib import ExitStack, closing
 
 import pytest
 
-from driver.host.firewall.iptables import Fallback
+from driver.host.firewall.iptables import IptablesFirewall
 from driver.model.objects import Element, Plan, diff
 from tests.kernel.conftest import flush
 from tests.kernel.frames import END, Ear, mac_of, overlay_frame, send, send_raw, udp
@@ -31,7 +31,7 @@ def stage(lab, firewall):
     for n in (A, B, INNER):
         lab.bridge(n.bridge, str(n.gateway))
     lab.bridge("docker0", f"{DOCKER}/24")
-    if isinstance(firewall, Fallback):  # nft can tell a bridge by itself
+    if isinstance(firewall, IptablesFirewall):  # nft can tell a bridge by itself
         firewall.apply(Plan(add=(Element("foreign", '"docker0"'),)))
     lab.web, lab.mate, lab.other, lab.inner, lab.docker = (
         lab.container(bridge, f"{ip}/{length}", gateway)

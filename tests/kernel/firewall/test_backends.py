@@ -10,7 +10,7 @@ import pytest
 from driver import wiring
 from driver.core import firewall
 from driver.errors import Conflict, HostError
-from driver.host.firewall.nft import Nft
+from driver.host.firewall.nft import NftFirewall
 from driver.model.objects import Element, Plan, Table, diff
 from tests.kernel.conftest import FIREWALLS, flush, legacy_tables
 from tests.kernel.sample import ONE, TABLE, WANTED
@@ -46,8 +46,8 @@ def wait(condition, limit_s=10.0):
 
 
 def test_the_contract_of_all_hosts(firewall):
-    things = [TABLE, *(e for e in diff((), WANTED).add if isinstance(e, Element))]
-    check_host(firewall, things, (ONE, dataclasses.replace(ONE, data="10.2.0.3 . 80")))
+    objects = [TABLE, *(e for e in diff((), WANTED).add if isinstance(e, Element))]
+    check_host(firewall, objects, (ONE, dataclasses.replace(ONE, data="10.2.0.3 . 80")))
 
 
 def test_nothing_at_first(firewall):
@@ -206,7 +206,7 @@ def test_what_others_do_is_noticed_once_even_without_networks(firewall, host):
 def test_what_other_backends_left_goes_and_what_is_in_use_stays(loaded, caplog):
     others = [make for name, make in FIREWALLS.items() if name != loaded.name]
     for make in others:
-        if make is Nft:
+        if make is NftFirewall:
             continue  # libnftables bears one at a time; an end-to-end test shows it
         with closing(make()) as other:
             other.apply(diff((), WANTED))

@@ -37,7 +37,7 @@ def carry(firewall, dual=DUAL):
         *firewall.plan_network_rules(dual),
         *firewall.plan_ports(WEB),
     }
-    wanted = {thing for thing in wanted if isinstance(thing, firewall.kinds)}
+    wanted = {item for item in wanted if isinstance(item, firewall.kinds)}
     firewall.apply(diff(firewall.observe(), wanted))
     assert firewall.observe() == wanted
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from driver.errors import HostError
-from driver.host.firewall.forward_gate import Iptables
-from driver.model.objects import Gate, Plan
+from driver.host.firewall.forward_gate import ForwardGates
+from driver.model.objects import ForwardGate, Plan
 from driver.model.records import replace
 
 pytestmark = pytest.mark.kernel
@@ -21,7 +21,7 @@ class Tables:
     def __init__(self, host, variant):
         self.host = host
         self.variant = variant
-        self.gate = Gate(variant)
+        self.gate = ForwardGate(variant)
         self.add, self.remove = Plan(add=(self.gate,)), Plan(remove=(self.gate,))
         if variant == "legacy":
             self("-L")  # makes it live
@@ -48,7 +48,7 @@ def tables(request, host):
 
 @pytest.fixture
 def gates():
-    return Iptables()
+    return ForwardGates()
 
 
 JUMP = "-m comment --comment docker-flannel -j DKFLANNEL-FORWARD"
@@ -188,11 +188,11 @@ def names(host):
 
 
 def test_looking_makes_no_legacy_table(gates, host):
-    assert Iptables.variants() == {"nft"}
+    assert ForwardGates.variants() == {"nft"}
     assert gates.observe() == frozenset()
-    gates.apply(Plan(remove=(Gate("legacy"), Gate("nft"))))
-    gates.apply(Plan(add=(Gate("nft"),)))
-    assert gates.observe() == {Gate("nft")}
+    gates.apply(Plan(remove=(ForwardGate("legacy"), ForwardGate("nft"))))
+    gates.apply(Plan(add=(ForwardGate("nft"),)))
+    assert gates.observe() == {ForwardGate("nft")}
     assert names(host) == []
 
 
@@ -203,11 +203,11 @@ def test_looking_makes_no_nft_table(gates, host):
 
 def test_both_variants_at_once(gates, host):
     legacy = Tables(host, "legacy")
-    assert Iptables.variants() == {"nft", "legacy"}
-    gates.apply(Plan(add=(Gate("nft"), legacy.gate)))
-    assert gates.observe() == {Gate("nft"), Gate("legacy")}
-    gates.apply(Plan(remove=(Gate("nft"),)))
-    assert gates.observe() == {Gate("legacy")}
+    assert ForwardGates.variants() == {"nft", "legacy"}
+    gates.apply(Plan(add=(ForwardGate("nft"), legacy.gate)))
+    assert gates.observe() == {ForwardGate("nft"), ForwardGate("legacy")}
+    gates.apply(Plan(remove=(ForwardGate("nft"),)))
+    assert gates.observe() == {ForwardGate("legacy")}
 
 
 def test_a_refusal_is_told_in_one_line(gates, host):
@@ -215,7 +215,7 @@ def test_a_refusal_is_told_in_one_line(gates, host):
     base = "{ type filter hook input priority 5; }"
     host.run("nft", f"add table ip filter; add chain ip filter DKFLANNEL-FORWARD {base}")
     with pytest.raises(ExceptionGroup) as caught:
-        gates.apply(Plan(add=(Gate("nft"),)))
+        gates.apply(Plan(add=(ForwardGate("nft"),)))
     [error] = caught.value.exceptions
     assert type(error) is HostError
     assert "iptables-nft" in str(error)

@@ -12,9 +12,9 @@ from contextlib import closing
 import pytest
 
 from driver.core.firewall import JUDGED
-from driver.host.firewall.forward_gate import Iptables
+from driver.host.firewall.forward_gate import ForwardGates
 from driver.host.firewall.iptables_rendering import CHAIN_PREFIX
-from driver.model.objects import Gate, Plan
+from driver.model.objects import ForwardGate, Plan
 from tests.kernel.conftest import LIMIT_S
 from tests.kernel.sample import HOST, LAN, A, B
 
@@ -47,10 +47,10 @@ class Site:
         self.host.run(f"iptables-{self.variant}", "-w", *arguments)
 
     def gate(self, bridged=True):
-        gate = Gate(self.variant, bridged)
+        gate = ForwardGate(self.variant, bridged)
         with self.host:
-            Iptables().apply(Plan(add=(gate,)))
-            assert gate in Iptables().observe()
+            ForwardGates().apply(Plan(add=(gate,)))
+            assert gate in ForwardGates().observe()
 
     def lose_table(self):
         """Take our rules away, and leave others', among them the gate."""

@@ -7,7 +7,7 @@ import pytest
 
 from driver.errors import HostError
 from driver.host.firewall import iptables_variants
-from driver.host.firewall.iptables import Fallback
+from driver.host.firewall.iptables import IptablesFirewall
 from driver.host.firewall.iptables_rendering import render
 from driver.model.objects import Element, Plan, diff
 from tests.kernel.conftest import legacy_tables
@@ -39,7 +39,7 @@ def iptables(request, host):
 
 @pytest.fixture
 def fallback(iptables):
-    with closing(Fallback(iptables.name)) as made:
+    with closing(IptablesFirewall(iptables.name)) as made:
         made.apply(diff(made.observe(), WANTED))
         yield made
 
@@ -121,7 +121,7 @@ def test_chains_of_an_earlier_process_are_replaced(fallback, iptables):
     iptables("-t nat -A DKFLANNEL-OLD -j ACCEPT")
     iptables("-t nat -A DKFLANNEL-PUBLISH -j DKFLANNEL-OLD")
     good = WANTED - {ONE}
-    with closing(Fallback(iptables.name)) as later:
+    with closing(IptablesFirewall(iptables.name)) as later:
         assert TABLE not in later.observe()
         told = {t.key for t in WANTED if isinstance(t, Element) and t.set in TOLD}
         assert told <= {t.key for t in later.observe()}, "what runs is seen before any change"
@@ -135,7 +135,7 @@ def test_chains_of_an_earlier_process_are_replaced(fallback, iptables):
 def test_what_another_backend_left_is_cleared(iptables, nft, host):
     nft.apply(diff(nft.observe(), WANTED))
     iptables("-t nat -A POSTROUTING -s 10.9.9.9 -j ACCEPT")
-    with closing(Fallback(iptables.name)) as other:
+    with closing(IptablesFirewall(iptables.name)) as other:
         other.clear()
         other.clear()
     assert iptables.saved("raw") == iptables.saved("mangle") == []
@@ -148,7 +148,7 @@ def test_what_another_backend_left_is_cleared(iptables, nft, host):
 
 def test_clearing_makes_no_tables(host):
     for name in ("nft", "legacy"):
-        with closing(Fallback(name)) as made:
+        with closing(IptablesFirewall(name)) as made:
             made.clear()
     assert host.run("nft", "list", "ruleset") == ""
     assert legacy_tables(host) == []

@@ -4,7 +4,7 @@ from contextlib import closing
 
 import pytest
 
-from driver.host.links import Netlink
+from driver.host.links import Links
 from driver.model.objects import diff
 from tests.kernel.frames import END, IPV6, Ear, mac_of, packet6, send_raw
 from tests.kernel.netlink.sample import ALL, N1, N2
@@ -15,7 +15,7 @@ SECRET = b"secret"
 
 
 def test_ipv6_of_containers_ends_at_their_bridge(lab):
-    with closing(Netlink()) as netlink:
+    with closing(Links()) as netlink:
         netlink.apply(diff((), ALL))
     host, far = lab.host, lab.neighbour("eth0", "192.0.2.1/24", "192.0.2.9/24")
     sender = lab.container(N1.bridge, "10.2.1.77/24", "10.2.1.1")

@@ -10,7 +10,7 @@ import pytest
 
 from driver.core import firewall
 from driver.host.firewall import nft_listing
-from driver.host.firewall.nft import PATH, Nft
+from driver.host.firewall.nft import PATH, NftFirewall
 from driver.model.objects import Element, diff
 from tests.kernel.sample import (
     ONE,
@@ -65,7 +65,7 @@ def test_changed_elements_are_seen_one_by_one(full, host):
 @pytest.mark.usefixtures("full")
 def test_a_table_of_an_earlier_process_is_replaced(host):
     host.run("nft", "add element inet docker_flannel internal { eth0 }")
-    with closing(Nft()) as later:
+    with closing(NftFirewall()) as later:
         assert TABLE not in later.observe()
         assert ONE in later.observe(), "what runs is seen before anything is changed"
         later.apply(diff(later.observe(), WANTED))
@@ -118,10 +118,10 @@ def test_names_of_protocols_need_no_file():
         "import subprocess, sys; sys.path[:0] = sys.argv[1:]\n"
         "subprocess.run(['mount', '--bind', '/dev/null', '/etc/protocols'], check=True)\n"
         "import test_nft as t\n"
-        "nft = t.Nft(); nft.apply(t.diff((), t.WANTED)); assert nft.observe() == t.WANTED"
+        "nft = t.NftFirewall(); nft.apply(t.diff((), t.WANTED)); assert nft.observe() == t.WANTED"
     )
     here = Path(__file__).parent
-    paths = [str(here.parents[1]), str(here)]
+    paths = [str(here.parents[2]), str(here)]
     subprocess.run(["unshare", "-m", sys.executable, "-c", script, *paths], check=True)
 
 
@@ -130,10 +130,10 @@ def test_a_table_is_cleared_by_a_process_with_thousands_of_sockets(full):
     assert full.observe() == WANTED
     script = (
         "import os, sys; sys.path.insert(0, sys.argv[1])\n"
-        "from driver.host.port_sockets import Sockets; sockets = Sockets()\n"
+        "from driver.host.port_sockets import PortSockets; sockets = PortSockets()\n"
         "taken = [os.dup(0) for _ in range(1024)]\n"
-        "from driver.host.firewall.nft import Nft; nft = Nft()\n"
+        "from driver.host.firewall.nft import NftFirewall; nft = NftFirewall()\n"
         "nft.clear(); nft.clear()"
     )
-    subprocess.run([sys.executable, "-c", script, Path(__file__).parents[2]], check=True)
+    subprocess.run([sys.executable, "-c", script, Path(__file__).parents[3]], check=True)
     assert full.observe() == frozenset()

@@ -6,7 +6,7 @@ from ipaddress import IPv4Address
 import pytest
 
 from driver.core.firewall import plan_ports, read_port
-from driver.host.firewall.nft_elements import PortMaps
+from driver.host.firewall.nft_elements import NftElements
 from driver.model.objects import Element, Plan
 from driver.model.records import ANY, PortMapping, replace
 from tests.kernel.sample import ONE, WANTED, WEB
@@ -18,17 +18,17 @@ SOME = IPv4Address("192.0.2.7")
 
 @pytest.fixture
 def maps(host):  # noqa: ARG001  it works inside
-    with closing(PortMaps()) as made:
+    with closing(NftElements()) as made:
         yield made
 
 
 def elements(*ports):
-    things = plan_ports(replace(WEB, ports=ports))
-    return {thing for thing in things if isinstance(thing, Element)}
+    objects = plan_ports(replace(WEB, ports=ports))
+    return {item for item in objects if isinstance(item, Element)}
 
 
-def read(things):
-    return [read_port(thing) for thing in things]
+def read(objects):
+    return [read_port(item) for item in objects]
 
 
 MANY = elements(

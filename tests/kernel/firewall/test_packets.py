@@ -5,7 +5,7 @@ from contextlib import closing
 
 import pytest
 
-from driver.host.firewall.iptables import Fallback
+from driver.host.firewall.iptables import IptablesFirewall
 from driver.host.firewall.nft import PATH
 from driver.model.objects import Element, Plan, diff
 from tests.kernel.conftest import flush
@@ -127,7 +127,7 @@ def test_an_internal_network_is_closed_to_the_overlay(site, udp):
 
 def test_somebody_elses_bridge_is_no_way_out_unless_it_is_an_uplink(site, loaded):
     site.bridge("br9", "198.51.100.1/24")
-    if isinstance(loaded, Fallback):  # nft can tell a bridge by itself
+    if isinstance(loaded, IptablesFirewall):  # nft can tell a bridge by itself
         loaded.apply(Plan(add=(Element("foreign", '"br9"'),)))
     foreign = site.container("br9", "198.51.100.2/24", "198.51.100.1")
     with foreign.listen(80) as server, site.web.listen(80) as web:

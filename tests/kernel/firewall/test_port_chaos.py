@@ -17,15 +17,15 @@ from driver.core.firewall import read_port
 from driver.core.flows import Forgetful
 from driver.core.reconciler import Reconciler
 from driver.errors import FlannelError
-from driver.flannel.local_source import Leases
+from driver.flannel.local_source import LocalSource
 from driver.handlers import CALLS
 from driver.host.conntrack import Conntrack
-from driver.host.firewall.nft import PATH, Nft
-from driver.host.journal import Store
-from driver.host.links import Netlink
-from driver.host.port_sockets import Sockets
+from driver.host.firewall.nft import PATH, NftFirewall
+from driver.host.journal import SqliteJournal
+from driver.host.links import Links
+from driver.host.port_sockets import PortSockets
 from driver.model.facts import Facts
-from driver.model.objects import PortHold
+from driver.model.objects import PortSocket
 from tests.unit.bench import NETWORK
 from tests.unit.docker import port, portmap
 
@@ -105,10 +105,10 @@ class Chaos:
     def boot(self):
         """Start anew, as after a crash: sockets go with a process, all else stays."""
         self.close()
-        netlink, nft = Netlink(), Forgetful(Nft(), Conntrack())
-        store = Store(self.folder / "state.db")
-        self.parts = [Mortal(part) for part in (netlink, Sockets(), nft)]
-        source = Leases("standalone", NETWORK, 24, Path("/nonexistent"))
+        netlink, nft = Links(), Forgetful(NftFirewall(), Conntrack())
+        store = SqliteJournal(self.folder / "state.db")
+        self.parts = [Mortal(part) for part in (netlink, PortSockets(), nft)]
+        source = LocalSource("standalone", NETWORK, 24, Path("/nonexistent"))
         self.core = Reconciler(store, self.parts, Survey(netlink), source)
         self.closed = closing(store)
         self.core.attempt()
@@ -198,7 +198,7 @@ def test_ports_held_published_and_stored_are_the_same(seed, host, tmp_path):
         for p in e.ports
     }
     have = chaos.core.observe()
-    held = {(t.proto, t.ip, t.port, t.owner) for t in have if isinstance(t, PortHold)}
+    held = {(t.proto, t.ip, t.port, t.owner) for t in have if isinstance(t, PortSocket)}
     led = {
         (p.mapping.proto, p.mapping.host_ip, p.mapping.host_port, p.owner)
         for p in map(read_port, have)

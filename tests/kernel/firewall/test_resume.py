@@ -46,7 +46,7 @@ def test_another_text_is_replaced(again):
     text = Table(TABLE.text + "chain more { }\n")
     again.resume(WANTED - {TABLE} | {text})
     plan = diff(again.observe(), WANTED - {TABLE} | {text})
-    assert any(isinstance(thing, Table) for thing in (*plan.add, *(new for _, new in plan.change)))
+    assert any(isinstance(item, Table) for item in (*plan.add, *(new for _, new in plan.change)))
 
 
 def test_what_is_gone_is_made(again, host):

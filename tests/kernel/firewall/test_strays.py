@@ -6,7 +6,7 @@ from contextlib import closing
 import pytest
 
 from driver.core.strays import plan_route
-from driver.host.links import Netlink
+from driver.host.links import Links
 from driver.model.facts import Facts
 from driver.model.objects import Element, Plan
 from tests.kernel.conftest import QUIET_S
@@ -79,7 +79,7 @@ def test_the_host_itself_reaches_peers_and_links_and_nothing_else(lab):
         f"route add default via {LAN}",
         f"route add {PEERS[0].subnet} via {LAN} proto 91 metric 91000",
     )
-    with closing(Netlink()) as netlink, lan.listen(80) as server:
+    with closing(Links()) as netlink, lan.listen(80) as server:
         assert lab.host.reach(server, stray, 80)
         [route] = plan_route(OVERLAY, SUBNET, PEERS, Facts(external=ETH0))
         assert route.dst == NET

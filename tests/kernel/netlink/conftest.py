@@ -4,7 +4,7 @@ from contextlib import closing
 
 import pytest
 
-from driver.host.links import Netlink
+from driver.host.links import Links
 from driver.model.objects import diff
 from tests.kernel.adapters import Listener
 from tests.kernel.netlink.sample import ALL
@@ -12,7 +12,7 @@ from tests.kernel.netlink.sample import ALL
 
 @pytest.fixture
 def netlink(host):  # noqa: ARG001  it works inside
-    with closing(Netlink()) as made:
+    with closing(Links()) as made:
         yield made
 
 

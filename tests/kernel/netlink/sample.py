@@ -1,4 +1,4 @@
-"""Two networks and three endpoints, as the things the netlink adapter carries."""
+"""Two networks and three endpoints, as the objects the netlink adapter carries."""
 
 import json
 from ipaddress import IPv4Interface, IPv4Network

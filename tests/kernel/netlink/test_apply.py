@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from driver.core.bridge import plan_endpoint, plan_lease
-from driver.host.links import BATCH, Netlink
+from driver.host.links import BATCH, Links
 from driver.host.netlink.channel import DOOMED, PROTOCOL
-from driver.model.objects import Address, Bridge, Plan, Route, Sysctl, Veth, diff
+from driver.model.objects import Bridge, LinkAddress, Plan, Sysctl, UnreachableRoute, Veth, diff
 from driver.model.records import replace
 from tests.kernel.adapters import eventually, refusals
 from tests.kernel.conftest import LIMIT_S
@@ -38,9 +38,9 @@ pytestmark = pytest.mark.kernel
 
 
 def test_keeps_the_contract(netlink):
-    things = [BRIDGE, V1, V2, ADDRESS, NO_IPV6, *plan_lease(LEASE)]
-    check_host(netlink, things, (V1, replace(V1, hairpin=True)))
-    check_host(netlink, things, (BRIDGE, replace(BRIDGE, mtu=1460, mac="02:66:00:00:00:01")))
+    objects = [BRIDGE, V1, V2, ADDRESS, NO_IPV6, *plan_lease(LEASE)]
+    check_host(netlink, objects, (V1, replace(V1, hairpin=True)))
+    check_host(netlink, objects, (BRIDGE, replace(BRIDGE, mtu=1460, mac="02:66:00:00:00:01")))
     absent = replace(ADDRESS, link="fl-absent")
     check_failure(netlink, [BRIDGE], absent, "fl-absent is missing")
 
@@ -78,11 +78,11 @@ def test_container_end_is_as_planned(full, host):
         (f"link set {N1.bridge} mtu 1300", {Bridge}),
         (f"link set {N1.bridge} address 02:66:00:00:00:01", {Bridge}),
         (f"link set {N1.bridge} alias x", {Bridge}),
-        (f"link del {N1.bridge}", {Bridge, Veth, Address, Sysctl}),
-        (f"addr del {N1.gateway} dev {N1.bridge}", {Address}),
-        (f"addr add 10.9.9.9/32 dev {N1.bridge}", {Address}),
-        (f"route del unreachable {LEASE.subnet}", {Route}),
-        (f"route add unreachable 10.9.0.0/16 proto {PROTOCOL} metric 91000", {Route}),
+        (f"link del {N1.bridge}", {Bridge, Veth, LinkAddress, Sysctl}),
+        (f"addr del {N1.gateway} dev {N1.bridge}", {LinkAddress}),
+        (f"addr add 10.9.9.9/32 dev {N1.bridge}", {LinkAddress}),
+        (f"route del unreachable {LEASE.subnet}", {UnreachableRoute}),
+        (f"route add unreachable 10.9.0.0/16 proto {PROTOCOL} metric 91000", {UnreachableRoute}),
     ],
 )
 def test_drift_is_seen_and_repaired(full, host, line, kinds):
@@ -167,7 +167,7 @@ def test_many_go_at_once(full, host):
 
 
 def test_closing_finishes_removals(host):
-    with closing(Netlink()) as netlink:
+    with closing(Links()) as netlink:
         netlink.apply(diff((), ALL))
         netlink.apply(Plan(remove=(V3, V2, V1)))
     assert links(host) == {"lo", N1.bridge, N2.bridge}

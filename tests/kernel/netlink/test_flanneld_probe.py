@@ -6,7 +6,7 @@ from contextlib import closing
 
 import pytest
 
-from driver.host.flanneld_probe import RESTART_S, Lookout
+from driver.host.flanneld_probe import RESTART_S, FlanneldProbe
 from driver.host.netlink.channel import GROUP
 from driver.model.facts import Flanneld
 
@@ -40,7 +40,7 @@ def flanneld():
 
 
 def test_devices_that_are_ours_and_those_that_are_not(host):
-    with closing(Lookout()) as lookout:
+    with closing(FlanneldProbe()) as lookout:
         assert lookout.look() == Flanneld()
         host.ip(
             "link add flannel.1 type vxlan id 1 dstport 8472 dev lo local 127.0.0.1",
@@ -56,9 +56,9 @@ def test_a_process_of_this_namespace(namespace, flanneld):
     now = [0.0]
     with namespace():
         other = flanneld()
-        with closing(Lookout(lambda: now[0])) as lookout:
+        with closing(FlanneldProbe(lambda: now[0])) as lookout:
             assert lookout.look().process == other.pid
-    with closing(Lookout(lambda: now[0])) as lookout:
+    with closing(FlanneldProbe(lambda: now[0])) as lookout:
         assert lookout.look().process == 0, "one elsewhere has nothing to do with this host"
         flanneld(user=65534)
         assert lookout.look().process == 0, "one of a user's is no flanneld"

@@ -5,7 +5,7 @@ from ipaddress import IPv4Network
 import pytest
 
 from driver.host.netlink.channel import GROUP, PROTOCOL
-from driver.model.objects import Bridge, Plan, Route, Sysctl, Veth
+from driver.model.objects import Bridge, Plan, Sysctl, UnreachableRoute, Veth
 from tests.kernel.adapters import refusals
 from tests.kernel.netlink.sample import (
     ADDRESS,
@@ -68,7 +68,7 @@ def test_link_that_a_crash_left_without_alias_is_adopted(netlink, host):
 
 
 def test_routes_of_others_stay(netlink, host):
-    ours = Route(LEASE.subnet)
+    ours = UnreachableRoute(LEASE.subnet)
     host.ip(
         f"route add unreachable {LEASE.subnet} metric 5",
         f"route add unreachable 10.8.0.0/16 proto {PROTOCOL} table 100",
@@ -78,9 +78,9 @@ def test_routes_of_others_stay(netlink, host):
     assert netlink.observe() == frozenset()
     netlink.apply(Plan(add=(ours,)))
     assert netlink.observe() == {ours}
-    netlink.apply(Plan(remove=(ours, Route(IPv4Network("10.7.0.0/16")))))
+    netlink.apply(Plan(remove=(ours, UnreachableRoute(IPv4Network("10.7.0.0/16")))))
     assert host.run("ip", "route", "show", "table", "all", "type", "unreachable") == before
-    taken = Route(IPv4Network("10.7.0.0/16"))
+    taken = UnreachableRoute(IPv4Network("10.7.0.0/16"))
     assert refusals(netlink, Plan(add=(taken,))) == [
         f"route {taken.dst} {FOREIGN}; delete it",
     ]

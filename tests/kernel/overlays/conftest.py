@@ -5,9 +5,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from driver.host.links import Netlink
-from driver.host.netlink.monitor import News
-from driver.host.overlay import Overlays
+from driver.host.links import Links
+from driver.host.netlink.monitor import Monitor
+from driver.host.overlay import OverlayAdapter
 from driver.model.objects import Plan, diff
 from tests.kernel.overlays.sample import ALL
 
@@ -23,20 +23,20 @@ def underlay(host):
 
 @pytest.fixture
 def news(host):  # noqa: ARG001  it works inside
-    with closing(News()) as made:
+    with closing(Monitor()) as made:
         yield made
 
 
 @pytest.fixture
 def overlays(news):
-    with closing(Overlays(news)) as made:
+    with closing(OverlayAdapter(news)) as made:
         yield made
 
 
 @pytest.fixture
 def node(overlays, news):
     """Both adapters that carry an overlay, in their order, behind the face of one."""
-    with closing(Netlink(news)) as netlink:
+    with closing(Links(news)) as netlink:
 
         def observe():
             return overlays.observe() | netlink.observe()

@@ -1,4 +1,4 @@
-"""An overlay with two peers, as the things its adapters carry."""
+"""An overlay with two peers, as the objects its adapters carry."""
 
 import json
 import re
@@ -32,8 +32,8 @@ NAME = "flannel.1"
 
 
 def wanted(peers, overlay=OVERLAY):
-    things = *plan_vtep(overlay, SUBNET, VTEP, ETH0), *plan_peers(overlay, peers, VTEP, ETH0)
-    return frozenset(things)
+    objects = *plan_vtep(overlay, SUBNET, VTEP, ETH0), *plan_peers(overlay, peers, VTEP, ETH0)
+    return frozenset(objects)
 
 
 def run(host, line):
@@ -41,7 +41,7 @@ def run(host, line):
 
 
 def repair(node, want=ALL):
-    """See drift, repair it, and see none any more; give the kinds of things it was in."""
+    """See drift, repair it, and see none any more; give the kinds of objects it was in."""
     plan = diff(node.observe(), want)
     node.apply(plan)
     assert not diff(node.observe(), want)

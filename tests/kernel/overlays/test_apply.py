@@ -5,7 +5,7 @@ from ipaddress import IPv4Address
 import pytest
 
 from driver.host.netlink.channel import GROUP
-from driver.model.objects import Address, Fdb, Neighbour, PeerRoute, Plan, Sysctl, Vxlan, diff
+from driver.model.objects import Fdb, LinkAddress, Neighbour, PeerRoute, Plan, Sysctl, Vxlan, diff
 from driver.model.records import replace
 from tests.kernel.adapters import refusals
 from tests.kernel.overlays.sample import (
@@ -100,15 +100,15 @@ def test_leaves_nothing(node, host):
     ("line", "kinds"),
     [
         (f"link set {NAME} down", {Vxlan, Neighbour, PeerRoute}),
-        (f"link del {NAME}", {Vxlan, Neighbour, Fdb, PeerRoute, Address, Sysctl}),
+        (f"link del {NAME}", {Vxlan, Neighbour, Fdb, PeerRoute, LinkAddress, Sysctl}),
         (f"link set {NAME} mtu 1300", {Vxlan}),
         (f"link set {NAME} address 02:00:00:00:00:01", {Vxlan, Neighbour}),
         (f"link set {NAME} group 0", {Vxlan}),
         (f"link set {NAME} type vxlan learning", {Vxlan}),
         (f"link set {NAME} type vxlan local 192.168.77.99", {Vxlan}),
         (f"link set {NAME} type vxlan dev far", {Vxlan}),
-        (f"addr del 10.5.10.0/32 dev {NAME}", {Address, Neighbour, PeerRoute}),
-        (f"addr add 10.5.99.0/32 dev {NAME}", {Address}),
+        (f"addr del 10.5.10.0/32 dev {NAME}", {LinkAddress, Neighbour, PeerRoute}),
+        (f"addr add 10.5.99.0/32 dev {NAME}", {LinkAddress}),
         (f"neigh del 10.5.24.0 dev {NAME}", {Neighbour}),
         (f"neigh replace 10.5.24.0 lladdr 02:00:00:00:00:01 dev {NAME}", {Neighbour}),
         (f"neigh replace 10.5.24.0 lladdr {FDB.mac} dev {NAME} nud reachable", {Neighbour}),
@@ -149,7 +149,7 @@ def test_made_again_it_keeps_its_mac_and_gets_all_back(full, host, what):
 def test_one_of_ours_that_is_another_is_made_again(full, host, what):
     run(host, f"link del {NAME}")
     run(host, f"link add {NAME} group {GROUP} up type vxlan {what} dev far")
-    assert repair(full) == {Vxlan, Neighbour, Fdb, PeerRoute, Address, Sysctl}
+    assert repair(full) == {Vxlan, Neighbour, Fdb, PeerRoute, LinkAddress, Sysctl}
 
 
 def test_lower_device_comes_back(full, host):

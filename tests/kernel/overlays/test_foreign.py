@@ -74,7 +74,7 @@ def test_routes_of_others_stay(full, host):
     assert len(left) == 4
 
 
-def test_unreachable_route_of_the_lease_is_another_thing(full):
+def test_unreachable_route_of_the_lease_is_another_item(full):
     lease = frozenset(plan_lease(Lease(NET, SUBNET, 1450, "etcd")))
     repair(full, ALL | lease)
     repair(full, lease)

@@ -77,7 +77,7 @@ def route_by(via, number):
     return PeerRoute(dst, via, "eth0", onlink=False)
 
 
-def test_each_refusal_of_a_long_batch_names_its_thing(overlays):
+def test_each_refusal_of_a_long_batch_names_its_item(overlays):
     """A gateway that no link reaches, in every third of more routes than go at once."""
     routes = [route_by(NEAR if i % 3 else FAR, i) for i in range(3 * AT_ONCE + 5)]
     said = refusals(overlays, Plan(add=tuple(routes)))

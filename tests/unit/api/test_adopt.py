@@ -47,7 +47,7 @@ def lose(bench: Bench) -> None:
 def test_running_containers_that_nobody_could_look_into(bench: Bench, docker: Docker) -> None:
     net = docker.create_network()
     made = [docker.start(net, port(80, 8080)), docker.start(net)]
-    things = bench.observed()
+    objects = bench.observed()
     bench.nft.lose(Element)  # what the host shows is not enough
     lose(bench)
     bench.passes(2)
@@ -60,7 +60,7 @@ def test_running_containers_that_nobody_could_look_into(bench: Bench, docker: Do
     for one in made:
         assert bench.state.endpoints[one.id].mac == one.mac
     docker.publish(made[0], port(80, 8080))
-    assert bench.observed() == things
+    assert bench.observed() == objects
     for one in made:
         docker.stop(one)
     docker.remove_network(net)
@@ -71,7 +71,7 @@ def test_running_containers_that_nobody_could_look_into(bench: Bench, docker: Do
 def test_networks_after_a_reboot_without_the_state(bench: Bench, docker: Docker, kind: str) -> None:
     net = docker.create_network() if kind == "flannel" else docker.create_short(kind)
     for host in bench.hosts:
-        host.things.clear()
+        host.objects.clear()
     lose(bench)
     with pytest.raises(Refused, match="`docker flannel adopt` takes over what Docker has"):
         docker.start(net)
@@ -103,7 +103,7 @@ def test_what_cannot_be_taken_over_is_told_and_the_rest_done(bench: Bench, docke
     net = docker.create_network()
     lost = docker.create_network()
     for host in bench.hosts:
-        host.things.clear()
+        host.objects.clear()
     lose(bench)
     bad = network(lost)
     bad["IPAM"]["Config"][0]["Subnet"] = "10.99.0.0/24"

@@ -135,7 +135,7 @@ def test_every_call_that_reads_a_body_is_here() -> None:
     assert set(CALLS) - set(GOOD) == {
         "NetworkDriver.AllocateNetwork",
         "NetworkDriver.FreeNetwork",
-        "Upkeep.Adopt",  # it is told of many things, and tells of each what is wrong
+        "Upkeep.Adopt",  # it is told of many objects, and tells of each what is wrong
     }
     assert set(IDS) >= IGNORED
 

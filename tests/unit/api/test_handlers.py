@@ -44,7 +44,7 @@ def test_swarm_is_refused(on: Setting) -> None:
 def test_an_internal_error_is_told_by_a_mark_only(
     on: Setting, caplog: pytest.LogCaptureFixture
 ) -> None:
-    on.bench.kernel.refuse = lambda thing: {}[thing]  # type: ignore[index]
+    on.bench.kernel.refuse = lambda item: {}[item]  # type: ignore[index]
     with pytest.raises(Refused) as caught:
         on.docker.create_network()
     message = str(caught.value)

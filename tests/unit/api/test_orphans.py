@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from driver.api.orphans import AGAIN_S, SELDOM_S, SOON_S, YOUNG_S, Bygone, Docker
+from driver.api.orphans import AGAIN_S, SELDOM_S, SOON_S, YOUNG_S, Docker, OrphanNetworks
 from driver.errors import Unavailable
 from tests.unit.plugin import Setting
 
@@ -15,7 +15,7 @@ class Dockerd:
         self.process = 7
         self.listed: set[str] | None = set()
         docker = Docker(lambda: self.process, self.networks, self.links)
-        self.bygone = Bygone(on.bench.core, docker, lambda: self.now)
+        self.bygone = OrphanNetworks(on.bench.core, docker, lambda: self.now)
 
     def networks(self) -> frozenset[str]:
         if self.listed is None:

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from driver.errors import Conflict, FlannelError
-from driver.model.objects import PortHold, Thing
+from driver.model.objects import HostObject, PortSocket
 from tests.unit.docker import Net, Refused, port, portmap
 from tests.unit.plugin import Setting
 
@@ -20,7 +20,7 @@ def test_program_replaces_what_was_published(on: Setting) -> None:
     for _ in range(2):
         on.docker.publish(made, port(81, 8080), port(53, 53, proto=17))
         assert on.ports_of(made.id) == ["0.0.0.0:53->53/udp", "0.0.0.0:8080->81/tcp"]
-        held = {(t.proto, t.port) for t in on.bench.observed() if isinstance(t, PortHold)}
+        held = {(t.proto, t.port) for t in on.bench.observed() if isinstance(t, PortSocket)}
         assert held == {("tcp", 8080), ("udp", 53)}
         on.bench.assert_agrees()
     on.docker.publish(made)
@@ -50,9 +50,9 @@ def test_every_range_passes_over_what_others_have(on: Setting) -> None:
 
 
 def test_a_range_passes_over_a_number_that_is_fixed_for_another_protocol(on: Setting) -> None:
-    def taken(thing: Thing) -> FlannelError | None:
-        udp = isinstance(thing, PortHold) and thing.proto == "udp" and thing.port < 8005
-        return Conflict("taken", ("udp", thing.ip, thing.port)) if udp else None
+    def taken(item: HostObject) -> FlannelError | None:
+        udp = isinstance(item, PortSocket) and item.proto == "udp" and item.port < 8005
+        return Conflict("taken", ("udp", item.ip, item.port)) if udp else None
 
     on.bench.ports.refuse = taken
     fixed = (port(80 + i, 8000 + i) for i in range(10))

@@ -8,7 +8,7 @@ import pytest
 
 from driver.api.body import INTERNAL
 from driver.errors import HostError
-from driver.model.objects import Address, Element, SandboxAddress, Thing, Veth
+from driver.model.objects import Element, HostObject, LinkAddress, SandboxAddress, Veth
 from driver.model.records import short
 from tests.unit.docker import Refused, port
 from tests.unit.plugin import Setting
@@ -41,7 +41,7 @@ def test_a_subnet_of_dockers_own_choice_gets_a_block_beside_it(
     [said] = [r.message for r in caplog.records if "beside Docker's own" in r.message]
     assert "--ipam-driver flannel" in said
     assert "setup-daemon" in said
-    gateways = {str(t.ip) for t in on.bench.observed() if isinstance(t, Address)}
+    gateways = {str(t.ip) for t in on.bench.observed() if isinstance(t, LinkAddress)}
     assert gateways == {"10.2.0.1/27", "172.18.0.1/16"}
     end = end_id(1)
     for _ in range(2):
@@ -123,8 +123,8 @@ def test_the_lease_address_is_set_as_soon_as_docker_has_put_the_interface_there(
 
 
 def test_a_sandbox_that_cannot_be_entered_fails_no_call_and_is_told(on: Setting) -> None:
-    def refuse(thing: Thing) -> HostError | None:
-        return HostError("no way in") if isinstance(thing, SandboxAddress) else None
+    def refuse(item: HostObject) -> HostError | None:
+        return HostError("no way in") if isinstance(item, SandboxAddress) else None
 
     create(on, FOREIGN)
     on.bench.sandboxes.refuse = refuse

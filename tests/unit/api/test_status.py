@@ -8,8 +8,8 @@ from ipaddress import IPv4Network
 from driver import __version__
 from driver.api.status import document, render
 from driver.errors import HostError
-from driver.model.interfaces import Standing
-from driver.model.objects import Bridge, Localhost, Table
+from driver.model.interfaces import LeaseStatus
+from driver.model.objects import Bridge, LoopbackGuard, Table
 from driver.model.records import replace
 from tests.unit.bench import Bench, make_core
 from tests.unit.docker import Docker, port
@@ -117,8 +117,8 @@ def test_problems_are_told() -> None:
     bench, _ = busy()
     bench.survey.now = replace(FACTS, forwarding=False, forwards=False)
     bench.kernel.lose(Bridge)
-    bench.kernel.refuse = lambda thing: (
-        HostError("no bridges today") if isinstance(thing, Bridge) else None
+    bench.kernel.refuse = lambda item: (
+        HostError("no bridges today") if isinstance(item, Bridge) else None
     )
     bench.passes(1)
     problems = document(bench.core)["problems"]
@@ -134,7 +134,7 @@ def test_a_kernel_without_a_guard_is_named_where_a_port_needs_it() -> None:
     bench.passes(1)
     (problem,) = document(bench.core)["problems"]
     assert problem.startswith("127.0.0.1 leads to no container")
-    assert not any(thing.routed for thing in bench.observed() if isinstance(thing, Localhost))
+    assert not any(item.routed for item in bench.observed() if isinstance(item, LoopbackGuard))
 
 
 def test_forwarding_that_we_switch_on_is_no_problem() -> None:
@@ -169,7 +169,9 @@ def test_a_network_outside_the_lease_is_a_problem() -> None:
 def test_no_lease_is_told_with_the_reason() -> None:
     bench = make_core(subnet_len=24)
     bench.core.state = replace(bench.state, lease=None)
-    bench.core.standing = Standing(None, "waiting", ("lease file /x is not there; start flanneld",))
+    bench.core.standing = LeaseStatus(
+        None, "waiting", ("lease file /x is not there; start flanneld",)
+    )
     doc = document(bench.core)
     assert (doc["lease"], doc["problems"]) == (None, [*bench.core.standing.problems])
     assert text(bench)[0] == "lease      none yet: waiting"

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from driver.api.standby import STATIC
-from driver.flannel.local_source import Leases
+from driver.flannel.local_source import LocalSource
 from driver.handlers import CALLS
 from tests.unit.bench import Bench, make_core
 from tests.unit.plugin import Plugin
@@ -40,7 +40,7 @@ FLANNEL_MTU=1450
 def bench(tmp_path: Path) -> Bench:
     file = tmp_path / "subnet.env"
     file.write_text(SUBNET_ENV)
-    return make_core(Leases("subnet-file", IPv4Network("10.2.0.0/16"), 24, file))
+    return make_core(LocalSource("subnet-file", IPv4Network("10.2.0.0/16"), 24, file))
 
 
 def steps(trace: str) -> Iterator[tuple[str, Any, Any]]:
@@ -77,7 +77,7 @@ class Replay:
 
 
 def gives_something_new(call: str, body: Any) -> bool:
-    """Tell whether a call that is made twice rightly gives two things."""
+    """Tell whether a call that is made twice rightly gives two objects."""
     return call == "IpamDriver.RequestPool" or (
         call == "IpamDriver.RequestAddress" and not body["Options"]
     )

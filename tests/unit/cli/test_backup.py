@@ -11,7 +11,7 @@ import pytest
 
 from driver.__main__ import main
 from driver.errors import StoreError
-from driver.host.journal import Store, copy
+from driver.host.journal import SqliteJournal, copy
 from driver.service import Lock
 from tests.unit.host.test_journal import make_garbage, written
 from tests.unit.sample import LEASE, RECORDS, endpoint, network, state_of
@@ -56,7 +56,7 @@ def test_a_file_that_is_lost_is_noticed_and_written_anew(
     assert not store.lost()
     late = endpoint("9" * 64, "10.2.3.9/27")
     store.commit([late], [], durable=False)
-    assert Store(path).load() == state_of(*RECORDS, late)
+    assert SqliteJournal(path).load() == state_of(*RECORDS, late)
     assert path.stat().st_mode & 0o777 == 0o600
 
 
@@ -64,15 +64,15 @@ def test_anothers_file_in_its_place_is_kept_beside(path: Path) -> None:
     store = written(path, LEASE)
     replace_file(path)
     store.renew(state_of(LEASE))
-    assert Store(path).load() == state_of(LEASE)
-    assert Store(path.with_name("state.db.found")).load() == state_of(network())
+    assert SqliteJournal(path).load() == state_of(LEASE)
+    assert SqliteJournal(path.with_name("state.db.found")).load() == state_of(network())
 
 
 def test_a_copy_of_the_folder_made_meanwhile_can_be_used(path: Path, tmp_path: Path) -> None:
     store = written(path, *RECORDS)
     shutil.copytree(path.parent, tmp_path / "copied")
     store.commit([], [LEASE], durable=False)
-    assert Store(tmp_path / "copied" / path.name).load() == state_of(*RECORDS)
+    assert SqliteJournal(tmp_path / "copied" / path.name).load() == state_of(*RECORDS)
 
 
 def test_a_copy_is_one_file_and_is_checked(path: Path, tmp_path: Path) -> None:
@@ -81,7 +81,7 @@ def test_a_copy_is_one_file_and_is_checked(path: Path, tmp_path: Path) -> None:
     copy(path, target)
     alone = tmp_path / "alone.db"
     alone.write_bytes(target.read_bytes())
-    assert Store(alone).load() == state_of(*RECORDS)
+    assert SqliteJournal(alone).load() == state_of(*RECORDS)
     before = target.read_bytes()
     assert target.stat().st_mode & 0o777 == 0o600
     for bad in (path.with_name("absent"), tmp_path, empty(tmp_path), garbage(tmp_path)):
@@ -107,7 +107,7 @@ def test_a_cut_file_is_refused_before_anything_is_written(path: Path) -> None:
     path.write_bytes(whole[: len(whole) - 4096])
     before = path.read_bytes()
     with pytest.raises(StoreError, match="docker-flannel restore FILE"):
-        Store(path).load()
+        SqliteJournal(path).load()
     assert path.read_bytes() == before
 
 
@@ -132,5 +132,5 @@ def test_backup_and_restore_as_commands(
     store.close()
     code, said = cli(capsys, "restore", kept, *where)
     assert (code, said) == (0, f"restored; what was there before is {path}.before-restore\n")
-    assert Store(path).load() == state_of(*RECORDS)
-    assert Store(Path(f"{path}.before-restore")).load().lease is None
+    assert SqliteJournal(path).load() == state_of(*RECORDS)
+    assert SqliteJournal(Path(f"{path}.before-restore")).load().lease is None

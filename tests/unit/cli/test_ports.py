@@ -10,7 +10,7 @@ import pytest
 
 from driver.__main__ import main
 from driver.api.ports import document, name, of, render
-from driver.model.objects import Element, PortHold
+from driver.model.objects import Element, PortSocket
 from tests.unit.cli.test_cli import Serve, http, refusal, serve
 from tests.unit.docker import Container, port
 from tests.unit.plugin import Setting
@@ -48,9 +48,9 @@ def test_every_port_with_what_the_host_has_of_it(on: Setting, made: Container) -
     )  # fmt: skip
 
 
-@pytest.mark.parametrize(("kind", "flag"), [(Element, "published"), (PortHold, "held")])
+@pytest.mark.parametrize(("kind", "flag"), [(Element, "published"), (PortSocket, "held")])
 def test_what_is_lost_is_not_claimed(
-    on: Setting, made: Container, kind: type[Element] | type[PortHold], flag: str
+    on: Setting, made: Container, kind: type[Element] | type[PortSocket], flag: str
 ) -> None:
     on.bench.nft.lose(kind)
     on.bench.ports.lose(kind)

@@ -8,15 +8,15 @@ import pytest
 
 from driver.core.edit import ADOPTED, DOCKER_POOL, OWN_POOL
 from driver.model.facts import Resident
-from driver.model.interfaces import Standing
+from driver.model.interfaces import LeaseStatus
 from driver.model.objects import (
-    Address,
     Bridge,
     Element,
-    PortHold,
-    Route,
+    HostObject,
+    LinkAddress,
+    PortSocket,
     SandboxAddress,
-    Thing,
+    UnreachableRoute,
     Veth,
 )
 from driver.model.records import Endpoint, replace
@@ -64,20 +64,20 @@ def lose(bench: Bench, journal: MemoryJournal | None = None) -> None:
     bench.reboot()
 
 
-def carried(bench: Bench) -> set[Thing]:
+def carried(bench: Bench) -> set[HostObject]:
     """What containers run by; sockets and what is in sandboxes go with the process."""
-    return {t for t in bench.observed() if not isinstance(t, PortHold | SandboxAddress)}
+    return {t for t in bench.observed() if not isinstance(t, PortSocket | SandboxAddress)}
 
 
 def test_a_lost_state_is_made_anew_and_nothing_on_the_host_changes(
     bench: Bench, docker: Docker, lived: list[Container]
 ) -> None:
-    before, things = bench.state, bench.observed()
+    before, objects = bench.state, bench.observed()
     bench.world.events.clear()
     lose(bench)
     removed = [t for who, what in bench.world.events if who == "host" for t in what.remove]
     assert removed == []
-    assert bench.observed() == things
+    assert bench.observed() == objects
     bench.assert_agrees()
     assert bench.state.lease == before.lease
     for known in before.endpoints.values():
@@ -135,10 +135,10 @@ def test_an_older_state_gets_what_came_later(
     newer = docker.start(gone.net, port(80, 8080))
     bench.survey.inside.clear()
     look_inside(bench)
-    things = carried(bench)
+    objects = carried(bench)
     lose(bench, old)
     bench.passes(3)
-    assert carried(bench) == things
+    assert carried(bench) == objects
     assert set(bench.state.endpoints) == {stays.id, later.id, newer.id}
     bench.assert_agrees()
 
@@ -146,12 +146,14 @@ def test_an_older_state_gets_what_came_later(
 def test_what_cannot_be_seen_is_left_and_named(
     bench: Bench, docker: Docker, lived: list[Container]
 ) -> None:
-    things = carried(bench)
+    objects = carried(bench)
     bench.survey.inside.clear()
     lose(bench)
     bench.passes(3)
-    assert carried(bench) >= {t for t in things if isinstance(t, Veth | Bridge | Address | Element)}
-    taken = {str(t.ip.network) for t in things if isinstance(t, Address)}
+    assert carried(bench) >= {
+        t for t in objects if isinstance(t, Veth | Bridge | LinkAddress | Element)
+    }
+    taken = {str(t.ip.network) for t in objects if isinstance(t, LinkAddress)}
     assert docker.create_network().block not in taken
     for made in lived:
         with pytest.raises(Refused, match="whose address is not known"):
@@ -169,13 +171,13 @@ def test_what_cannot_be_seen_is_left_and_named(
 def test_another_hosts_state_removes_nothing_and_is_named(
     bench: Bench, lived: list[Container]
 ) -> None:
-    things = carried(bench)
+    objects = carried(bench)
     others = MemoryJournal(bench.world)
     (network, *_) = bench.state.networks.values()
     elsewhere = replace(network, id="f" * 64, pool="x", gateway=IPv4Interface("10.2.0.193/26"))
     others.rows = {("network", elsewhere.id): elsewhere}
     lose(bench, others)
-    assert things <= bench.observed()
+    assert objects <= bench.observed()
     assert lived[0].id in bench.state.endpoints
     assert bench.core.history.last is not None
     assert any("another host's" in line for line in bench.core.history.last.errors)
@@ -184,14 +186,14 @@ def test_another_hosts_state_removes_nothing_and_is_named(
 def test_a_lease_that_is_not_known_yet_keeps_everything(
     bench: Bench, lived: list[Container]
 ) -> None:
-    things, leases = carried(bench), bench.leases
+    objects, leases = carried(bench), bench.leases
     bench.leases = NoLease()  # type: ignore[assignment]
     bench.nft.lose(Element)  # nothing tells what the lease was
     left = carried(bench)
     lose(bench)
     bench.passes(2)
     assert carried(bench) == left
-    assert {t for t in things if isinstance(t, Veth | Bridge | Route)} <= left
+    assert {t for t in objects if isinstance(t, Veth | Bridge | UnreachableRoute)} <= left
     assert bench.state.endpoints == dict[str, Endpoint]()
     bench.leases = leases
     bench.reboot()
@@ -207,5 +209,5 @@ class NoLease:
     def stamp(self) -> None:
         """Nothing changes."""
 
-    def current(self, *_: object) -> Standing:
-        return Standing(None, "unreachable")
+    def current(self, *_: object) -> LeaseStatus:
+        return LeaseStatus(None, "unreachable")

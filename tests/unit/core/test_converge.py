@@ -10,23 +10,33 @@ import pytest
 
 from driver.errors import FlannelError, HostError, StoreError
 from driver.model.objects import (
-    Address,
     Bridge,
     Element,
-    Gate,
-    PortHold,
-    Route,
+    ForwardGate,
+    HostObject,
+    LinkAddress,
+    PortSocket,
     SandboxAddress,
     Sysctl,
     Table,
-    Thing,
+    UnreachableRoute,
 )
 from driver.model.records import short
 from tests.unit.bench import WELL, make_core
 from tests.unit.docker import Container, Docker, Net, Refused, direct, port
 from tests.unit.fakes import Crash, nothing, seeded
 
-DRIFT = (Bridge, Address, Sysctl, Route, Table, Element, Gate, PortHold, SandboxAddress)
+DRIFT = (
+    Bridge,
+    LinkAddress,
+    Sysctl,
+    UnreachableRoute,
+    Table,
+    Element,
+    ForwardGate,
+    PortSocket,
+    SandboxAddress,
+)
 KINDS = ("flannel", "flannel", "docker", "off")
 
 
@@ -40,7 +50,7 @@ class Chaos:
         self.dead: set[str] = set()
 
     def send(self, method: str, body: dict[str, Any]) -> dict[str, Any]:
-        """One thing fails at a time: what Docker does about a failure finds all mended."""
+        """One object fails at a time: what Docker does about a failure finds all mended."""
         try:
             return direct(self.bench)(method, body)
         except Refused:
@@ -89,7 +99,7 @@ class Chaos:
         if self.containers():
             made = self.rng.choice(self.containers())
             self.dead.add(made.id)
-            self.bench.kernel.things.pop(("Veth", f"flh{short(made.id)}"), None)
+            self.bench.kernel.objects.pop(("Veth", f"flh{short(made.id)}"), None)
 
     def drift(self) -> None:
         self.rng.choice(self.bench.hosts).lose(self.rng.choice(DRIFT))
@@ -109,12 +119,12 @@ class Chaos:
             case 1:
                 bench.world.crash_at = bench.world.steps + self.rng.randint(1, 30)
             case 2:
-                self.rng.choice(bench.hosts).stuck = set(bench.kernel.things) | set(
-                    bench.nft.things
+                self.rng.choice(bench.hosts).stuck = set(bench.kernel.objects) | set(
+                    bench.nft.objects
                 )
             case _:
 
-                def refuse(_: Thing) -> FlannelError | None:
+                def refuse(_: HostObject) -> FlannelError | None:
                     return HostError("not now") if luck() < 0.3 else None
 
                 self.rng.choice(bench.hosts).refuse = refuse

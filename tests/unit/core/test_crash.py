@@ -51,7 +51,7 @@ def boots_well(bench: Bench) -> None:
     """All is as it should be, but for veths that went: those of sandboxes are not made again."""
     wanted, found = desire(bench.state, bench.core.facts), bench.observed()
     assert found <= wanted
-    assert all(isinstance(thing, Veth) for thing in wanted - found)
+    assert all(isinstance(item, Veth) for item in wanted - found)
     assert bench.journal.load() == bench.state
 
 
@@ -94,7 +94,7 @@ def test_a_machine_that_stops_at_any_step_comes_back_without_its_containers(part
         with pytest.raises(Crash):
             life(Docker(bench, lambda method, body, bench=bench: bench.call(method, **body)))
         for host in bench.hosts:
-            host.things.clear()
+            host.objects.clear()
         bench.boot()
         bench.passes(6)
         bench.assert_agrees()
@@ -113,7 +113,7 @@ def test_a_crash_during_the_boot_pass_is_made_good_by_the_next(part: int) -> Non
     docker = Docker(whole)
     docker.start(docker.create_network(), port(80, 8080))
     for host in whole.hosts:
-        host.things.clear()
+        host.objects.clear()
     before = whole.world.steps
     whole.boot()
     for step in range(part + 1, whole.world.steps - before + 1, PARTS):
@@ -121,7 +121,7 @@ def test_a_crash_during_the_boot_pass_is_made_good_by_the_next(part: int) -> Non
         docker = Docker(bench)
         docker.start(docker.create_network(), port(80, 8080))
         for host in bench.hosts:
-            host.things.clear()
+            host.objects.clear()
         bench.world.crash_at = bench.world.steps + step
         with pytest.raises(Crash):
             bench.boot()

@@ -1,4 +1,4 @@
-"""What the host should carry, thing by thing, and what is stored but dead."""
+"""What the host should carry, object by object, and what is stored but dead."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from driver.core.desire import STALE_S, desire, stale
 from driver.core.firewall import TABLE_TEXT
 from driver.model.facts import ETCD, OWN, External, Facts
 from driver.model.objects import (
-    Address,
     Bridge,
     Element,
-    Gate,
-    Localhost,
-    PortHold,
-    Route,
+    ForwardGate,
+    HostObject,
+    LinkAddress,
+    LoopbackGuard,
+    PortSocket,
     Sysctl,
     Table,
-    Thing,
+    UnreachableRoute,
     Veth,
     diff,
 )
@@ -47,37 +47,37 @@ from tests.unit.sample import (
 BRIDGE = "fl-aaaaaaaaaaaa"
 OURS = Element("own4", f'10.2.3.0/27 . "{BRIDGE}"', owner=NET)
 PAIR = Element("pair", f'"{BRIDGE}" . "{BRIDGE}"', owner=NET)
-BASE: list[Thing] = [
-    Route(IPv4Network("10.2.3.0/24")),
+BASE: list[HostObject] = [
+    UnreachableRoute(IPv4Network("10.2.3.0/24")),
     Table(TABLE_TEXT),
     Element("closed4", "10.2.0.0/16"),
     Element("over4", "10.2.0.0/16"),
     Element("home4", "10.2.3.0/24"),
     Element("uplinks", '"br-lan"'),
-    Gate("nft"),
+    ForwardGate("nft"),
     Sysctl("all", "ipv4", "forwarding", "1"),
 ]
-LINKS: list[Thing] = [
+LINKS: list[HostObject] = [
     Bridge(BRIDGE, "02:66:ff:e0:54:fe", 1450, NET),
-    Address(BRIDGE, IPv4Interface("10.2.3.1/27")),
+    LinkAddress(BRIDGE, IPv4Interface("10.2.3.1/27")),
     Sysctl(BRIDGE, "ipv6", "disable_ipv6", "1"),
     Sysctl(BRIDGE, "ipv4", "forwarding", "1"),
     PAIR,
     OURS,
-    Localhost(BRIDGE, False),
+    LoopbackGuard(BRIDGE, False),
 ]
-OUTWARD: list[Thing] = [Element("lease4", "10.2.3.0/27", owner=NET)]
+OUTWARD: list[HostObject] = [Element("lease4", "10.2.3.0/27", owner=NET)]
 VETH = Veth("flhcccccccccccc", BRIDGE, 1450, False, END, "flccccccccccccc", "02:42:0a:02:03:02")
-PORTS: list[Thing] = [
-    PortHold("tcp", IPv4Address(0), 8080, END),
+PORTS: list[HostObject] = [
+    PortSocket("tcp", IPv4Address(0), 8080, END),
     Element("pub4_any", "tcp . 8080", "10.2.3.2 . 80", END),
-    PortHold("udp", IPv4Address("192.168.1.5"), 53, END),
+    PortSocket("udp", IPv4Address("192.168.1.5"), 53, END),
     Element("pub4_ip", "192.168.1.5 . udp . 53", "10.2.3.2 . 5353", END),
 ]
 
 
 @pytest.mark.parametrize(
-    ("records", "things"),
+    ("records", "objects"),
     [
         ([], []),
         ([LEASE, POOL, hold("10.2.3.1", "gateway")], []),
@@ -95,15 +95,15 @@ PORTS: list[Thing] = [
         ([LEASE, network(), endpoint()], [*BASE, *LINKS, *OUTWARD, VETH]),
         (
             [LEASE, network(), endpoint(ports=(WEB, DNS))],
-            [*BASE, *LINKS[:-1], Localhost(BRIDGE, True), *OUTWARD, replace(VETH, hairpin=True),
+            [*BASE, *LINKS[:-1], LoopbackGuard(BRIDGE, True), *OUTWARD, replace(VETH, hairpin=True),
              *PORTS],
         ),
     ],
     ids=["nothing", "no network", "no lease", "plain", "no masquerade", "internal", "any source",
          "endpoint", "ports"],
 )  # fmt: skip
-def test_exactly_these_things(records: list[Record], things: list[Thing]) -> None:
-    assert desire(state_of(*records), FACTS) == frozenset(things)
+def test_exactly_these_objects(records: list[Record], objects: list[HostObject]) -> None:
+    assert desire(state_of(*records), FACTS) == frozenset(objects)
 
 
 def test_the_container_end_is_made_with_its_name_and_mac() -> None:
@@ -128,15 +128,21 @@ def test_localhost_leads_to_a_bridge_only_for_a_port_and_behind_a_guard(
 ) -> None:
     ends = [endpoint(ports=(replace(WEB, host_ip=IPv4Address(ip)),)), endpoint(END2, "10.2.3.3/27")]
     got = desire(state_of(LEASE, network(), *ends), replace(FACTS, guards=guards))
-    assert {t for t in got if isinstance(t, Localhost)} == {Localhost(BRIDGE, routed)}
+    assert {t for t in got if isinstance(t, LoopbackGuard)} == {LoopbackGuard(BRIDGE, routed)}
 
 
 def test_every_gate_and_every_uplink_is_there() -> None:
     facts = Facts(uplinks=frozenset({"br0", "br1"}), gates=frozenset({"nft", "legacy"}))
     got = desire(state_of(LEASE, network()), facts)
-    assert {t for t in got if isinstance(t, Gate)} == {Gate("nft"), Gate("legacy")}
+    assert {t for t in got if isinstance(t, ForwardGate)} == {
+        ForwardGate("nft"),
+        ForwardGate("legacy"),
+    }
     got = desire(state_of(LEASE, network()), replace(facts, bridged=True))
-    assert {t for t in got if isinstance(t, Gate)} == {Gate("nft", True), Gate("legacy", True)}
+    assert {t for t in got if isinstance(t, ForwardGate)} == {
+        ForwardGate("nft", True),
+        ForwardGate("legacy", True),
+    }
     assert {t.at for t in got if isinstance(t, Element) and t.set == "uplinks"} == {
         '"br0"',
         '"br1"',
@@ -281,7 +287,7 @@ def test_a_container_answers_with_its_addresses_of_other_networks() -> None:
         endpoint("9" * 64, "10.2.3.36/27", network=OTHER),
     ]
 
-    def also(*records: Record) -> set[Thing]:
+    def also(*records: Record) -> set[HostObject]:
         got = desire(state_of(LEASE, network(), *records), FACTS)
         return {t for t in got if isinstance(t, Element) and t.set == "also4"}
 

@@ -8,7 +8,7 @@ import pytest
 
 from driver.core.desire import desire, left_alone
 from driver.model.facts import External, Facts, Flanneld
-from driver.model.objects import Address, Bridge, Fdb, Neighbour, PeerRoute, Sysctl, Vxlan
+from driver.model.objects import Bridge, Fdb, LinkAddress, Neighbour, PeerRoute, Sysctl, Vxlan
 from driver.model.records import Lease, Overlay, State, replace
 from tests.unit.sample import OVERLAY, PEER, VTEP
 
@@ -66,10 +66,10 @@ def test_the_overlay_of_a_flanneld_is_not_made() -> None:
 
 def test_what_bears_our_mark_but_is_a_flannelds_is_left_alone() -> None:
     ip, mac, net = IPv4Address("10.2.7.0"), "02:00:00:00:00:07", IPv4Network("10.2.7.0/24")
-    bridge = Bridge("fl-1", mac, 1450, "n"), Address("fl-1", IPv4Interface("10.2.3.1/27"))
+    bridge = Bridge("fl-1", mac, 1450, "n"), LinkAddress("fl-1", IPv4Interface("10.2.3.1/27"))
     theirs = (
         Vxlan("flannel.1", 1, 8472, ip, "eth0", mac, 1450, gbp=False, learning=False),
-        Address("flannel.1", IPv4Interface("10.2.3.0/32")),
+        LinkAddress("flannel.1", IPv4Interface("10.2.3.0/32")),
         Sysctl("flannel.1", "ipv6", "accept_ra", "0"),
         Neighbour("flannel.1", ip, mac),
         Fdb("flannel.1", mac, ip),

@@ -10,7 +10,7 @@ import pytest
 from driver.core.firewall import TABLE_TEXT, Published, plan_ports, read_port
 from driver.core.flows import DST_NAT, SEEN_REPLY, SRC_NAT, Flows, Forgetful, wrong_flows
 from driver.errors import HostError
-from driver.model.objects import Element, Plan, PortHold, Table
+from driver.model.objects import Element, Plan, PortSocket, Table
 from driver.model.records import PortMapping, replace
 from tests.unit.fakes import FakeNft
 from tests.unit.sample import DNS, END, WEB, endpoint
@@ -41,11 +41,11 @@ def test_a_port_is_read_back_from_its_element(mapping: PortMapping) -> None:
 
 
 @pytest.mark.parametrize(
-    "thing", [TABLE, Element("pair", '"fl-1" . "fl-1"'), PortHold("tcp", IP, 80, END)]
+    "item", [TABLE, Element("pair", '"fl-1" . "fl-1"'), PortSocket("tcp", IP, 80, END)]
 )
-def test_no_other_thing_is_a_port(thing: Table | Element | PortHold) -> None:
-    assert read_port(thing) is None
-    assert list(wrong_flows(Plan(add=(thing,), remove=(thing,)))) == []
+def test_no_other_thing_is_a_port(item: Table | Element | PortSocket) -> None:
+    assert read_port(item) is None
+    assert list(wrong_flows(Plan(add=(item,), remove=(item,)))) == []
 
 
 def test_what_asked_before_a_port_was_published() -> None:

@@ -15,8 +15,8 @@ from driver.errors import HostError, StoreError
 from driver.flannel.membership import Membership
 from driver.flannel.records import lease_value
 from driver.model.facts import External, Facts
-from driver.model.interfaces import Standing
-from driver.model.objects import Fdb, Neighbour, PeerRoute, Thing, Vxlan
+from driver.model.interfaces import LeaseStatus
+from driver.model.objects import Fdb, HostObject, Neighbour, PeerRoute, Vxlan
 from driver.model.records import Lease, Overlay, Peer, State, Vtep, replace
 from tests.unit.etcd_fake import FakeRegistry
 from tests.unit.etcd_member import CONFIG, PREFIX, own
@@ -49,12 +49,12 @@ class Said:
     """A source of the lease that says what a test wants."""
 
     def __init__(self, *peers: Peer) -> None:
-        self.now = Standing(LEASE, "held", (), OVERLAY, VTEP, frozenset(peers))
+        self.now = LeaseStatus(LEASE, "held", (), OVERLAY, VTEP, frozenset(peers))
 
     def begin(self, _state: State, _facts: Facts) -> None:
         """Nothing is to be waited for."""
 
-    def current(self, _state: State, _facts: Facts) -> Standing:
+    def current(self, _state: State, _facts: Facts) -> LeaseStatus:
         return self.now
 
     def stamp(self) -> None:
@@ -70,7 +70,7 @@ class Ways(FakeHost):
     kinds = (Vxlan, Neighbour, Fdb, PeerRoute)
     looks = 0
 
-    def observe(self) -> frozenset[Thing]:
+    def observe(self) -> frozenset[HostObject]:
         self.looks += 1
         return super().observe()
 
@@ -103,7 +103,7 @@ class Node:
 def test_the_pass_that_leaves_the_lease_to_a_flanneld_leaves_it_the_overlay() -> None:
     node = Node(peer(2), peer(3))
     before = node.ways.observe()
-    assert {type(thing) for thing in before} == set(Ways.kinds)
+    assert {type(item) for item in before} == set(Ways.kinds)
     node.said.now = replace(node.said.now, lease=replace(LEASE, source="subnet-file"))
     for _ in range(3):
         node.core.converge()

@@ -11,8 +11,8 @@ import pytest
 from driver.core.reconciler import SOON_S
 from driver.core.report import Report
 from driver.errors import HostError, StoreError
-from driver.flannel.local_source import Leases
-from driver.model.objects import Address, Gate, Plan, Route, Table, Veth
+from driver.flannel.local_source import LocalSource
+from driver.model.objects import ForwardGate, LinkAddress, Plan, Table, UnreachableRoute, Veth
 from driver.model.records import replace, short
 from tests.unit.bench import NETWORK, WELL, Bench, make_core
 from tests.unit.docker import Container, Docker, Net, port
@@ -23,7 +23,7 @@ from tests.unit.fakes import FACTS, nothing
 
 def test_a_host_that_cannot_be_read_is_told_and_left_alone(bench: Bench, made: Container) -> None:
     bench.passes(1)
-    things = bench.observed()
+    objects = bench.observed()
     for blind in (bench.nft, bench.survey):
         blind.blind = HostError("cannot see")
         bench.world.events.clear()
@@ -34,7 +34,7 @@ def test_a_host_that_cannot_be_read_is_told_and_left_alone(bench: Bench, made: C
         assert bench.world.events == []
         blind.blind = None
         assert str(bench.passes(1)[0]) == WELL
-    assert bench.observed() == things
+    assert bench.observed() == objects
     assert made.id in bench.state.endpoints
 
 
@@ -98,7 +98,7 @@ def test_a_pass_that_has_to_repair_waits_for_the_lock(bench: Bench, made: Contai
 def test_only_links_of_ours_that_differ_wake(bench: Bench, made: Container) -> None:
     end, bridge = f"flh{short(made.id)}", f"fl-{short(made.net.id)}"
     others = frozenset({"eth0", "docker0", "flh000000000000", f"flc{short(made.id)}", "fl-"})
-    gateway = next(t for t in bench.observed() if isinstance(t, Address))
+    gateway = next(t for t in bench.observed() if isinstance(t, LinkAddress))
     extra = replace(gateway, ip=IPv4Interface("198.51.100.1/24"))
     bench.woken()  # by the first network
 
@@ -109,7 +109,7 @@ def test_only_links_of_ours_that_differ_wake(bench: Bench, made: Container) -> N
     assert not wakes() and not wakes(*others)
     assert not wakes("eth0", end, bridge), "all is as it should be"
     assert wakes("")
-    veth = bench.kernel.things[Veth.key_of(end)]
+    veth = bench.kernel.objects[Veth.key_of(end)]
     assert isinstance(veth, Veth)
     bench.kernel.plant(replace(veth, hairpin=not veth.hairpin))
     assert not wakes(bridge, *others)
@@ -181,7 +181,7 @@ def test_a_loop_makes_a_pass_when_somebody_touched_the_firewall(
 
 def test_what_was_repaired_is_looked_at_again_soon(bench: Bench, made: Container) -> None:
     bench.passes(1)
-    bench.gate.lose(Gate)
+    bench.gate.lose(ForwardGate)
     assert bench.core.again_s() is None, made.id
     bench.passes(1)
     assert bench.core.again_s() == SOON_S, "or a fight would count what lies far apart"
@@ -198,10 +198,10 @@ def test_a_start_with_nothing_wrong_repairs_nothing_and_says_so(
     assert caplog.messages == [f"pass: {WELL}"]
     assert not bench.core.history.reports
     bench.assert_agrees()
-    bench.gate.lose(Gate)
+    bench.gate.lose(ForwardGate)
     caplog.clear()
     bench.boot()
-    assert caplog.messages == ["pass: repaired 1 gate"]
+    assert caplog.messages == ["pass: repaired 1 forward gate"]
 
 
 # --- leases ---
@@ -211,7 +211,7 @@ def with_file(tmp_path: Path, text: str | None) -> tuple[Bench, Path]:
     file = tmp_path / "subnet.env"
     if text is not None:
         file.write_text(text)
-    return make_core(Leases("subnet-file", NETWORK, 24, file)), file
+    return make_core(LocalSource("subnet-file", NETWORK, 24, file)), file
 
 
 ENV = "FLANNEL_NETWORK=10.2.0.0/16\nFLANNEL_SUBNET=10.2.5.1/24\nFLANNEL_MTU=1450\n"
@@ -235,8 +235,8 @@ def test_a_lease_that_moves_is_adopted_and_old_networks_live_on(tmp_path: Path) 
     old = docker.start(docker.create_network())
     file.write_text(ENV.replace("10.2.5.1", "10.2.9.1"))
     bench.passes(1)
-    assert Route(IPv4Network("10.2.9.0/24")) in bench.observed()
-    assert Route(IPv4Network("10.2.5.0/24")) not in bench.observed()
+    assert UnreachableRoute(IPv4Network("10.2.9.0/24")) in bench.observed()
+    assert UnreachableRoute(IPv4Network("10.2.5.0/24")) not in bench.observed()
     assert docker.create_network().block == "10.2.9.0/27"
     assert set(bench.state.endpoints) == {old.id}
     bench.assert_agrees()
@@ -259,7 +259,7 @@ def test_a_lease_file_that_goes_leaves_the_lease(tmp_path: Path) -> None:
 def test_a_lease_of_another_source_is_given_up_when_nothing_uses_it(tmp_path: Path) -> None:
     bench = make_core()
     assert bench.state.lease is not None
-    bench.leases = Leases("subnet-file", NETWORK, 24, tmp_path / "subnet.env")
+    bench.leases = LocalSource("subnet-file", NETWORK, 24, tmp_path / "subnet.env")
     bench.boot()
     assert bench.state.lease is None
     assert bench.journal.load() == bench.state

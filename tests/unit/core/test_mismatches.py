@@ -12,7 +12,7 @@ from tests.unit.docker import Container, Docker, Net, Refused, port
 
 
 def test_what_fails_for_good_is_told_for_good(bench: Bench, made: Container) -> None:
-    bench.nft.refuse = lambda thing: HostError("no tables") if isinstance(thing, Table) else None
+    bench.nft.refuse = lambda item: HostError("no tables") if isinstance(item, Table) else None
     bench.nft.lose(Table)
     assert all(report.errors for report in bench.passes(FIGHT + 3)), made.id
 

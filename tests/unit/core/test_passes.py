@@ -6,7 +6,18 @@ import pytest
 
 from driver.core.report import Report
 from driver.errors import Conflict
-from driver.model.objects import Bridge, Element, Gate, PortHold, Route, Sysctl, Table, Thing, Veth
+from driver.model.objects import (
+    Bridge,
+    Element,
+    ForwardGate,
+    HostObject,
+    PortSocket,
+    Sysctl,
+    Table,
+    UnreachableRoute,
+    Veth,
+    noun,
+)
 from driver.model.records import replace, short
 from tests.unit.bench import WELL, Bench
 from tests.unit.docker import Container, Docker, port
@@ -14,16 +25,18 @@ from tests.unit.docker import Container, Docker, port
 # --- repair ---
 
 
-@pytest.mark.parametrize("lost", [Bridge, Table, Element, Gate, Route, Sysctl, PortHold])
-def test_what_is_lost_is_made_again(bench: Bench, made: Container, lost: type[Thing]) -> None:
+@pytest.mark.parametrize(
+    "lost", [Bridge, Table, Element, ForwardGate, UnreachableRoute, Sysctl, PortSocket]
+)
+def test_what_is_lost_is_made_again(bench: Bench, made: Container, lost: type[HostObject]) -> None:
     bench.passes(1)
-    things = bench.observed()
+    objects = bench.observed()
     for host in bench.hosts:
         host.lose(lost)
-    assert bench.observed() != things
+    assert bench.observed() != objects
     (report,) = bench.passes(1)
-    assert lost.__name__.lower() in str(report)
-    assert bench.observed() == things
+    assert noun(lost.__name__) in str(report)
+    assert bench.observed() == objects
     assert str(bench.passes(1)[0]) == WELL
     assert made.id in bench.state.endpoints
 
@@ -31,23 +44,23 @@ def test_what_is_lost_is_made_again(bench: Bench, made: Container, lost: type[Th
 def test_what_is_nobodys_is_taken_away_and_what_differs_is_changed(
     bench: Bench, made: Container
 ) -> None:
-    things = bench.observed()
-    veth = next(t for t in things if isinstance(t, Veth))
+    objects = bench.observed()
+    veth = next(t for t in objects if isinstance(t, Veth))
     bench.kernel.plant(replace(veth, mtu=1), Bridge("fl-old", "02:66:00:00:00:00", 1450, "x"))
     bench.nft.plant(Element("pub4_any", "tcp . 1", "10.2.0.2 . 1", made.id))
     (report,) = bench.passes(1)
     assert str(report) == "repaired 1 bridge, 1 element, 1 veth"
-    assert bench.observed() == things
+    assert bench.observed() == objects
 
 
 def test_a_boot_makes_everything_again_but_veths_of_dead_sandboxes(
     bench: Bench, made: Container
 ) -> None:
-    things = bench.observed()
+    objects = bench.observed()
     for host in bench.hosts:
-        host.things.clear()  # a reboot
+        host.objects.clear()  # a reboot
     bench.boot()
-    assert {t for t in things if not isinstance(t, Veth)} == bench.observed()
+    assert {t for t in objects if not isinstance(t, Veth)} == bench.observed()
     bench.passes(1)
     assert made.id not in bench.state.endpoints
     bench.assert_agrees()
@@ -70,10 +83,10 @@ def test_the_veth_of_an_endpoint_that_is_not_joined_yet_is_made_again(
     interface = {"Address": docker.address(net), "MacAddress": ""}
     bench.call("NetworkDriver.CreateEndpoint", NetworkID=net.id, EndpointID="e" * 64,
                Interface=interface)  # fmt: skip
-    things = bench.observed()
+    objects = bench.observed()
     bench.kernel.lose(Veth)
     bench.passes(1, apart_s=1)
-    assert bench.observed() == things
+    assert bench.observed() == objects
 
 
 # --- the dead ---
@@ -91,7 +104,7 @@ def test_a_container_that_died_is_dropped_after_two_passes(bench: Bench, made: C
     assert dropped(second) == f"endpoint {short(made.id)} lost its veth with its sandbox: dropped"
     assert not third.errors
     assert not bench.state.endpoints
-    assert not any(isinstance(t, PortHold | Veth) for t in bench.observed())
+    assert not any(isinstance(t, PortSocket | Veth) for t in bench.observed())
 
 
 @pytest.mark.parametrize("busy", [True, False])
@@ -105,7 +118,7 @@ def test_a_link_that_is_away_for_one_pass_only_is_no_dead_container(
         bench.passes(1)
         bench.kernel.plant(veth)
         if busy:
-            bench.gate.lose(Gate)  # so that the pass between has something to do
+            bench.gate.lose(ForwardGate)  # so that the pass between has something to do
         bench.passes(1)
     assert made.id in bench.state.endpoints
 
@@ -157,9 +170,9 @@ def test_what_was_asked_for_and_never_used_goes_after_a_minute(
 
 
 def test_a_living_container_outlives_any_number_of_passes(bench: Bench, made: Container) -> None:
-    state, things = bench.state, bench.observed()
+    state, objects = bench.state, bench.observed()
     assert [str(report) for report in bench.passes(50)] == [WELL] * 50
-    assert (bench.state, bench.observed()) == (state, things)
+    assert (bench.state, bench.observed()) == (state, objects)
     assert made.id in state.endpoints
 
 

@@ -11,7 +11,7 @@ from ipaddress import IPv4Address
 import pytest
 
 from driver.core.firewall import read_port
-from driver.model.objects import Element, PortHold, Table
+from driver.model.objects import Element, PortSocket, Table
 from driver.model.records import Proto
 from tests.unit.bench import WELL, Bench
 from tests.unit.core.test_converge import Chaos
@@ -48,7 +48,7 @@ class PortChaos(Chaos):
     def foreign(self) -> None:
         """Another program takes a port that is free, or gives its own back."""
         held = {
-            hold.port for hold in self.bench.ports.things.values() if isinstance(hold, PortHold)
+            hold.port for hold in self.bench.ports.objects.values() if isinstance(hold, PortSocket)
         }
         number = self.rng.choice(NUMBERS)
         if number not in held:
@@ -56,7 +56,7 @@ class PortChaos(Chaos):
 
     def flush(self) -> None:
         host = self.rng.choice([self.bench.nft, self.bench.ports])
-        host.lose(self.rng.choice([Table, Element, PortHold]))
+        host.lose(self.rng.choice([Table, Element, PortSocket]))
 
     def crash(self) -> None:
         self.bench.world.crash_at = self.bench.world.steps + self.rng.randint(1, 12)
@@ -72,12 +72,12 @@ def stored(bench: Bench) -> set[Port]:
 
 
 def held(bench: Bench) -> set[Port]:
-    things = bench.ports.things.values()
-    return {(t.proto, t.ip, t.port, t.owner) for t in things if isinstance(t, PortHold)}
+    objects = bench.ports.objects.values()
+    return {(t.proto, t.ip, t.port, t.owner) for t in objects if isinstance(t, PortSocket)}
 
 
 def published(bench: Bench) -> set[Port]:
-    found = [p for p in map(read_port, bench.nft.things.values()) if p]
+    found = [p for p in map(read_port, bench.nft.objects.values()) if p]
     return {(p.mapping.proto, p.mapping.host_ip, p.mapping.host_port, p.owner) for p in found}
 
 

@@ -8,7 +8,16 @@ from typing import Any
 import pytest
 
 from driver.errors import BadRequest, Conflict, FlannelError, HostError, StoreError
-from driver.model.objects import Bridge, Element, Key, Route, Sysctl, Table, Thing, Veth
+from driver.model.objects import (
+    Bridge,
+    Element,
+    HostObject,
+    Key,
+    Sysctl,
+    Table,
+    UnreachableRoute,
+    Veth,
+)
 from driver.model.records import Endpoint, replace
 from tests.unit.bench import Bench, make_core
 from tests.unit.docker import Container, Docker, Net, Refused, port
@@ -77,11 +86,13 @@ def test_things_are_made_from_the_first_host_to_the_last_and_removed_the_other_w
         return [key[0] for plan in plans for key in sorted(plan.touched())]
 
     docker.publish(made)
-    assert kinds() == ["Element", "PortHold", "Localhost", "Veth"]
+    assert kinds() == ["Element", "PortSocket", "LoopbackGuard", "Veth"]
     docker.publish(made, port(80, 8080))
-    assert kinds() == ["PortHold", "Localhost", "Veth", "PortHold", "Element"], "a host port first"
+    assert kinds() == ["PortSocket", "LoopbackGuard", "Veth", "PortSocket", "Element"], (
+        "a host port first"
+    )
     docker.quietly("NetworkDriver.DeleteNetwork", NetworkID=net.id)
-    assert kinds()[0] == "Gate"
+    assert kinds()[0] == "ForwardGate"
 
 
 @pytest.mark.parametrize(
@@ -113,17 +124,17 @@ def test_a_change_of_nothing_writes_nothing() -> None:
 @pytest.mark.parametrize("name", ADDING)
 def test_a_host_that_refuses_leaves_the_journal_untouched(name: str) -> None:
     bench, docker, net, made = busy()
-    state, things = bench.state, bench.observed()
+    state, objects = bench.state, bench.observed()
     refuse_all(bench, HostError("the host says no"))
     with pytest.raises(Refused, match="the host says no"):
         ADDING[name](docker, net, made)
     assert (bench.state.networks, bench.state.endpoints) == (state.networks, state.endpoints)
     assert bench.journal.load() == bench.state
-    assert bench.observed() >= things - {t for t in things if isinstance(t, Veth)}
+    assert bench.observed() >= objects - {t for t in objects if isinstance(t, Veth)}
     refuse_all(bench, None)
     assert bench.woken()
     bench.core.converge()
-    assert bench.observed() == things
+    assert bench.observed() == objects
 
 
 @pytest.mark.parametrize("name", [*ADDING, *(f"no {name}" for name in TAKING)])
@@ -141,23 +152,23 @@ def test_a_journal_that_fails_leaves_the_host_as_it_was(name: str) -> None:
     bench.assert_agrees()
 
 
-def test_what_was_half_made_is_undone_thing_by_thing() -> None:
-    """Whichever single thing of a start fails for good, the host is as it was before."""
+def test_what_was_half_made_is_undone_item_by_item() -> None:
+    """Whichever single object of a start fails for good, the host is as it was before."""
     bench, docker, net, made = busy()
-    things = bench.observed()
+    objects = bench.observed()
     docker.stop(docker.start(net, port(81, 8081), port(53, 53, proto=17, host="10.0.0.1")))
     tried = 0
-    for kind in (Veth, Element, Bridge, Table, Sysctl, Route):
+    for kind in (Veth, Element, Bridge, Table, Sysctl, UnreachableRoute):
         for action in ADDING.values():
             for host in bench.hosts:
-                host.refuse = lambda thing, kind=kind: (
-                    HostError(f"no {thing.key}") if isinstance(thing, kind) else None
+                host.refuse = lambda item, kind=kind: (
+                    HostError(f"no {item.key}") if isinstance(item, kind) else None
                 )
             try:
                 action(docker, net, made)
             except Refused:
                 tried += 1
-                assert bench.observed() == things, kind
+                assert bench.observed() == objects, kind
                 assert bench.journal.load() == bench.state
                 continue
             finally:
@@ -168,20 +179,20 @@ def test_what_was_half_made_is_undone_thing_by_thing() -> None:
                 pool = bench.state.networks[other_id].pool
                 docker.remove_network(Net(other_id, pool))
             docker.publish(made, port(80, 8080))
-            assert bench.observed() == things
+            assert bench.observed() == objects
     assert tried >= 6
 
 
 class Once:
-    """An error for the first time that a thing is made."""
+    """An error for the first time that an object is made."""
 
     def __init__(self, error: FlannelError) -> None:
         self.error, self.seen = error, set[Key]()
 
-    def __call__(self, thing: Thing) -> FlannelError | None:
-        if thing.key in self.seen:
+    def __call__(self, item: HostObject) -> FlannelError | None:
+        if item.key in self.seen:
             return None
-        self.seen.add(thing.key)
+        self.seen.add(item.key)
         return self.error
 
 
@@ -200,8 +211,8 @@ def test_what_the_user_has_to_change_is_not_tried_again(error: FlannelError) -> 
     bench, docker, _net, made = busy()
     before, tries = bench.observed(), []
 
-    def refuse(thing: Thing) -> FlannelError | None:
-        tries.append(thing)
+    def refuse(item: HostObject) -> FlannelError | None:
+        tries.append(item)
         return error
 
     bench.ports.refuse = refuse
@@ -212,8 +223,8 @@ def test_what_the_user_has_to_change_is_not_tried_again(error: FlannelError) -> 
     assert bench.observed() == before
 
 
-@pytest.mark.parametrize("lost", [Bridge, Table, Element, Route])
-def test_a_call_after_drift_repairs_first_and_succeeds(lost: type[Thing]) -> None:
+@pytest.mark.parametrize("lost", [Bridge, Table, Element, UnreachableRoute])
+def test_a_call_after_drift_repairs_first_and_succeeds(lost: type[HostObject]) -> None:
     bench, docker, net, _made = busy()
     for host in bench.hosts:
         host.lose(lost)
@@ -227,7 +238,7 @@ def test_what_cannot_be_taken_away_fails_no_call_and_is_left_to_the_next_pass(na
     bench, docker, net, made = busy()
     bench.woken()
     for host in bench.hosts:
-        host.stuck = set(host.things)
+        host.stuck = set(host.objects)
     TAKING[name](docker, net, made)
     assert bench.journal.load() == bench.state
     assert bench.woken()

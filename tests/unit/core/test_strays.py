@@ -8,7 +8,7 @@ import pytest
 
 from driver.core.strays import plan_route, plan_rules, warnings
 from driver.model.facts import ETCD, GATEWAY, OWN, External, Facts
-from driver.model.objects import Element, Route
+from driver.model.objects import Element, UnreachableRoute
 from driver.model.records import Lease, Overlay, Peer, replace
 
 N, IP = IPv4Network, IPv4Address
@@ -44,7 +44,7 @@ LEASE = Lease(NETWORK, SUBNET, 1450, "etcd")
 )  # fmt: skip
 def test_the_route_cuts_nothing_off(facts: Facts, peers: list[Peer], need: str) -> None:
     routes = list(plan_route(OVERLAY, SUBNET, peers, facts))
-    assert routes == ([] if need else [Route(NETWORK)])
+    assert routes == ([] if need else [UnreachableRoute(NETWORK)])
     told = list(warnings(OVERLAY, SUBNET, peers, facts))
     assert len(told) == bool(need)
     if need:

@@ -9,14 +9,14 @@ import pytest
 
 from driver.core.addresses import Wish, take_address
 from driver.errors import Unavailable
-from driver.flannel.etcd_source import EtcdLeases, Settings
-from driver.flannel.local_source import Leases
+from driver.flannel.etcd_source import EtcdSource, Settings
+from driver.flannel.local_source import LocalSource
 from driver.flannel.membership import Snapshot
 from driver.flannel.peers import Own
 from driver.flannel.subnet_env import MARK
 from driver.ipam import PoolRequest, take_pool
 from driver.model.facts import ETCD, External, Facts, Flanneld
-from driver.model.interfaces import Standing
+from driver.model.interfaces import LeaseStatus
 from driver.model.records import Lease, State, Vtep, replace
 from tests.unit.sample import LEASE, OVERLAY, PEER, POOL, VTEP
 
@@ -46,9 +46,9 @@ class Etcd:
 
 def source(
     etcd: Etcd, tmp_path: Path, public_ip: IPv4Address | None = None, *, auto: bool = False
-) -> EtcdLeases:
+) -> EtcdSource:
     settings = Settings(public_ip, tmp_path / "flannel" / "subnet.env", auto)
-    return EtcdLeases(etcd.start, settings)  # type: ignore[arg-type]
+    return EtcdSource(etcd.start, settings)  # type: ignore[arg-type]
 
 
 def test_a_lease_that_is_held_is_given_and_told_to_others(tmp_path: Path) -> None:
@@ -106,7 +106,7 @@ def test_the_source_does_not_change_while_networks_use_the_lease(tmp_path: Path)
     assert found.lease == LEASE
     assert "the lease shall come from etcd, but networks use" in found.problems[-1]
     assert not (tmp_path / "flannel").exists()
-    back = Leases("auto", OVERLAY.network, 24, tmp_path / "none")
+    back = LocalSource("auto", OVERLAY.network, 24, tmp_path / "none")
     kept = back.current(State(OURS, pools={POOL.id: POOL}), HERE)
     assert kept.lease == OURS
     assert "from etcd: it is kept until they are removed" in kept.problems[0]
@@ -163,7 +163,7 @@ BLOCKS = {POOL.id: POOL}
 
 def beside(
     tmp_path: Path, seen: Flanneld, state: State, *, auto: bool, file: str | None = FILE
-) -> Standing:
+) -> LeaseStatus:
     """Ask while a flanneld is seen; whatever is answered, its file stays as it is."""
     env = tmp_path / "flannel/subnet.env"
     env.parent.mkdir(exist_ok=True)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from driver.flannel.local_source import DEFAULT_MTU, Leases
+from driver.flannel.local_source import DEFAULT_MTU, LocalSource
 from driver.model.facts import Facts
 from driver.model.records import Lease, State, replace
 from tests.unit.fakes import FACTS
@@ -32,7 +32,7 @@ def env(tmp_path: Path) -> Path:
 
 
 def ask(
-    source: Leases, stored: Lease | None, in_use: Iterable[IPv4Network], facts: Facts
+    source: LocalSource, stored: Lease | None, in_use: Iterable[IPv4Network], facts: Facts
 ) -> tuple[Lease | None, str]:
     """Ask with what is stored and the blocks in use; give the lease and what is wrong."""
     pools = {str(block): pool(str(block)) for block in in_use}
@@ -40,8 +40,8 @@ def ask(
     return standing.lease, "; ".join(standing.problems)
 
 
-def leases(wanted: str, file: Path, network: str = "10.2.0.0/16", length: int = 24) -> Leases:
-    return Leases(wanted, IPv4Network(network), length, file)
+def leases(wanted: str, file: Path, network: str = "10.2.0.0/16", length: int = 24) -> LocalSource:
+    return LocalSource(wanted, IPv4Network(network), length, file)
 
 
 # --- standalone ---

@@ -11,7 +11,7 @@ import pytest
 
 from driver.errors import StoreError, Unavailable
 from driver.files import LARGEST
-from driver.flannel.local_source import Leases
+from driver.flannel.local_source import LocalSource
 from driver.flannel.subnet_env import (
     MARK,
     SubnetFile,
@@ -109,7 +109,7 @@ def test_what_is_no_small_file_is_named_and_not_waited_for(env: Path, kind: str)
         os.mkfifo(target)
         if target != env:
             env.symlink_to(target)
-    source, said = Leases("auto", IPv4Network("10.2.0.0/16"), 24, env), list[str]()
+    source, said = LocalSource("auto", IPv4Network("10.2.0.0/16"), 24, env), list[str]()
 
     def ask() -> None:
         said.extend(source.current(State(), FACTS).problems)

@@ -8,15 +8,15 @@ import pytest
 
 from driver.errors import HostError
 from driver.model.objects import (
-    Address,
     Bridge,
     Element,
-    Gate,
-    PortHold,
-    Route,
+    ForwardGate,
+    HostObject,
+    LinkAddress,
+    PortSocket,
     Sysctl,
     Table,
-    Thing,
+    UnreachableRoute,
     Veth,
     diff,
 )
@@ -26,32 +26,32 @@ from tests.unit.fakes import FakeGate, FakeHost, FakeKernel, FakeNft, FakePorts,
 
 BRIDGE = Bridge("fl-1", "02:66:00:00:00:01", 1450, "1")
 VETH = Veth("flh1", "fl-1", 1450, False, "e1", "flc1", "02:42:00:00:00:01")
-ADDRESS = Address("fl-1", IPv4Interface("10.2.0.1/26"))
+ADDRESS = LinkAddress("fl-1", IPv4Interface("10.2.0.1/26"))
 SYSCTL = Sysctl("fl-1", "ipv4", "route_localnet", "1")
-ROUTE = Route(IPv4Network("10.2.0.0/24"))
-HOLD = PortHold("tcp", IPv4Address(0), 8080, "e1")
+ROUTE = UnreachableRoute(IPv4Network("10.2.0.0/24"))
+HOLD = PortSocket("tcp", IPv4Address(0), 8080, "e1")
 TABLE = Table("chain a {}")
 ELEMENT = Element("pub4_any", "tcp . 8080", "10.2.0.2 . 80", "e1")
 
-CASES: list[tuple[type[FakeHost], list[Thing], tuple[Thing, Thing] | None]] = [
+CASES: list[tuple[type[FakeHost], list[HostObject], tuple[HostObject, HostObject] | None]] = [
     (FakeKernel, [BRIDGE, VETH, ADDRESS, SYSCTL, ROUTE], (VETH, replace(VETH, hairpin=True))),
     (FakePorts, [HOLD], (HOLD, replace(HOLD, owner="e2"))),
     (FakeNft, [TABLE, ELEMENT], (ELEMENT, replace(ELEMENT, data="10.2.0.3 . 80"))),
-    (FakeGate, [Gate("nft"), Gate("legacy")], None),
+    (FakeGate, [ForwardGate("nft"), ForwardGate("legacy")], None),
 ]
 
 
-@pytest.mark.parametrize(("kind", "things", "change"), CASES)
+@pytest.mark.parametrize(("kind", "objects", "change"), CASES)
 def test_fake_host_meets_the_contract(
-    kind: type[FakeHost], things: list[Thing], change: tuple[Thing, Thing] | None
+    kind: type[FakeHost], objects: list[HostObject], change: tuple[HostObject, HostObject] | None
 ) -> None:
-    check_host(kind(World()), things, change)
+    check_host(kind(World()), objects, change)
 
 
 def test_fake_host_does_the_rest_when_one_thing_fails() -> None:
     host = FakeNft(World())
     bad = replace(ELEMENT, at="tcp . 1")
-    host.refuse = lambda thing: HostError("no such element") if thing == bad else None
+    host.refuse = lambda item: HostError("no such element") if item == bad else None
     check_failure(host, [TABLE, ELEMENT], bad, "no such element")
 
 

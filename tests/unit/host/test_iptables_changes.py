@@ -25,7 +25,7 @@ from driver.host.firewall.iptables_rendering import (
 from driver.model.objects import Element
 from driver.model.records import replace
 from tests.unit.fakes import seeded
-from tests.unit.iptables_sample import things
+from tests.unit.iptables_sample import objects
 from tests.unit.sample import DNS, END, WEB, endpoint
 
 
@@ -62,11 +62,11 @@ class Model:
 def test_the_difference_leads_from_any_rendering_to_any_other(seed: int) -> None:
     chance = seeded(seed)
     pool = [
-        *things(),
+        *objects(),
         *(
-            thing
+            item
             for number in range(40)
-            for thing in firewall.plan_ports(
+            for item in firewall.plan_ports(
                 endpoint(END, ports=(replace(chance.choice((WEB, DNS)), host_port=number + 1),))
             )
         ),
@@ -84,7 +84,7 @@ def test_the_difference_leads_from_any_rendering_to_any_other(seed: int) -> None
 
 
 def test_no_difference_is_no_command() -> None:
-    assert not any(difference(render(things()), render(things())).values())
+    assert not any(difference(render(objects()), render(objects())).values())
 
 
 BUILTIN: Tables = {
@@ -95,7 +95,7 @@ BUILTIN: Tables = {
 
 
 def test_a_replacement_makes_all_and_takes_all_away() -> None:
-    wanted = render(things())
+    wanted = render(objects())
     model = Model(BUILTIN)
     for _ in range(2):
         model.run(replacement(model.tables, wanted))
@@ -116,7 +116,7 @@ def test_a_replacement_makes_all_and_takes_all_away() -> None:
 
 
 def test_a_lost_jump_or_rule_shows() -> None:
-    wanted = render(things())
+    wanted = render(objects())
     for table, parents in PARENTS.items():
         for parent, name in parents.items():
             for harm in ([], ["-j ACCEPT", jump(CHAIN_PREFIX + name)]):

@@ -10,15 +10,15 @@ import pytest
 from driver.core import firewall
 from driver.errors import HostError
 from driver.host.firewall.iptables_rendering import CHAIN_PREFIX, ESTABLISHED, PARENTS, SETS, render
-from driver.model.objects import Element, Thing
+from driver.model.objects import Element, HostObject
 from driver.model.records import replace
-from tests.unit.iptables_sample import FACTS, things
+from tests.unit.iptables_sample import FACTS, objects
 from tests.unit.sample import DNS, END, LEASE, NET, OTHER, endpoint
 
 BRIDGE, INNER = f"fl-{NET[:12]}", f"fl-{OTHER[:12]}"
 
 
-def chain(name: str, given: list[Thing]) -> list[str]:
+def chain(name: str, given: list[HostObject]) -> list[str]:
     [found] = [c[CHAIN_PREFIX + name] for c in render(given).values() if CHAIN_PREFIX + name in c]
     return found
 
@@ -35,7 +35,7 @@ def test_without_elements_all_chains_are_there() -> None:
         assert {CHAIN_PREFIX + name for name in parents.values()} <= empty[table].keys()
         named = {n for found in empty[table].values() for r in found for n in targets(r)}
         assert named <= empty[table].keys(), "a rule leads nowhere"
-    assert {table: chains.keys() for table, chains in render(things()).items()} == {
+    assert {table: chains.keys() for table, chains in render(objects()).items()} == {
         table: chains.keys() for table, chains in empty.items()
     }
 
@@ -49,11 +49,11 @@ def test_names_fit() -> None:
 
 
 def test_a_port_is_a_rule_and_one_of_an_address_goes_first() -> None:
-    assert chain("TCP", things()) == [
+    assert chain("TCP", objects()) == [
         "-p tcp -m tcp --dport 8080 -m comment --comment dddddddddddd "
         "-j DNAT --to-destination 10.2.3.2:80"
     ]
-    assert chain("UDP", things()) == [
+    assert chain("UDP", objects()) == [
         "-d 192.168.1.5/32 -p udp -m udp --dport 53 -m comment --comment dddddddddddd "
         "-j DNAT --to-destination 10.2.3.2:5353"
     ]
@@ -69,7 +69,7 @@ def test_only_one_address_translates_127() -> None:
 
 
 def test_what_may_be_forwarded() -> None:
-    assert chain("BETWEEN", things()) == [
+    assert chain("BETWEEN", objects()) == [
         f"-i {BRIDGE} -o {BRIDGE} -j RETURN",
         f"-i {INNER} -o {INNER} -j RETURN",
         ESTABLISHED,
@@ -78,31 +78,31 @@ def test_what_may_be_forwarded() -> None:
         "-m conntrack --ctstate DNAT -j RETURN",
         "-j DROP",
     ]
-    assert chain("OUT", things()) == [
+    assert chain("OUT", objects()) == [
         f"-i {INNER} -j DROP",
         "-o flannel+ -j RETURN",
         "-m conntrack --ctstate INVALID -j DROP",
         "-m conntrack --ctstate DNAT -j RETURN",
         "-o docker0 -j DROP",
     ]
-    assert chain("IN", things()) == [
+    assert chain("IN", objects()) == [
         f"-o {INNER} -j DROP",
         "-i flannel+ -j RETURN",
         f"-i eth0 -g {CHAIN_PREFIX}PEERS",
         "-m conntrack --ctstate DNAT -j RETURN",
         "-j DROP",
     ]
-    assert chain("PEERS", things())[:2] == [
+    assert chain("PEERS", objects())[:2] == [
         "-s 10.2.9.0/24 -j RETURN",
         "-s 192.0.2.12/32 -j RETURN",
     ]
-    assert chain("GUARD", things())[-2:] == [
+    assert chain("GUARD", objects())[-2:] == [
         f"-s 10.2.3.0/24 -i {link} -j DROP" for link in ("flannel+", "eth0")
     ]
 
 
 def test_frames_of_the_overlay_are_taken_from_nobody_here() -> None:
-    given = [*things(), Element("tunnels", "8472"), Element("foreign", '"virbr0"')]
+    given = [*objects(), Element("tunnels", "8472"), Element("foreign", '"virbr0"')]
     to_port = "-p udp -m udp --dport 8472"
     assert chain("INPUT", given)[1:] == [
         f"-i flannel+ {to_port} -j DROP",
@@ -120,7 +120,7 @@ def test_frames_of_the_overlay_are_taken_from_nobody_here() -> None:
 def test_who_may_send_with_which_address() -> None:
     given = [Element("anysource", f'"{INNER}"'), Element("also4", f'10.2.9.9 . "{BRIDGE}"')]
     own = [f"10.2.3.0/27 -i {bridge} -j RETURN" for bridge in (BRIDGE, INNER)]
-    assert chain("SOURCES", [*things(), *given]) == [
+    assert chain("SOURCES", [*objects(), *given]) == [
         *(f"-s {rule}" for rule in own),
         f"-i {INNER} -j RETURN",
         f"-s 10.2.9.9/32 -i {BRIDGE} -j RETURN",
@@ -130,24 +130,24 @@ def test_who_may_send_with_which_address() -> None:
         *(f"-d {rule}" for rule in own),
         *(f"-i {bridge} -j DROP" for bridge in (BRIDGE, INNER)),
     ]
-    between = chain("BETWEEN", [*things(), *given])
+    between = chain("BETWEEN", [*objects(), *given])
     assert between[2:4] == [f"-s 10.2.9.9/32 -i {BRIDGE} -j DROP", ESTABLISHED]
 
 
 def test_a_bridge_that_leads_out_may_be_left_by() -> None:
-    assert "-o docker0 -j DROP" not in chain("OUT", [*things(), Element("uplinks", '"docker0"')])
+    assert "-o docker0 -j DROP" not in chain("OUT", [*objects(), Element("uplinks", '"docker0"')])
 
 
 def test_who_is_masqueraded() -> None:
-    assert chain("HAIR", things()) == [
+    assert chain("HAIR", objects()) == [
         f"-s 10.2.3.0/27 -o {bridge} -j MASQUERADE" for bridge in (BRIDGE, INNER)
     ]
-    assert chain("LEAVE", things()) == [
+    assert chain("LEAVE", objects()) == [
         "-d 10.2.0.0/16 -j RETURN",
         "-d 224.0.0.0/4 -j RETURN",
         "-s 10.2.3.0/27 -j MASQUERADE --random-fully",
     ]
-    assert chain("ENTER", things()) == [
+    assert chain("ENTER", objects()) == [
         "-s 10.2.0.0/16 -j RETURN",
         "-d 10.2.0.0/16 -j MASQUERADE --random-fully",
     ]

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from driver.errors import StoreError
-from driver.host.journal import VERSION, Store, from_row, to_row
+from driver.host.journal import VERSION, SqliteJournal, from_row, to_row
 from driver.model.records import RECORD_TYPES, Record, replace
 from tests.unit.sample import LEASE, NET, POOL, RECORDS, endpoint, network, state_of
 
@@ -29,8 +29,8 @@ def raw(path: Path, *statements: str) -> None:
     db.close()
 
 
-def written(path: Path, *records: Record) -> Store:
-    store = Store(path)
+def written(path: Path, *records: Record) -> SqliteJournal:
+    store = SqliteJournal(path)
     store.commit(records, [], durable=True)
     return store
 
@@ -48,7 +48,7 @@ def test_every_record_comes_back_with_its_types(record: Record) -> None:
 
 
 def test_the_file_is_for_its_owner_only(path: Path) -> None:
-    Store(path).close()
+    SqliteJournal(path).close()
     assert path.stat().st_mode & 0o777 == 0o600
     assert path.parent.stat().st_mode & 0o777 == 0o700
 
@@ -58,7 +58,7 @@ def test_a_file_of_a_newer_version_is_left_alone(path: Path) -> None:
     raw(path, f"PRAGMA user_version = {VERSION + 1}")
     before = path.read_bytes()
     with pytest.raises(StoreError) as caught:
-        Store(path)
+        SqliteJournal(path)
     assert str(caught.value) == (
         f"state file {path} has version {VERSION + 1}, newer than {VERSION}, the newest this "
         "docker-flannel knows; install the newer one again"
@@ -84,14 +84,14 @@ def test_a_file_that_is_no_database(path: Path, make: object) -> None:
     assert callable(make)
     make(path)
     with pytest.raises(StoreError, match=f"^state file {path} cannot be used: ") as caught:
-        Store(path)
+        SqliteJournal(path)
     assert str(caught.value).endswith("then what runs is taken over from the host")
 
 
 def test_a_folder_that_cannot_be_made(path: Path) -> None:
     path.parent.write_text("a file in its place")
     with pytest.raises(StoreError, match=f"^state file {path} cannot be used: .*File exists"):
-        Store(path)
+        SqliteJournal(path)
 
 
 def test_a_file_that_is_cut_off(path: Path) -> None:
@@ -99,7 +99,7 @@ def test_a_file_that_is_cut_off(path: Path) -> None:
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(StoreError, match=rf"^state file {path} cannot be (used|read): .*malformed"):
-        Store(path).load()
+        SqliteJournal(path).load()
 
 
 def test_a_file_without_its_table(path: Path) -> None:
@@ -160,7 +160,7 @@ def test_a_full_disk_leaves_the_state_as_it_was_and_ends(path: Path, room: int) 
     store.commit([POOL], [network()], durable=False)
     assert store.load() == state_of(LEASE, POOL)
     store.close()
-    assert Store(path).load() == state_of(LEASE, POOL)
+    assert SqliteJournal(path).load() == state_of(LEASE, POOL)
 
 
 def test_a_file_from_before_claims_is_read_and_an_older_version_reads_this_one(path: Path) -> None:
@@ -173,13 +173,13 @@ def test_a_file_from_before_claims_is_read_and_an_older_version_reads_this_one(p
     db.close()
     assert kinds == {cls.kind for cls in RECORD_TYPES} - {"claim"}
     raw(path, "DROP TABLE claim")
-    assert Store(path).load() == replace(state_of(*RECORDS), claims={})
+    assert SqliteJournal(path).load() == replace(state_of(*RECORDS), claims={})
 
 
 def test_a_claim_in_a_pool_that_an_older_version_removed_is_forgotten(path: Path) -> None:
     written(path, *RECORDS).close()
     raw(path, f"DELETE FROM record WHERE kind = 'pool' AND id = '{POOL.id}'")  # noqa: S608
-    assert not Store(path).load().claims
+    assert not SqliteJournal(path).load().claims
 
 
 def test_a_change_is_written_as_a_whole_or_not_at_all(path: Path) -> None:
@@ -198,7 +198,7 @@ def test_a_change_is_written_as_a_whole_or_not_at_all(path: Path) -> None:
 
 def test_no_disk_at_all_for_a_new_file(path: Path) -> None:
     with full_disk(0), pytest.raises(StoreError, match=f"^state file {path} cannot be used: "):
-        Store(path)
+        SqliteJournal(path)
 
 
 def test_a_state_file_that_another_program_locks_for_reading_can_be_written(path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from driver.host.journal import Store
+from driver.host.journal import SqliteJournal
 from driver.model.interfaces import Journal
 from tests.unit.contract import check_journal
 from tests.unit.fake_journal import MemoryJournal
@@ -19,12 +19,12 @@ def memory(_folder: Path) -> Callable[[], Journal]:
 
 
 def sqlite(folder: Path) -> Callable[[], Journal]:
-    opened: list[Store] = []
+    opened: list[SqliteJournal] = []
 
-    def reopen() -> Store:
+    def reopen() -> SqliteJournal:
         for store in opened:
             store.close()
-        opened[:] = [Store(folder / "state.db")]
+        opened[:] = [SqliteJournal(folder / "state.db")]
         return opened[0]
 
     return reopen

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from driver.host.journal import NAME, Store
+from driver.host.journal import NAME, SqliteJournal
 from driver.host.upgrade import bring_back, put_by
 from driver.model.records import Record
 from tests.unit.host.test_journal import written
@@ -36,7 +36,7 @@ def test_another_folder_gets_the_state(tmp_path: Path, folder: Path) -> None:
     other = tmp_path / "other" / NAME
     other.parent.mkdir()
     bring_back(other, folder)
-    assert Store(other).load() == state_of(*RECORDS)
+    assert SqliteJournal(other).load() == state_of(*RECORDS)
     assert list(folder.iterdir()) == [], "a copy is used once"
 
 
@@ -46,8 +46,8 @@ def test_another_folder_with_an_older_state_gets_it_too(tmp_path: Path, folder: 
     os.utime(other, (other.stat().st_mtime - HOUR,) * 2)
     ended(tmp_path, folder, *RECORDS)
     bring_back(other, folder)
-    assert Store(other).load() == state_of(*RECORDS)
-    assert Store(other.with_name(f"{NAME}.before-restore")).load() == state_of(LEASE)
+    assert SqliteJournal(other).load() == state_of(*RECORDS)
+    assert SqliteJournal(other.with_name(f"{NAME}.before-restore")).load() == state_of(LEASE)
 
 
 def test_another_folder_with_a_newer_state_keeps_it(tmp_path: Path, folder: Path) -> None:
@@ -56,7 +56,7 @@ def test_another_folder_with_a_newer_state_keeps_it(tmp_path: Path, folder: Path
     written(other, LEASE).settle()
     os.utime(other, (other.stat().st_mtime + HOUR,) * 2)
     bring_back(other, folder)
-    assert Store(other).load() == state_of(LEASE)
+    assert SqliteJournal(other).load() == state_of(LEASE)
     assert list(folder.iterdir()) == []
 
 
@@ -68,7 +68,7 @@ def test_in_the_same_folder_what_was_put_there_meanwhile_is_meant(
     written(state, LEASE).settle()
     os.utime(state, (state.stat().st_mtime - HOUR,) * 2)
     bring_back(state, folder)
-    assert Store(state).load() == state_of(LEASE)
+    assert SqliteJournal(state).load() == state_of(LEASE)
 
 
 def test_the_service_has_no_such_folder(tmp_path: Path) -> None:
