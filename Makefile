@@ -5,6 +5,7 @@ BIN := .venv/bin
 DOCKER_TESTS := life short_form short_restart short_ipam short_hosts short_crash setup bad_input isolation \
 	ports port_list parallel restart repair crash managed managed_alone backends \
 	state_lost sticky unguarded drift
+SCRIPTS := tools/release # Python by its first line
 # the managed plugin: amd64 or arm64, as this machine is
 PLUGIN ?= flannel-driver
 FOLDER ?= build/plugin
@@ -22,8 +23,8 @@ test: deps check test-kernel test-e2e ## everything: lint, types, unit, kernel a
 check: lint type test-unit ## what needs no root
 
 lint: venv ## ruff, that the code is formatted, and who imports whom
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
+	$(BIN)/ruff check . $(SCRIPTS)
+	$(BIN)/ruff format --check . $(SCRIPTS)
 	$(BIN)/lint-imports --no-cache --no-logo
 
 type: venv ## mypy, strict
@@ -53,8 +54,8 @@ bench: deps venv ## how long a container takes, beside Docker's bridge and none 
 	$(BIN)/python -m benchmarks
 
 fmt: venv ## format the code
-	$(BIN)/ruff check --fix .
-	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix . $(SCRIPTS)
+	$(BIN)/ruff format . $(SCRIPTS)
 
 run: venv ## serve in the foreground, with debug log
 	$(BIN)/docker-flannel serve --log-level debug
@@ -91,6 +92,9 @@ sbom: ## what it is made of: build/sbom.json, and build/packages.txt of the mana
 audit: ## ask whether a Python dependency is known to be vulnerable
 	PYTHON=$(PYTHON) tools/supply audit
 
+release: ## commit, tag and packages of VERSION=x.y.z; RELEASING.md tells the rest
+	@$(PYTHON) tools/release "$$VERSION"
+
 clean: ## remove what the other targets made in this folder
 	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache
 
@@ -104,5 +108,5 @@ venv: .venv/ready
 	@touch $@
 
 .PHONY: help demo test check lint type test-unit test-kernel test-e2e test-dockers test-dockers-quick \
-	bench fmt run status rootfs create plugin enable push disable sbom audit install \
+	bench fmt run status rootfs create plugin enable push disable sbom audit release install \
 	uninstall clean deps venv
