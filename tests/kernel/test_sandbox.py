@@ -12,7 +12,7 @@ from driver.host.links import Links
 from driver.host.sandbox import Sandboxes
 from driver.model.objects import Plan, SandboxAddress
 from driver.model.records import replace
-from tests.unit.contract import check_failure, check_host
+from tests.unit.contract import check_adapter, check_failure
 
 pytestmark = pytest.mark.kernel
 
@@ -86,7 +86,7 @@ def source(box, target):
 
 def test_the_contract(sandboxes, one):
     _, item = one
-    check_host(sandboxes, [item], (item, replace(item, via=None, overlay=None)))
+    check_adapter(sandboxes, [item], (item, replace(item, via=None, overlay=None)))
 
 
 def test_the_address_is_second_and_is_the_source_towards_the_overlay(sandboxes, one):

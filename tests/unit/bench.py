@@ -19,8 +19,8 @@ from driver.model.records import State
 from tests.unit.fake_journal import MemoryJournal
 from tests.unit.fakes import (
     Clock,
+    FakeAdapter,
     FakeGate,
-    FakeHost,
     FakeKernel,
     FakeNft,
     FakePorts,
@@ -41,7 +41,7 @@ class Bench:
         self.kernel, self.ports = FakeKernel(self.world), FakePorts(self.world)
         self.nft, self.gate = FakeNft(self.world), FakeGate(self.world)
         self.sandboxes = FakeSandboxes(self.kernel)
-        self.hosts: list[FakeHost] = [
+        self.adapters: list[FakeAdapter] = [
             self.kernel, self.sandboxes, self.ports, self.nft, self.gate
         ]  # fmt: skip
         self.survey = FakeSurvey(self.kernel)
@@ -51,14 +51,14 @@ class Bench:
     def boot(self) -> None:
         self.ports.objects.clear()  # sockets go with the process
         self.sandboxes.objects.clear()  # it knows no more where it has to look
-        self.core = Reconciler(self.journal, self.hosts, self.survey, self.leases, self.clock)
+        self.core = Reconciler(self.journal, self.adapters, self.survey, self.leases, self.clock)
         self.loop = Loop(self.core, self.survey, self.leases)
         self.core.converge()
 
     def reboot(self) -> None:
         """Boot as the service does, which may have lost its state."""
         self.ports.objects.clear()
-        self.core = Reconciler(self.journal, self.hosts, self.survey, self.leases, self.clock)
+        self.core = Reconciler(self.journal, self.adapters, self.survey, self.leases, self.clock)
         self.loop = Loop(self.core, self.survey, self.leases)
         self.loop.boot()
 
@@ -85,7 +85,7 @@ class Bench:
         return self.core.state
 
     def observed(self) -> frozenset[HostObject]:
-        return frozenset().union(*(host.observe() for host in self.hosts))
+        return frozenset().union(*(adapter.observe() for adapter in self.adapters))
 
     def assert_agrees(self) -> None:
         """Host, memory and journal say the same."""

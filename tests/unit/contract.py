@@ -1,6 +1,6 @@
-"""What every journal and every host has to do, real or fake. No pytest in here.
+"""What every journal and every adapter has to do, real or fake. No pytest in here.
 
-The kernel tests run `check_host` on the real adapters with objects of their own.
+The kernel tests run `check_adapter` on the real adapters with objects of their own.
 """
 
 from __future__ import annotations
@@ -13,64 +13,66 @@ from driver.model.records import State, replace
 from tests.unit.sample import DNS, END, END2, LEASE, RECORDS, WEB, endpoint, hold, state_of
 
 
-def check_host(
-    host: Adapter,
+def check_adapter(
+    adapter: Adapter,
     objects: Sequence[HostObject],
     change: tuple[HostObject, HostObject] | None = None,
 ) -> None:
-    """Make `objects` on a host that has none of ours, change one, remove all; each step twice.
+    """Make `objects` where the host has none of ours, change one, remove all; each step twice.
 
-    `objects` in rank order, of the host's kinds, self-contained; `change` is (one of them, the
+    `objects` in rank order, of the adapter's kinds, self-contained; `change` is (one of them, the
     same otherwise). Leaves the host as it was.
     """
     assert list(objects) == sorted(objects, key=lambda t: RANK[type(t)]), "objects are not in order"
-    assert all(isinstance(item, host.kinds) for item in objects)
-    assert host.observe() == frozenset(), "the host is not empty at the start"
+    assert all(isinstance(item, adapter.kinds) for item in objects)
+    assert adapter.observe() == frozenset(), "the host is not empty at the start"
     add = Plan(add=tuple(objects))
-    host.apply(Plan())
-    assert host.observe() == frozenset(), "an empty plan made something"
+    adapter.apply(Plan())
+    assert adapter.observe() == frozenset(), "an empty plan made something"
     for turn in ("first", "second"):
-        host.apply(add)
-        assert host.observe() == frozenset(objects), f"after the {turn} time of adding"
+        adapter.apply(add)
+        assert adapter.observe() == frozenset(objects), f"after the {turn} time of adding"
     wanted = frozenset(objects)
     if change is not None:
         old, new = change
         wanted = wanted - {old} | {new}
         for turn in ("first", "second"):
-            host.apply(Plan(change=(change,)))
-            assert host.observe() == wanted, f"after the {turn} time of changing"
-        host.apply(Plan(change=((new, old),)))
-        assert host.observe() == frozenset(objects), "a change could not be taken back"
-    check_removal(host, objects)
+            adapter.apply(Plan(change=(change,)))
+            assert adapter.observe() == wanted, f"after the {turn} time of changing"
+        adapter.apply(Plan(change=((new, old),)))
+        assert adapter.observe() == frozenset(objects), "a change could not be taken back"
+    check_removal(adapter, objects)
 
 
-def check_removal(host: Adapter, objects: Sequence[HostObject]) -> None:
+def check_removal(adapter: Adapter, objects: Sequence[HostObject]) -> None:
     """Remove the last object, put it back, and remove all; each removal twice."""
     last = objects[-1]
     for turn in ("first", "second"):
-        host.apply(Plan(remove=(last,)))
-        assert last not in host.observe(), f"{last} is there after the {turn} removal"
-    host.apply(Plan(add=(last,)))
-    assert host.observe() == frozenset(objects), f"{last} did not come back"
+        adapter.apply(Plan(remove=(last,)))
+        assert last not in adapter.observe(), f"{last} is there after the {turn} removal"
+    adapter.apply(Plan(add=(last,)))
+    assert adapter.observe() == frozenset(objects), f"{last} did not come back"
     for turn in ("first", "second"):
-        host.apply(Plan(remove=tuple(reversed(objects))))
-        assert host.observe() == frozenset(), f"left over after the {turn} removal of all"
+        adapter.apply(Plan(remove=tuple(reversed(objects))))
+        assert adapter.observe() == frozenset(), f"left over after the {turn} removal of all"
 
 
-def check_failure(host: Adapter, good: Sequence[HostObject], bad: HostObject, words: str) -> None:
+def check_failure(
+    adapter: Adapter, good: Sequence[HostObject], bad: HostObject, words: str
+) -> None:
     """Apply a plan of which one object must fail: the error says so, and the rest is done.
 
     `words` have to be in the message of one of the errors.
     """
     try:
-        host.apply(Plan(add=(bad, *good)))
+        adapter.apply(Plan(add=(bad, *good)))
     except ExceptionGroup as group:
         assert words in repr(group.exceptions), f"{group.exceptions} do not name {words!r}"
     else:
         raise AssertionError(f"{bad} was taken without an error")
-    assert bad not in host.observe()
-    assert host.observe() >= frozenset(good), "what could be done was not done"
-    host.apply(Plan(remove=tuple(reversed(good))))
+    assert bad not in adapter.observe()
+    assert adapter.observe() >= frozenset(good), "what could be done was not done"
+    adapter.apply(Plan(remove=tuple(reversed(good))))
 
 
 def check_journal(reopen: Callable[[], Journal]) -> None:

@@ -87,7 +87,7 @@ def nothing(_item: HostObject) -> FlannelError | None:
     return None
 
 
-class FakeHost:
+class FakeAdapter:
     """One side of the host, in a dict.
 
     `refuse` gives the error that making an object shall end in; `stuck` are the keys of objects
@@ -110,13 +110,13 @@ class FakeHost:
 
     def apply(self, plan: Plan) -> None:
         self.world.step()
-        self.world.events.append(("host", plan))
+        self.world.events.append(("adapter", plan))
         wanted = sorted((*plan.add, *(new for _, new in plan.change)), key=lambda t: RANK[type(t)])
         errors: list[FlannelError] = []
         for item, act in [(t, self._remove) for t in plan.remove] + [
             (t, self._ensure) for t in wanted
         ]:
-            assert isinstance(item, self.kinds), f"{item} is none of this host's kinds"
+            assert isinstance(item, self.kinds), f"{item} is none of this adapter's kinds"
             self.world.step()
             try:
                 act(item)
@@ -174,7 +174,7 @@ def _parent(item: HostObject) -> Key | None:
     return None
 
 
-class FakeKernel(FakeHost):
+class FakeKernel(FakeAdapter):
     """Links, addresses, settings and routes. `moved` are container ends that are in a sandbox."""
 
     kinds = (Bridge, Veth, LinkAddress, LoopbackGuard, Sysctl, UnreachableRoute)
@@ -193,7 +193,7 @@ class FakeKernel(FakeHost):
         return frozenset(names)
 
 
-class FakePorts(FakeHost):
+class FakePorts(FakeAdapter):
     """Port holds. `taken` are ports of other programs."""
 
     kinds = (PortSocket,)
@@ -210,7 +210,7 @@ class FakePorts(FakeHost):
         return None
 
 
-class FakeSandboxes(FakeHost):
+class FakeSandboxes(FakeAdapter):
     """Addresses in sandboxes, which can be set where Docker has put the interface."""
 
     kinds = (SandboxAddress,)
@@ -231,13 +231,13 @@ class FakeSandboxes(FakeHost):
             super()._ensure(item)
 
 
-class FakeNft(FakeHost):
+class FakeNft(FakeAdapter):
     """The table and its elements."""
 
     kinds = (Table, Element)
 
 
-class FakeGate(FakeHost):
+class FakeGate(FakeAdapter):
     """The gates."""
 
     kinds = (ForwardGate,)

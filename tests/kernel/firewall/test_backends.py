@@ -14,7 +14,7 @@ from driver.host.firewall.nft import NftFirewall
 from driver.model.objects import Element, Plan, Table, diff
 from tests.kernel.conftest import FIREWALLS, flush, legacy_tables
 from tests.kernel.sample import ONE, TABLE, WANTED
-from tests.unit.contract import check_host
+from tests.unit.contract import check_adapter
 
 pytestmark = pytest.mark.kernel
 
@@ -45,9 +45,9 @@ def wait(condition, limit_s=10.0):
         time.sleep(0.05)
 
 
-def test_the_contract_of_all_hosts(firewall):
+def test_the_contract(firewall):
     objects = [TABLE, *(e for e in diff((), WANTED).add if isinstance(e, Element))]
-    check_host(firewall, objects, (ONE, dataclasses.replace(ONE, data="10.2.0.3 . 80")))
+    check_adapter(firewall, objects, (ONE, dataclasses.replace(ONE, data="10.2.0.3 . 80")))
 
 
 def test_nothing_at_first(firewall):

@@ -32,15 +32,15 @@ from tests.kernel.netlink.sample import (
     links,
     repair,
 )
-from tests.unit.contract import check_failure, check_host
+from tests.unit.contract import check_adapter, check_failure
 
 pytestmark = pytest.mark.kernel
 
 
 def test_keeps_the_contract(netlink):
     objects = [BRIDGE, V1, V2, ADDRESS, NO_IPV6, *plan_lease(LEASE)]
-    check_host(netlink, objects, (V1, replace(V1, hairpin=True)))
-    check_host(netlink, objects, (BRIDGE, replace(BRIDGE, mtu=1460, mac="02:66:00:00:00:01")))
+    check_adapter(netlink, objects, (V1, replace(V1, hairpin=True)))
+    check_adapter(netlink, objects, (BRIDGE, replace(BRIDGE, mtu=1460, mac="02:66:00:00:00:01")))
     absent = replace(ADDRESS, link="fl-absent")
     check_failure(netlink, [BRIDGE], absent, "fl-absent is missing")
 

@@ -25,7 +25,7 @@ from tests.kernel.overlays.sample import (
     shown,
     wanted,
 )
-from tests.unit.contract import check_failure, check_host
+from tests.unit.contract import check_adapter, check_failure
 
 pytestmark = pytest.mark.kernel
 
@@ -45,7 +45,7 @@ pytestmark = pytest.mark.kernel
     ids=lambda pair: type(pair[0]).__name__,
 )
 def test_keeps_the_contract(overlays, change):
-    check_host(overlays, [DEVICE, NEIGHBOUR, FDB, ROUTE], change)
+    check_adapter(overlays, [DEVICE, NEIGHBOUR, FDB, ROUTE], change)
 
 
 def test_what_fails_does_not_keep_the_rest(overlays):

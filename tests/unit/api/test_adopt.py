@@ -70,8 +70,8 @@ def test_running_containers_that_nobody_could_look_into(bench: Bench, docker: Do
 @pytest.mark.parametrize("kind", ["flannel", "docker", "off"])
 def test_networks_after_a_reboot_without_the_state(bench: Bench, docker: Docker, kind: str) -> None:
     net = docker.create_network() if kind == "flannel" else docker.create_short(kind)
-    for host in bench.hosts:
-        host.objects.clear()
+    for adapter in bench.adapters:
+        adapter.objects.clear()
     lose(bench)
     with pytest.raises(Refused, match="`docker flannel adopt` takes over what Docker has"):
         docker.start(net)
@@ -102,8 +102,8 @@ def test_what_the_host_did_not_show_is_put_right(bench: Bench, docker: Docker) -
 def test_what_cannot_be_taken_over_is_told_and_the_rest_done(bench: Bench, docker: Docker) -> None:
     net = docker.create_network()
     lost = docker.create_network()
-    for host in bench.hosts:
-        host.objects.clear()
+    for adapter in bench.adapters:
+        adapter.objects.clear()
     lose(bench)
     bad = network(lost)
     bad["IPAM"]["Config"][0]["Subnet"] = "10.99.0.0/24"

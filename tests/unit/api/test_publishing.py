@@ -91,7 +91,7 @@ def test_the_connections_of_the_program_that_has_a_port_are_led_nowhere(on: Sett
     on.bench.world.events.clear()
     with pytest.raises(Refused, match="port is already allocated"):
         on.docker.publish(made, port(80, 8080), port(80, 8082, 8083))
-    plans = [what for who, what in on.bench.world.events if who == "host"]
+    plans = [what for who, what in on.bench.world.events if who == "adapter"]
     assert plans
     assert not any(key[0] == "Element" for plan in plans for key in plan.touched())
     on.bench.assert_agrees()

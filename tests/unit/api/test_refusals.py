@@ -123,7 +123,7 @@ def test_the_words_and_no_trace() -> None:
 LIFE = ["IpamDriver.RequestPool", ADDRESS, NETWORK, ENDPOINT, JOINS, PROGRAM]
 
 
-@pytest.mark.parametrize("what", ["host", "journal"])
+@pytest.mark.parametrize("what", ["adapter", "journal"])
 def test_a_host_or_journal_that_fails_leaves_no_trace(what: str) -> None:
     bench = make_core()
     docker = Docker(bench)
@@ -132,8 +132,8 @@ def test_a_host_or_journal_that_fails_leaves_no_trace(what: str) -> None:
     free = bench.call(POOL, Pool="10.2.0.64/27")["PoolID"]
     plugin = Plugin(bench.core)
     before = bench.state, bench.observed(), dict(bench.journal.rows)
-    for host in bench.hosts:
-        host.refuse = (lambda _: HostError("no")) if what == "host" else host.refuse
+    for adapter in bench.adapters:
+        adapter.refuse = (lambda _: HostError("no")) if what == "adapter" else adapter.refuse
     bench.journal.error = StoreError("no") if what == "journal" else None
     bodies = {
         POOL: {"Pool": "10.2.0.96/27"},
@@ -145,11 +145,11 @@ def test_a_host_or_journal_that_fails_leaves_no_trace(what: str) -> None:
     }
     bodies[PROGRAM]["Options"] = portmap(port(80, 8081))  # type: ignore[index]
     for method in LIFE:
-        if what == "host" and method in (POOL, ADDRESS, JOINS):
+        if what == "adapter" and method in (POOL, ADDRESS, JOINS):
             continue  # these change nothing on the host
         assert plugin.refusal(method, bodies[method]) == (500, "no"), method
-    for host in bench.hosts:
-        host.refuse = lambda _: None
+    for adapter in bench.adapters:
+        adapter.refuse = lambda _: None
     bench.core.converge()
     assert (bench.state, bench.observed(), dict(bench.journal.rows)) == before
     bench.journal.error = None

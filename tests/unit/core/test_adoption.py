@@ -75,7 +75,7 @@ def test_a_lost_state_is_made_anew_and_nothing_on_the_host_changes(
     before, objects = bench.state, bench.observed()
     bench.world.events.clear()
     lose(bench)
-    removed = [t for who, what in bench.world.events if who == "host" for t in what.remove]
+    removed = [t for who, what in bench.world.events if who == "adapter" for t in what.remove]
     assert removed == []
     assert bench.observed() == objects
     bench.assert_agrees()

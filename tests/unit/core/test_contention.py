@@ -39,8 +39,8 @@ def test_what_isolates_is_put_back_in_every_pass(bench: Bench, made: Container) 
     bench.passes(1)
     for kind in (Table, Element, ForwardGate, Sysctl, UnreachableRoute):
         for _ in range(40):
-            for host in bench.hosts:
-                host.lose(kind)
+            for adapter in bench.adapters:
+                adapter.lose(kind)
             bench.passes(1, apart_s=0.7)
             bench.assert_agrees()
     assert made.id in bench.state.endpoints

@@ -102,7 +102,7 @@ class Chaos:
             self.bench.kernel.objects.pop(("Veth", f"flh{short(made.id)}"), None)
 
     def drift(self) -> None:
-        self.rng.choice(self.bench.hosts).lose(self.rng.choice(DRIFT))
+        self.rng.choice(self.bench.adapters).lose(self.rng.choice(DRIFT))
 
     def wait(self) -> None:
         self.bench.passes(1, apart_s=self.rng.choice([0.5, 5, 31, 90]))
@@ -119,7 +119,7 @@ class Chaos:
             case 1:
                 bench.world.crash_at = bench.world.steps + self.rng.randint(1, 30)
             case 2:
-                self.rng.choice(bench.hosts).stuck = set(bench.kernel.objects) | set(
+                self.rng.choice(bench.adapters).stuck = set(bench.kernel.objects) | set(
                     bench.nft.objects
                 )
             case _:
@@ -127,13 +127,13 @@ class Chaos:
                 def refuse(_: HostObject) -> FlannelError | None:
                     return HostError("not now") if luck() < 0.3 else None
 
-                self.rng.choice(bench.hosts).refuse = refuse
+                self.rng.choice(bench.adapters).refuse = refuse
 
     def mend(self) -> None:
         self.bench.journal.error, self.bench.world.crash_at = None, 0
-        for host in self.bench.hosts:
-            host.stuck = set()
-            host.refuse = self.bench.ports._taken if host is self.bench.ports else nothing
+        for adapter in self.bench.adapters:
+            adapter.stuck = set()
+            adapter.refuse = self.bench.ports._taken if adapter is self.bench.ports else nothing
 
 
 def check_containers(chaos: Chaos) -> None:

@@ -93,8 +93,8 @@ def test_a_machine_that_stops_at_any_step_comes_back_without_its_containers(part
         bench.world.crash_at = step
         with pytest.raises(Crash):
             life(Docker(bench, lambda method, body, bench=bench: bench.call(method, **body)))
-        for host in bench.hosts:
-            host.objects.clear()
+        for adapter in bench.adapters:
+            adapter.objects.clear()
         bench.boot()
         bench.passes(6)
         bench.assert_agrees()
@@ -112,16 +112,16 @@ def test_a_crash_during_the_boot_pass_is_made_good_by_the_next(part: int) -> Non
     whole = make_core()
     docker = Docker(whole)
     docker.start(docker.create_network(), port(80, 8080))
-    for host in whole.hosts:
-        host.objects.clear()
+    for adapter in whole.adapters:
+        adapter.objects.clear()
     before = whole.world.steps
     whole.boot()
     for step in range(part + 1, whole.world.steps - before + 1, PARTS):
         bench = make_core()
         docker = Docker(bench)
         docker.start(docker.create_network(), port(80, 8080))
-        for host in bench.hosts:
-            host.objects.clear()
+        for adapter in bench.adapters:
+            adapter.objects.clear()
         bench.world.crash_at = bench.world.steps + step
         with pytest.raises(Crash):
             bench.boot()

@@ -23,7 +23,7 @@ from tests.unit.etcd_member import CONFIG, PREFIX, own
 from tests.unit.fake_journal import MemoryJournal
 from tests.unit.fakes import (
     FACTS,
-    FakeHost,
+    FakeAdapter,
     FakeKernel,
     FakeSurvey,
     World,
@@ -64,7 +64,7 @@ class Said:
         self.now = replace(self.now, peers=frozenset(peers))
 
 
-class Ways(FakeHost):
+class Ways(FakeAdapter):
     """The ways to peers. `looks` counts."""
 
     kinds = (Vxlan, Neighbour, Fdb, PeerRoute)

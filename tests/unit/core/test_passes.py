@@ -31,8 +31,8 @@ from tests.unit.docker import Container, Docker, port
 def test_what_is_lost_is_made_again(bench: Bench, made: Container, lost: type[HostObject]) -> None:
     bench.passes(1)
     objects = bench.observed()
-    for host in bench.hosts:
-        host.lose(lost)
+    for adapter in bench.adapters:
+        adapter.lose(lost)
     assert bench.observed() != objects
     (report,) = bench.passes(1)
     assert noun(lost.__name__) in str(report)
@@ -57,8 +57,8 @@ def test_a_boot_makes_everything_again_but_veths_of_dead_sandboxes(
     bench: Bench, made: Container
 ) -> None:
     objects = bench.observed()
-    for host in bench.hosts:
-        host.objects.clear()  # a reboot
+    for adapter in bench.adapters:
+        adapter.objects.clear()  # a reboot
     bench.boot()
     assert {t for t in objects if not isinstance(t, Veth)} == bench.observed()
     bench.passes(1)
@@ -71,7 +71,7 @@ def test_the_veth_of_a_joined_endpoint_is_never_made_again(bench: Bench, made: C
     bench.kernel.lose(Veth)
     bench.world.events.clear()
     bench.passes(4)
-    plans = [what for who, what in bench.world.events if who == "host"]
+    plans = [what for who, what in bench.world.events if who == "adapter"]
     assert not any(isinstance(t, Veth) for plan in plans for t in plan.add)
     assert made.id not in bench.state.endpoints
 

@@ -57,8 +57,8 @@ TAKING: dict[str, Action] = {
 
 
 def refuse_all(bench: Bench, error: FlannelError | None) -> None:
-    for host in bench.hosts:
-        host.refuse = (lambda _: error) if error else nothing
+    for adapter in bench.adapters:
+        adapter.refuse = (lambda _: error) if error else nothing
 
 
 # --- order ---
@@ -70,9 +70,9 @@ def test_the_host_is_changed_before_the_journal(name: str) -> None:
     action = TAKING[name[3:]] if name.startswith("no ") else ADDING[name]
     action(docker, net, made)
     order = bench.world.order()
-    assert "host" in order
+    assert "adapter" in order
     assert order[-1] == "journal"
-    first_change = order.index("host")
+    first_change = order.index("adapter")
     assert "journal" in order[first_change:]
     bench.assert_agrees()
 
@@ -81,7 +81,7 @@ def test_things_are_made_from_the_first_host_to_the_last_and_removed_the_other_w
     bench, docker, net, made = busy()
 
     def kinds() -> list[str]:
-        plans = [what for who, what in bench.world.events if who == "host"]
+        plans = [what for who, what in bench.world.events if who == "adapter"]
         bench.world.events.clear()
         return [key[0] for plan in plans for key in sorted(plan.touched())]
 
@@ -160,8 +160,8 @@ def test_what_was_half_made_is_undone_item_by_item() -> None:
     tried = 0
     for kind in (Veth, Element, Bridge, Table, Sysctl, UnreachableRoute):
         for action in ADDING.values():
-            for host in bench.hosts:
-                host.refuse = lambda item, kind=kind: (
+            for adapter in bench.adapters:
+                adapter.refuse = lambda item, kind=kind: (
                     HostError(f"no {item.key}") if isinstance(item, kind) else None
                 )
             try:
@@ -200,8 +200,8 @@ class Once:
 def test_what_fails_once_is_tried_again(name: str) -> None:
     bench, docker, net, made = busy()
     refuse_all(bench, None)
-    for host in bench.hosts:
-        host.refuse = Once(HostError("just now"))
+    for adapter in bench.adapters:
+        adapter.refuse = Once(HostError("just now"))
     ADDING[name](docker, net, made)
     bench.assert_agrees()
 
@@ -226,8 +226,8 @@ def test_what_the_user_has_to_change_is_not_tried_again(error: FlannelError) -> 
 @pytest.mark.parametrize("lost", [Bridge, Table, Element, UnreachableRoute])
 def test_a_call_after_drift_repairs_first_and_succeeds(lost: type[HostObject]) -> None:
     bench, docker, net, _made = busy()
-    for host in bench.hosts:
-        host.lose(lost)
+    for adapter in bench.adapters:
+        adapter.lose(lost)
     docker.start(net, port(81, 8081))
     bench.core.converge()
     bench.assert_agrees()
@@ -237,13 +237,13 @@ def test_a_call_after_drift_repairs_first_and_succeeds(lost: type[HostObject]) -
 def test_what_cannot_be_taken_away_fails_no_call_and_is_left_to_the_next_pass(name: str) -> None:
     bench, docker, net, made = busy()
     bench.woken()
-    for host in bench.hosts:
-        host.stuck = set(host.objects)
+    for adapter in bench.adapters:
+        adapter.stuck = set(adapter.objects)
     TAKING[name](docker, net, made)
     assert bench.journal.load() == bench.state
     assert bench.woken()
-    for host in bench.hosts:
-        host.stuck = set()
+    for adapter in bench.adapters:
+        adapter.stuck = set()
     bench.core.converge()
     bench.assert_agrees()
 
