@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import ExitStack, closing
 from functools import partial
 
@@ -14,7 +14,7 @@ from driver.config import SETTINGS, Config
 from driver.core.flows import Forgetful
 from driver.core.loop import Loop
 from driver.core.reconciler import Reconciler
-from driver.errors import HostError, Unavailable
+from driver.errors import HostError
 from driver.flannel import flanneld
 from driver.flannel.etcd import exposure
 from driver.flannel.local_source import LocalSource
@@ -23,7 +23,6 @@ from driver.host.conntrack import Conntrack
 from driver.host.exposed_secrets import secrets_shown
 from driver.host.firewall import iptables_variants
 from driver.host.firewall.forward_gate import ForwardGates
-from driver.host.firewall.iptables_legacy_monitor import LegacyFilter
 from driver.host.firewall.nft_generation import has_nf_tables
 from driver.host.flanneld_probe import FlanneldProbe
 from driver.host.journal import NAME, SqliteJournal
@@ -32,90 +31,14 @@ from driver.host.loopback import LoopbackGuards
 from driver.host.netlink.monitor import Monitor
 from driver.host.overlay import OverlayAdapter
 from driver.host.port_sockets import PortSockets
-from driver.host.residents import Residents
 from driver.host.sandbox import Sandboxes
 from driver.host.servers import Servers
+from driver.host.survey import HostSurvey
 from driver.host.underlay import Underlay
-from driver.model.facts import ETCD, External, Facts, Resident
 from driver.model.interfaces import Adapter, Firewall, Source
-from driver.model.objects import HostObject
-from driver.model.records import Overlay, replace
+from driver.model.records import Overlay
 
 log = logging.getLogger(__name__)
-
-
-class HostSurvey:
-    """The facts of the host, gathered from the adapters that know them."""
-
-    def __init__(
-        self,
-        config: Config,
-        netlink: Links,
-        watched: tuple[LoopbackGuards, Sandboxes],
-        firewall: Firewall,
-        lookout: FlanneldProbe,
-    ) -> None:
-        self._localhosts, self._sandboxes = watched
-        self._netlink, self._firewall, self._legacy = netlink, firewall, LegacyFilter()
-        self._residents = Residents()
-        self._underlay = Underlay() if config.follows_etcd else None
-        self._lookout = lookout
-        self.servers = Servers([e.host for e in config.etcd.endpoints] if config.etcd else [])
-        closed = config.etcd if not config.etcd_from_containers else None
-        self._closed = closed.endpoints if closed else ()
-        self._iface, self._public_ip = config.iface or None, config.public_ip
-        self._last: External | None = None
-
-    def facts(self) -> Facts:
-        """Give what the host has that is not ours."""
-        facts = self._netlink.facts()
-        return replace(
-            facts,
-            places=(*facts.places, *((ip, ETCD) for ip in sorted(self.servers.etcd()))),
-            resolvers=self.servers.resolvers(),
-            etcd=frozenset((ip, e.port) for e in self._closed for ip in self.servers.at(e.host)),
-            firewall=self._firewall.name,
-            gates=ForwardGates.variants(),
-            external=self._external(),
-            flanneld=self._lookout.look(),
-            guards=self._localhosts.able,
-        )
-
-    def _external(self) -> External | None:
-        if self._underlay is None:
-            return None
-        try:
-            self._last = self._underlay.external(self._iface, self._public_ip)
-        except Unavailable as error:
-            # a default route that is gone for a moment must not take the overlay down
-            log.debug("%s", error)
-        return self._last
-
-    def disturbed(self) -> bool:
-        """Tell whether somebody changed the firewall, a setting, a guard or a sandbox."""
-        inside, netlink = self._sandboxes.disturbed(), self._netlink.disturbed()
-        rules = [self._firewall.disturbed(), self._legacy.disturbed()]
-        return any([*rules, netlink, self._localhosts.disturbed(), inside])
-
-    def docker_acts(self) -> None:
-        """Take note that Docker has set the host up."""
-        self._netlink.docker_acts()
-
-    def look(self, links: Iterable[str]) -> frozenset[HostObject]:
-        """Give what some of our links are and carry."""
-        return self._netlink.observe_links(links)
-
-    def links(self) -> frozenset[str]:
-        """List our links by name."""
-        return self._netlink.links()
-
-    def occupied(self) -> frozenset[str]:
-        """Name the host ends of our veths whose other end is in another network namespace."""
-        return self._residents.occupied()
-
-    def residents(self, host_ends: frozenset[str]) -> tuple[Resident, ...]:
-        """Look what is at the other ends of veths, where their sandboxes can be entered."""
-        return self._residents.look(host_ends)
 
 
 def build(config: Config) -> Reconciler:
@@ -141,7 +64,11 @@ def _assembled(config: Config, undo: ExitStack) -> Reconciler:
     undo.callback(stop.set)
     undo.callback(lookout.close)
     localhosts, sandboxes = LoopbackGuards(), Sandboxes()
-    survey = HostSurvey(config, netlink, (localhosts, sandboxes), firewall, lookout)
+    servers, external = _servers(config), None
+    if config.follows_etcd:
+        external = partial(Underlay().external, config.iface or None, config.public_ip)
+    watched = localhosts, sandboxes
+    survey = HostSurvey(netlink, watched, firewall, lookout, servers, external)
     source = _source(config, lambda: core, lookout, stop)
     sides: list[Adapter] = [
         OverlayAdapter(news),
@@ -166,8 +93,8 @@ def _assembled(config: Config, undo: ExitStack) -> Reconciler:
     core.warnings = partial(exposure.warnings, config.etcd, ours=config.etcd_from_containers)
     loop = Loop(core, survey, source)
     loop.boot()
-    if survey.servers.names:
-        _thread("names", lambda: survey.servers.run(stop))
+    if servers.names:
+        _thread("names", lambda: servers.run(stop))
     _thread("leftovers", lambda: _clear_others(firewall.name))
     _thread("passes", lambda: loop.run(stop))
     _thread("events", lambda: netlink.watch(loop.links_changed, stop, core.settle))
@@ -175,6 +102,12 @@ def _assembled(config: Config, undo: ExitStack) -> Reconciler:
     _thread("bygone", lambda: bygone.run(stop))
     netlink.prepare()
     return core
+
+
+def _servers(config: Config) -> Servers:
+    endpoints = config.etcd.endpoints if config.etcd else ()
+    closed = [] if config.etcd_from_containers else [(e.host, e.port) for e in endpoints]
+    return Servers([e.host for e in endpoints], closed=closed)
 
 
 def _firewall(name: str) -> Firewall:

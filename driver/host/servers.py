@@ -1,6 +1,6 @@
 """Where the servers are that the host needs: etcd's members, and the name servers.
 
-Names are looked up in a thread, for that may take long. Imports only `files`.
+Names are looked up in a thread, for that may take long.
 """
 
 from __future__ import annotations
@@ -23,11 +23,19 @@ LOOK_UP_S = 60.0
 
 
 class Servers:
-    """Knows the addresses; `names` are etcd's members, by address or by name."""
+    """Knows the addresses; `names` are etcd's members, by address or by name.
 
-    def __init__(self, names: Iterable[str], resolvers: Iterable[Path] = RESOLVERS) -> None:
+    `closed`: names and ports of the members that containers are kept from.
+    """
+
+    def __init__(
+        self,
+        names: Iterable[str],
+        resolvers: Iterable[Path] = RESOLVERS,
+        closed: Iterable[tuple[str, int]] = (),
+    ) -> None:
         """Take the addresses as they are; the names are looked up by `run`."""
-        self._resolvers = tuple(resolvers)
+        self._resolvers, self._closed = tuple(resolvers), tuple(closed)
         self._known: dict[str, frozenset[IPv4Address]] = {}
         self.names = frozenset(name for name in names if not self._is_address(name))
 
@@ -40,9 +48,11 @@ class Servers:
         """Return the addresses of etcd's members, as far as they are known."""
         return frozenset().union(*list(self._known.values()))
 
-    def at(self, name: str) -> frozenset[IPv4Address]:
-        """Return the addresses of one of the members, as far as they are known."""
-        return self._known.get(name, frozenset())
+    def closed(self) -> frozenset[tuple[IPv4Address, int]]:
+        """Return address and port of the members that are closed, as far as they are known."""
+        return frozenset(
+            (ip, port) for name, port in self._closed for ip in self._known.get(name, ())
+        )
 
     def resolvers(self) -> tuple[IPv4Address, ...]:
         """Return the name servers that the host's files name, but those on the host itself."""
