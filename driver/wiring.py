@@ -147,12 +147,12 @@ def _source(
         return LocalSource(config.lease, config.network, config.subnet_len, config.subnet_file)
     from driver.flannel.etcd.client import Etcd  # noqa: PLC0415
     from driver.flannel.etcd_source import EtcdSource, Settings  # noqa: PLC0415
-    from driver.flannel.membership import Membership, Snapshot  # noqa: PLC0415
-    from driver.flannel.peers import Own  # noqa: PLC0415
+    from driver.flannel.lease_types import ThisHost  # noqa: PLC0415
+    from driver.flannel.membership import Membership, MembershipStatus  # noqa: PLC0415
 
     etcd, prefix = Etcd(config.etcd), config.etcd.prefix
 
-    def follow(own: Own, known: Snapshot) -> Membership:
+    def follow(own: ThisHost, known: MembershipStatus) -> Membership:
         member = Membership(
             etcd,
             prefix,

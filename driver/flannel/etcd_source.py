@@ -14,9 +14,9 @@ from pathlib import Path
 from driver import vxlan
 from driver.errors import FlannelError, StoreError
 from driver.flannel import flanneld
+from driver.flannel.lease_types import ThisHost
 from driver.flannel.local_source import Stamp, file_stamp, kept, lan_fault
-from driver.flannel.membership import Membership, Snapshot
-from driver.flannel.peers import Own
+from driver.flannel.membership import Membership, MembershipStatus
 from driver.flannel.subnet_env import flannelds_lease, write_docker_options, write_subnet_env
 from driver.model.facts import External, Facts
 from driver.model.interfaces import LeaseStatus
@@ -26,7 +26,7 @@ TOLD = ("refused", "beside")  # phases of which a call is told the problem
 FIRST_S = 1.0  # a host without a lease can do nothing for Docker anyway
 DOCKER_OPTIONS = "docker_opts.env"  # beside subnet.env
 
-Start = Callable[[Own, Snapshot], Membership]
+Start = Callable[[ThisHost, MembershipStatus], Membership]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ class EtcdSource:
         """Begin to follow etcd; where no lease is stored, wait a moment for what it says."""
         self.current(state, facts)
         if self._membership is not None and state.lease is None:
-            self._membership.hear(FIRST_S)
+            self._membership.wait_until_known(FIRST_S)
 
     def current(self, state: State, facts: Facts) -> LeaseStatus:
         """Say what etcd has for this host; what is stored stands as long as etcd says nothing."""
@@ -79,29 +79,29 @@ class EtcdSource:
             )  # fmt: skip
         public_ip = self._settings.public_ip or external.ip
         vtep = Vtep(public_ip, state.vtep.mac if state.vtep else self._mac)
-        snapshot = self._follow(Own(public_ip, vtep.mac, ground=facts.ground), state)
-        overlay = snapshot.overlay
-        found = LeaseStatus(None, snapshot.state, snapshot.problems, overlay, vtep, snapshot.peers)
+        status = self._follow(ThisHost(public_ip, vtep.mac, local=facts.local_addresses), state)
+        overlay = status.overlay
+        found = LeaseStatus(None, status.phase, status.problems, overlay, vtep, status.peers)
         if what := facts.flanneld.sign(overlay):
             if overlay and facts.flanneld.joined(overlay) and _from_etcd(state.lease):
                 return replace(
                     found,
                     lease=state.lease,
                     phase="beside",
-                    problems=(flanneld.beside(what), *snapshot.problems),
+                    problems=(flanneld.beside(what), *status.problems),
                 )
             return self._yield(found, state, what)
-        lease = self._lease(state, snapshot, external)
-        problems = list(snapshot.problems)
+        lease = self._lease(state, status, external)
+        problems = list(status.problems)
         if lease is not None and lease.source != "etcd":
             problems.append(kept(lease, "etcd"))
         elif overlay is not None:
-            problems += vxlan.problems(overlay, snapshot.peers, vtep, external)
+            problems += vxlan.problems(overlay, status.peers, vtep, external)
             if lease is not None:
                 problems += filter(None, [lan_fault(lease, facts)])
-            if snapshot.state != "beside":  # a flanneld is seen there that the facts do not have
+            if status.phase != "beside":  # a flanneld is seen there that the facts do not have
                 problems += self._tell_others(lease)
-        refusal = snapshot.problems[0] if snapshot.state in TOLD and snapshot.problems else ""
+        refusal = status.problems[0] if status.phase in TOLD and status.problems else ""
         return replace(found, lease=lease, problems=tuple(problems), refusal=refusal)
 
     def _yield(self, found: LeaseStatus, state: State, what: str) -> LeaseStatus:
@@ -121,23 +121,23 @@ class EtcdSource:
         left = _left(state, auto=self._settings.auto)
         return replace(found, lease=left, phase="beside", problems=(why,), refusal=why)
 
-    def _follow(self, own: Own, state: State) -> Snapshot:
+    def _follow(self, own: ThisHost, state: State) -> MembershipStatus:
         if self._membership is None:
             lease = state.lease
             ours = lease if lease and lease.source in ("etcd", "subnet-file") else None
-            known = Snapshot(
+            known = MembershipStatus(
                 state.overlay, ours.subnet if ours else None, frozenset(state.peers.values())
             )
             self._membership = self._start(own, known)
-        self._membership.identify(own)
-        return self._membership.snapshot()
+        self._membership.set_host(own)
+        return self._membership.status()
 
-    def _lease(self, state: State, snapshot: Snapshot, external: External) -> Lease | None:
+    def _lease(self, state: State, status: MembershipStatus, external: External) -> Lease | None:
         """Give the lease held; one that is lost stays, without giving, while it is in use.
 
         One of a flanneld's, which is gone now, goes on as ours if it is the same subnet.
         """
-        overlay, subnet, stored = snapshot.overlay, snapshot.subnet, state.lease
+        overlay, subnet, stored = status.overlay, status.subnet, state.lease
         same = stored is not None and (stored.source, stored.subnet) == ("subnet-file", subnet)
         if stored is not None and stored.source != "etcd" and state.pools and not same:
             return stored

@@ -11,23 +11,37 @@ from functools import cached_property
 from ipaddress import IPv4Address, IPv4Network
 
 from driver.flannel.etcd.registry import Entry
-from driver.flannel.peers import Own
-from driver.flannel.records import LeaseRecord, Readings, lease_key, lease_range, read_leases
+from driver.flannel.records import LeaseRecord, ParseCache, lease_key, lease_range, read_leases
+from driver.model.facts import LocalAddresses
 from driver.model.records import Overlay
 
 Choose = Callable[[Sequence[IPv4Network]], IPv4Network]
 
+Identity = tuple[IPv4Address, str | None]  # a host by its public IP and its MAC
 
-Bearer = tuple[IPv4Address, str | None]  # a host by its public IP and its MAC
+
+@dataclass(frozen=True, slots=True)
+class ThisHost:
+    """This host, for its lease and against others'. `mac`: None for a backend without VTEP.
+
+    `subnet`: its own, which no peer may overlap. `local`: addresses it uses itself, which no peer
+    may cover. `in_use`: networks use its subnet, which then is not given up for another.
+    """
+
+    public_ip: IPv4Address
+    mac: str | None
+    subnet: IPv4Network | None = None
+    local: LocalAddresses = field(default_factory=LocalAddresses)
+    in_use: bool = False
 
 
-def bearer(of: LeaseRecord | Own) -> Bearer:
+def identity(of: LeaseRecord | ThisHost) -> Identity:
     """Return what tells one host from another."""
     return of.public_ip, of.mac
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class LeaseTimes:
     """How long a lease lasts, in seconds, and how long before its end it is renewed."""
 
     ttl_s: int = 86400
@@ -35,7 +49,7 @@ class Terms:
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class HeldLease:
     """A lease of ours as it was last seen in etcd. `due`: time of the renewal, seconds."""
 
     subnet: IPv4Network
@@ -45,7 +59,7 @@ class Held:
 
 
 @dataclass(frozen=True, slots=True)
-class Memory:
+class PolicyState:
     """What one step has to know of the steps before.
 
     `subnet`: the one had last. `rival`: a host that has our lease, with our public IP or our MAC.
@@ -55,21 +69,21 @@ class Memory:
 
     overlay: Overlay | None = None
     subnet: IPv4Network | None = None
-    held: Held | None = None
-    rival: Bearer | None = None
-    elder: tuple[Bearer, float] | None = None
+    held: HeldLease | None = None
+    rival: Identity | None = None
+    elder: tuple[Identity, float] | None = None
     moved: bool = False
 
 
 @dataclass(frozen=True, eq=False)
-class Sight:
+class EtcdView:
     """What etcd has: config, or its fault, and all where leases lie; what is `known` of those."""
 
     prefix: str
     config: Overlay | None
     config_fault: str
     entries: Mapping[str, Entry] = field(default_factory=dict)
-    known: Readings = field(default_factory=dict)
+    known: ParseCache = field(default_factory=dict)
 
     @cached_property
     def leases(self) -> tuple[list[LeaseRecord], list[str]]:
@@ -80,7 +94,7 @@ class Sight:
         """Find a readable lease by its key."""
         return next((r for r in self.leases[0] if r.key == key), None)
 
-    def of(self, own: Own, subnet: IPv4Network | None = None) -> list[LeaseRecord]:
+    def of(self, own: ThisHost, subnet: IPv4Network | None = None) -> list[LeaseRecord]:
         """List the leases with this host's public IP, in key order.
 
         One of `subnet` with its MAC is its own, too: the host may have got another public IP.
@@ -120,16 +134,8 @@ class Delete:
 class Step:
     """What is to be done now, and how objects stand until it is. `subnet` is the one to use."""
 
-    memory: Memory
-    state: str
+    state: PolicyState
+    phase: str
     subnet: IPv4Network | None = None
     action: Write | Delete | None = None
     problems: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Host:
-    """This host. `in_use`: networks use its subnet, which then is not given up for another."""
-
-    own: Own
-    in_use: bool = False

@@ -1,7 +1,7 @@
 """This host as a member of the flannel network: its lease, and the peers.
 
 One thread follows etcd and does what `lease_steps` decides; whoever wants to know takes the
-snapshot. When etcd is away, everything stays as it was. Imports `lease_steps`, `mirror`, `peers`,
+status. When etcd is away, everything stays as it was. Imports `lease_steps`, `mirror`, `peers`,
 `registry`, `model`, `errors`.
 """
 
@@ -17,11 +17,20 @@ from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Network
 
 from driver.errors import Compacted, FlannelError
-from driver.flannel.etcd.registry import Entry, Feed, Registry
+from driver.flannel.etcd.registry import Entry, Registry, Watch
 from driver.flannel.lease_policy import step, written
-from driver.flannel.lease_types import Choose, Delete, Host, Memory, Sight, Step, Terms, Write
+from driver.flannel.lease_types import (
+    Choose,
+    Delete,
+    EtcdView,
+    LeaseTimes,
+    PolicyState,
+    Step,
+    ThisHost,
+    Write,
+)
 from driver.flannel.mirror import Mirror
-from driver.flannel.peers import Own, clear_of_ground, sort_peers
+from driver.flannel.peers import clear_of_local, sort_peers
 from driver.model.records import Overlay, Peer
 
 log = logging.getLogger(__name__)
@@ -35,7 +44,7 @@ ROUNDS = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Snapshot:
+class MembershipStatus:
     """How objects stand. `subnet`: the one this host is to use; None while it has none.
 
     `state`: "acquiring", "held", "renewing", "lost" (another host has our subnet), "moved" (held,
@@ -47,7 +56,7 @@ class Snapshot:
     overlay: Overlay | None = None
     subnet: IPv4Network | None = None
     peers: frozenset[Peer] = frozenset()
-    state: str = "unreachable"
+    phase: str = "unreachable"
     problems: tuple[str, ...] = ()
 
 
@@ -55,7 +64,7 @@ class Snapshot:
 class Options:
     """What tests set. `clock` counts in seconds, also while the machine is suspended."""
 
-    terms: Terms = field(default_factory=Terms)
+    terms: LeaseTimes = field(default_factory=LeaseTimes)
     relist_s: float = RELIST_S
     tick_s: float = TICK_S
     pause_s: float = FIRST_PAUSE_S
@@ -71,8 +80,8 @@ class Membership:
         self,
         registry: Registry,
         prefix: str,
-        own: Own,
-        known: Snapshot = Snapshot(),
+        own: ThisHost,
+        known: MembershipStatus = MembershipStatus(),
         *,
         in_use: Callable[[], bool] = lambda: False,
         changed: Callable[[], None] = lambda: None,
@@ -82,27 +91,27 @@ class Membership:
         """Begin with what is `known` from before: overlay, subnet and peers.
 
         `in_use` tells whether networks use the subnet: it is then not given up for another.
-        `changed` is called in the thread of `run` after each change of the snapshot. `beside` says
+        `changed` is called in the thread of `run` after each change of the status. `beside` says
         of what a flanneld of this host has, if it has this network: then nothing is written.
         """
         self._registry, self._options = registry, options
         self._own, self._in_use, self._changed = own, in_use, changed
         self._mirror, self._beside = Mirror(registry, prefix), beside
-        self._memory = Memory(overlay=known.overlay, subnet=known.subnet)
-        self._snapshot = replace(known, state="unreachable", problems=())
-        self._told: tuple[Sight, Host, Step] | None = None
+        self._state = PolicyState(overlay=known.overlay, subnet=known.subnet)
+        self._snapshot = replace(known, phase="unreachable", problems=())
+        self._told: tuple[EtcdView, ThisHost, Step] | None = None
         self._pause_s = self._options.pause_s
         self._heard = threading.Event()
 
-    def hear(self, wait_s: float) -> None:
+    def wait_until_known(self, wait_s: float) -> None:
         """Wait until it is known how objects stand in etcd, or that it is away."""
         self._heard.wait(wait_s)
 
-    def snapshot(self) -> Snapshot:
+    def status(self) -> MembershipStatus:
         """Tell how objects stand."""
         return self._snapshot
 
-    def identify(self, own: Own) -> None:
+    def set_host(self, own: ThisHost) -> None:
         """Say what this host is like; with another public IP or MAC its lease is written again."""
         self._own = own
 
@@ -144,7 +153,7 @@ class Membership:
                     self._mirror.read_config()
                     listed = self._options.clock()
 
-    def _take_burst(self, feed: Feed, rested: float) -> None:
+    def _take_burst(self, feed: Watch, rested: float) -> None:
         """Wait for events, and take all that are there, and that come until we have `rested`.
 
         So a lone event is looked at at once, while a flood takes no more than half of our time.
@@ -161,13 +170,13 @@ class Membership:
     def _settle(self) -> None:
         """Take steps until there is nothing to do; those to come are taken after the next tick."""
         for _ in range(ROUNDS):
-            sight, now = self._mirror.look(), self._options.clock()
-            host = Host(self._own, self._in_use())
-            found = self._allowed(step(self._memory, sight, host, now, self._options.choose))
-            self._memory = found.memory
-            if self._told != (sight, host, found):
-                self._tell(found, sight, host)
-                self._told = sight, host, found
+            view, now = self._mirror.look(), self._options.clock()
+            host = replace(self._own, in_use=self._in_use())
+            found = self._allowed(step(self._state, view, host, now, self._options.choose))
+            self._state = found.state
+            if self._told != (view, host, found):
+                self._tell(found, view, host)
+                self._told = view, host, found
             if found.action is None:
                 self._heard.set()
                 return
@@ -176,12 +185,12 @@ class Membership:
 
     def _allowed(self, found: Step) -> Step:
         """Leave etcd as it is where a flanneld has the network: look before anything is written."""
-        if found.action is None or found.memory.overlay is None:
+        if found.action is None or found.state.overlay is None:
             return found
-        why = self._beside(found.memory.overlay)
+        why = self._beside(found.state.overlay)
         if not why:
             return found
-        return replace(found, state="beside", action=None, problems=(why, *found.problems))
+        return replace(found, phase="beside", action=None, problems=(why, *found.problems))
 
     def _attempt(self, action: Write | Delete) -> bool:
         """Carry an action out; when it fails half-way, only a new list tells what was done."""
@@ -207,38 +216,40 @@ class Membership:
             self._registry.revoke(lease)
             return False
         self._mirror.put(Entry(action.key, action.value.encode(), revision))
-        self._memory = written(self._memory, action, revision, now, self._options.terms)
+        self._state = written(self._state, action, revision, now, self._options.terms)
         return True
 
     # --- what others see ---
 
-    def _tell(self, found: Step, sight: Sight, host: Host) -> None:
-        overlay, peers = found.memory.overlay, self._snapshot.peers
-        records, problems = sight.leases
+    def _tell(self, found: Step, view: EtcdView, host: ThisHost) -> None:
+        overlay, peers = found.state.overlay, self._snapshot.peers
+        records, problems = view.leases
         if overlay is not None:
             # a subnet that was lost is no peer's for us while containers use its addresses
-            subnet = found.subnet or (found.memory.subnet if host.in_use else None)
-            peers, more = sort_peers(records, overlay, replace(host.own, subnet=subnet), peers)
+            subnet = found.subnet or (found.state.subnet if host.in_use else None)
+            peers, more = sort_peers(records, overlay, replace(host, subnet=subnet), peers)
             problems = problems + more
         self._publish(
-            Snapshot(overlay, found.subnet, peers, found.state, found.problems + tuple(problems))
+            MembershipStatus(
+                overlay, found.subnet, peers, found.phase, found.problems + tuple(problems)
+            )
         )
 
     def _cut_off(self, problem: str) -> None:
         problems, self._told = [problem], None
-        held, terms, old = self._memory.held, self._options.terms, self._snapshot
+        held, terms, old = self._state.held, self._options.terms, self._snapshot
         if held is not None and self._options.clock() >= held.due + terms.margin_s:
             problems.append(f"our lease of {held.subnet} has run out: another host may take it")
-        peers = clear_of_ground(old.peers, old.overlay, self._own)
-        self._publish(replace(old, peers=peers, state="unreachable", problems=tuple(problems)))
+        peers = clear_of_local(old.peers, old.overlay, self._own)
+        self._publish(replace(old, peers=peers, phase="unreachable", problems=tuple(problems)))
 
-    def _publish(self, new: Snapshot) -> None:
+    def _publish(self, new: MembershipStatus) -> None:
         old, self._snapshot = self._snapshot, new
         known = frozenset(old.problems)  # there may be thousands
         for problem in new.problems:
             if problem not in known:
                 log.warning("%s", problem)
-        if (new.state, new.subnet) != (old.state, old.subnet):
-            log.info("lease %s subnet=%s peers=%d", new.state, new.subnet, len(new.peers))
+        if (new.phase, new.subnet) != (old.phase, old.subnet):
+            log.info("lease %s subnet=%s peers=%d", new.phase, new.subnet, len(new.peers))
         if new != old:
             self._changed()

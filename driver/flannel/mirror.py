@@ -1,15 +1,15 @@
 """What etcd has of the flannel network, as it was read last and as events have changed it.
 
-Imports `flannel`, `flannel_config`, `lease_sight`, `registry`, `errors`.
+Imports `flannel`, `flannel_config`, `lease_view`, `registry`, `errors`.
 """
 
 from __future__ import annotations
 
 from driver.errors import BadRecord
-from driver.flannel.etcd.registry import Batch, Entry, Registry, Span
-from driver.flannel.lease_types import Sight
+from driver.flannel.etcd.registry import Entry, EventBatch, KeyRange, Registry
+from driver.flannel.lease_types import EtcdView
 from driver.flannel.network_config import read_config
-from driver.flannel.records import Readings, config_key, lease_range
+from driver.flannel.records import ParseCache, config_key, lease_range
 from driver.model.records import Overlay
 
 
@@ -18,19 +18,19 @@ class Mirror:
 
     def __init__(self, registry: Registry, prefix: str) -> None:
         self._registry, self._prefix = registry, prefix
-        self._config = Span(config_key(prefix))
-        self._leases = Span(lease_range(prefix), prefix=True)
+        self._config = KeyRange(config_key(prefix))
+        self._leases = KeyRange(lease_range(prefix), prefix=True)
         self._entries: dict[str, Entry] = {}
-        self._known: Readings = {}
+        self._known: ParseCache = {}
         self._overlay: tuple[Overlay | None, str] = (None, "")
-        self._sight: Sight | None = None
-        self._seen: dict[Span, int] = {}
+        self._view: EtcdView | None = None
+        self._seen: dict[KeyRange, int] = {}
 
     def forget(self) -> None:
         """Have all read anew when it is next looked at."""
         self._seen.clear()
 
-    def begin(self) -> dict[Span, int]:
+    def begin(self) -> dict[KeyRange, int]:
         """Read what is not known; return from which revisions on events are wanted.
 
         Errors: Compacted, FlannelError.
@@ -45,7 +45,7 @@ class Mirror:
         entries, revision = self._registry.read(self._leases)
         self._entries = {entry.key: entry for entry in entries}
         self._known = {e: self._known[e] for e in entries if e in self._known}
-        self._sight = None
+        self._view = None
         self._seen[self._leases] = revision
 
     def read_config(self) -> None:
@@ -55,7 +55,7 @@ class Mirror:
         self._seen[self._config] = revision
 
     def _take_config(self, text: bytes | None) -> None:
-        self._sight, place = None, f"in etcd at {self._config.key}"
+        self._view, place = None, f"in etcd at {self._config.key}"
         if text is None:
             self._overlay = None, f"there is no network config {place}"
             return
@@ -64,7 +64,7 @@ class Mirror:
         except BadRecord as error:
             self._overlay = None, f"the network config {place} is bad: {error}"
 
-    def take(self, batch: Batch) -> None:
+    def take(self, batch: EventBatch) -> None:
         """Take over events, but for those older than the last list."""
         for event in batch.events:
             if event.revision <= self._seen[batch.span]:
@@ -77,15 +77,15 @@ class Mirror:
 
     def put(self, entry: Entry) -> None:
         """Take over one lease, or its end."""
-        self._sight = None
+        self._view = None
         old = self._entries.pop(entry.key, None)
         if old is not None:
             self._known.pop(old, None)
         if entry.value is not None:
             self._entries[entry.key] = entry
 
-    def look(self) -> Sight:
+    def look(self) -> EtcdView:
         """Return what etcd has; leases are read anew only after a change."""
-        if self._sight is None:
-            self._sight = Sight(self._prefix, *self._overlay, self._entries, self._known)
-        return self._sight
+        if self._view is None:
+            self._view = EtcdView(self._prefix, *self._overlay, self._entries, self._known)
+        return self._view

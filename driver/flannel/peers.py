@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network, collapse_addresses
 from operator import attrgetter
 
+from driver.flannel.lease_types import ThisHost
 from driver.flannel.network_config import quoted
 from driver.flannel.records import LeaseRecord
-from driver.model.facts import Ground
 from driver.model.prefixes import holds, overlap, parts
 from driver.model.records import Overlay, Peer
 
@@ -23,23 +23,10 @@ LOOPBACK, MULTICAST = 127, 224  # first bytes of addresses; behind multicast all
 STAYS, KEY_STAYS, NEW = range(3)  # ranks: a peer as it was; under its key with a new MAC; neither
 
 
-@dataclass(frozen=True, slots=True)
-class Own:
-    """What tells this host's lease from the others'. `mac`: None for a backend without one.
-
-    `ground`: what this host uses itself, so that no lease of another may cover it.
-    """
-
-    public_ip: IPv4Address
-    mac: str | None
-    subnet: IPv4Network | None = None
-    ground: Ground = field(default_factory=Ground)
-
-
 def sort_peers(
     records: Iterable[LeaseRecord],
     overlay: Overlay,
-    own: Own,
+    own: ThisHost,
     before: frozenset[Peer] = frozenset(),
 ) -> tuple[frozenset[Peer], list[str]]:
     """Tell the peers from what cannot be one, which is skipped with a sentence each.
@@ -79,7 +66,9 @@ def sort_peers(
     return frozenset(peers), problems
 
 
-def clear_of_ground(peers: frozenset[Peer], overlay: Overlay | None, own: Own) -> frozenset[Peer]:
+def clear_of_local(
+    peers: frozenset[Peer], overlay: Overlay | None, own: ThisHost
+) -> frozenset[Peer]:
     """Leave out the peers that cover what this host uses itself: it may be the way to etcd."""
     ground = _Ground(overlay, own) if overlay else None
     if not ground:
@@ -114,7 +103,7 @@ def _ranked(
 class _Limits:
     """What no lease of another host can be, whatever else there is."""
 
-    def __init__(self, overlay: Overlay, own: Own) -> None:
+    def __init__(self, overlay: Overlay, own: ThisHost) -> None:
         self._overlay, self._own, self._ip = overlay, own, int(own.public_ip)
         self._length = overlay.network.prefixlen
         self._shift = 32 - self._length
@@ -172,11 +161,11 @@ class _Ground:
     Network, and says nothing about one lease.
     """
 
-    def __init__(self, overlay: Overlay, own: Own) -> None:
+    def __init__(self, overlay: Overlay, own: ThisHost) -> None:
         self._network, self._longest = overlay.network, overlay.subnet_len
         self._among = holds(overlay.network, own.public_ip)
-        self._onlink = parts(overlay.network, own.ground.onlink)
-        self._places = [(ip, w) for ip, w in own.ground.places if holds(overlay.network, ip)]
+        self._onlink = parts(overlay.network, own.local.onlink)
+        self._places = [(ip, w) for ip, w in own.local.places if holds(overlay.network, ip)]
         alone = [IPv4Network(ip) for ip, _ in self._places]
         spans = list(collapse_addresses([*self._onlink, *alone]))
         self._firsts = [int(span.network_address) for span in spans]

@@ -57,7 +57,7 @@ class LeaseRecord:
         return int(self.subnet.network_address), self.subnet.prefixlen, int(self.public_ip)
 
 
-Readings = dict[Entry, LeaseRecord | str]  # a text says what is wrong
+ParseCache = dict[Entry, LeaseRecord | str]  # a text says what is wrong
 
 
 def config_key(prefix: str) -> str:
@@ -170,7 +170,7 @@ def _vtep_mac(fields: dict[str, Any], what: str) -> str | None:
     return bytes.fromhex(re.sub("[:.-]", "", text)).hex(":")
 
 
-def read_leases(entries: Iterable[Entry], known: Readings) -> tuple[list[LeaseRecord], list[str]]:
+def read_leases(entries: Iterable[Entry], known: ParseCache) -> tuple[list[LeaseRecord], list[str]]:
     """Read what lies where leases lie; what cannot be read is told in a sentence each.
 
     `known` remembers what is read, for the next time.
@@ -194,7 +194,9 @@ def _reading(entry: Entry) -> LeaseRecord | str:
         return f"{error}: skipped"
 
 
-def taken_subnets(entries: Iterable[Entry], overlay: Overlay, known: Readings) -> list[IPv4Network]:
+def taken_subnets(
+    entries: Iterable[Entry], overlay: Overlay, known: ParseCache
+) -> list[IPv4Network]:
     """List the subnets that keys name, whatever their values say; `known`: as for `read_leases`.
 
     A key that names the whole network or more would leave nothing, and is nobody's subnet.
@@ -234,7 +236,7 @@ def compatible(overlay: Overlay, subnet: IPv4Network) -> bool:
     )
 
 
-class Offer:
+class AllowedSubnets:
     """The subnets that a host may have: those of the config that overlap none of its own LANs.
 
     A LAN that has the whole Network in it is how the administrator has chosen the Network. A host

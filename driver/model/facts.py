@@ -75,7 +75,7 @@ class Flanneld:
 
 
 @dataclass(frozen=True, slots=True)
-class Ground:
+class LocalAddresses:
     """What the host itself uses of the addresses there are: no other host's lease may cover it.
 
     `onlink`: prefixes it reaches without a gateway or owns, but ours; `lans`: those of them that
@@ -92,7 +92,7 @@ class Facts:
     """What the plugin needs to know of the host beyond its own objects.
 
     `uplinks`: others' bridges that lead out of the host; `foreign`: those that do not, so that
-    somebody's containers are there. `onlink`, `lans`, `places`: see `Ground`; `routed`:
+    somebody's containers are there. `onlink`, `lans`, `places`: see `LocalAddresses`; `routed`:
     what others have a route to, but the default one; `resolvers`: name servers. `firewall`: its
     backend. `gates`: iptables variants in use, "nft", "legacy".
     `forwarding`: the host forwards; `forwards`: this plugin keeps it so while it has networks.
@@ -124,9 +124,9 @@ class Facts:
     resolvers: tuple[IPv4Address, ...] = ()
 
     @property
-    def ground(self) -> Ground:
+    def local_addresses(self) -> LocalAddresses:
         """What the host itself uses."""
-        return Ground(self.onlink, self.lans, self.places)
+        return LocalAddresses(self.onlink, self.lans, self.places)
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,13 +23,13 @@ import pytest
 
 from driver.errors import FlannelError
 from driver.flannel.etcd.client import Etcd
-from driver.flannel.etcd.registry import Span
+from driver.flannel.etcd.registry import KeyRange
 from driver.flannel.etcd.settings import EtcdSettings
 from tests.bed import wait_for
 from tests.unit.etcd_member import PREFIX
 
 START_S = 60
-ALL = Span(f"{PREFIX}/", prefix=True)
+ALL = KeyRange(f"{PREFIX}/", prefix=True)
 UNDECIDED = ("timed out", "Unavailable", "DeadlineExceeded", "no leader", "leader changed")
 
 
@@ -123,11 +123,11 @@ class Cluster:
         return None if done.returncode and undecided(done.stderr.decode()) else done
 
     def values(self, prefix: str = "/") -> dict[str, str]:
-        entries, _ = self.client().read(Span(prefix, prefix=True))
+        entries, _ = self.client().read(KeyRange(prefix, prefix=True))
         return {e.key: (e.value or b"").decode() for e in entries}
 
     def revision(self) -> int:
-        return self.client().read(Span("/"))[1]
+        return self.client().read(KeyRange("/"))[1]
 
     def compact(self) -> None:
         self.etcdctl("compaction", "--physical", str(self.revision()))
@@ -182,7 +182,7 @@ def listens(port: int) -> bool:
 
 def answers(client: Etcd) -> bool:
     try:
-        client.read(Span("/"))
+        client.read(KeyRange("/"))
     except FlannelError:
         return False
     return True

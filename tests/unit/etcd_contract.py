@@ -7,7 +7,7 @@ from contextlib import closing
 import pytest
 
 from driver.errors import Compacted, FlannelError
-from driver.flannel.etcd.registry import Batch, Entry, Feed, Registry, Span
+from driver.flannel.etcd.registry import Entry, EventBatch, KeyRange, Registry, Watch
 
 WAIT_S = 20.0
 
@@ -21,7 +21,7 @@ def check_registry(registry: Registry, root: str) -> None:
 
 def check_keys(registry: Registry, root: str) -> None:
     one, two = f"{root}/1", f"{root}/2"
-    everything = Span(f"{root}/", prefix=True)
+    everything = KeyRange(f"{root}/", prefix=True)
     assert registry.read(everything)[0] == ()
     first = registry.put_if(two, "b", 0)
     assert first
@@ -34,11 +34,11 @@ def check_keys(registry: Registry, root: str) -> None:
     entries, revision = registry.read(everything)
     assert entries == (Entry(one, b"a", second), Entry(two, b"b", first))
     assert revision >= second
-    assert registry.read(Span(one))[0] == (Entry(one, b"a", second),)
-    assert registry.read(Span(root))[0] == ()
+    assert registry.read(KeyRange(one))[0] == (Entry(one, b"a", second),)
+    assert registry.read(KeyRange(root))[0] == ()
     third = registry.put_if(two, "c", first)
     assert third
-    assert registry.read(Span(two))[0] == (Entry(two, b"c", third),)
+    assert registry.read(KeyRange(two))[0] == (Entry(two, b"c", third),)
     assert not registry.delete_if(two, first)
     assert registry.delete_if(two, third)
     assert not registry.delete_if(two, third)
@@ -53,23 +53,23 @@ def check_leases(registry: Registry, root: str) -> None:
     assert revision
     assert registry.put_if(f"{root}/2", "b", revision, two)
     registry.revoke(one)
-    assert [e.key for e in registry.read(Span(root, prefix=True))[0]] == [f"{root}/2"]
+    assert [e.key for e in registry.read(KeyRange(root, prefix=True))[0]] == [f"{root}/2"]
     registry.revoke(two)
-    assert registry.read(Span(root, prefix=True))[0] == ()
+    assert registry.read(KeyRange(root, prefix=True))[0] == ()
 
 
 def check_watch(registry: Registry, root: str) -> None:
-    many, single = Span(f"{root}/m", prefix=True), Span(f"{root}/s")
+    many, single = KeyRange(f"{root}/m", prefix=True), KeyRange(f"{root}/s")
     _, revision = registry.read(many)
     lease = registry.grant(60)
     first = registry.put_if(f"{root}/m1", "a", 0, lease)
     assert first
     with closing(registry.watch({many: revision + 1, single: revision + 1})) as feed:
-        assert following(feed) == Batch(many, first, (Entry(f"{root}/m1", b"a", first),))
+        assert following(feed) == EventBatch(many, first, (Entry(f"{root}/m1", b"a", first),))
         second = registry.put_if(f"{root}/s", "b", 0)
         assert second
         assert registry.put_if(f"{root}/s2", "not watched", 0)
-        assert following(feed) == Batch(single, second, (Entry(f"{root}/s", b"b", second),))
+        assert following(feed) == EventBatch(single, second, (Entry(f"{root}/s", b"b", second),))
         assert feed.next(0) is None
         third = registry.put_if(f"{root}/m2", "c", 0, lease)
         assert third
@@ -89,7 +89,7 @@ def check_watch(registry: Registry, root: str) -> None:
         registry.watch({single: gone.revision + 1000})
 
 
-def following(feed: Feed) -> Batch:
+def following(feed: Watch) -> EventBatch:
     batch = feed.next(WAIT_S)
     assert batch is not None
     return batch

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from driver.errors import Compacted, FlannelError, Unavailable
-from driver.flannel.etcd.registry import Batch, Entry, Span
+from driver.flannel.etcd.registry import Entry, EventBatch, KeyRange
 
 
 class FakeRegistry:
@@ -29,7 +29,7 @@ class FakeRegistry:
 
     # --- the seam ---
 
-    def read(self, span: Span) -> tuple[tuple[Entry, ...], int]:
+    def read(self, span: KeyRange) -> tuple[tuple[Entry, ...], int]:
         self._called("read")
         with self.changed:
             found = sorted(k for k in self.keys if covers(span, k))
@@ -56,7 +56,7 @@ class FakeRegistry:
         self._called("delete")
         return self._change(key, None, revision, 0) is not None
 
-    def watch(self, starts: Mapping[Span, int]) -> FakeFeed:
+    def watch(self, starts: Mapping[KeyRange, int]) -> FakeFeed:
         self._called("watch")
         for start in starts.values():
             if start <= self.compacted or start > self.revision + 1:
@@ -124,10 +124,10 @@ class FakeRegistry:
 class FakeFeed:
     """A watch: it goes through the history, a transaction at a time."""
 
-    def __init__(self, registry: FakeRegistry, starts: dict[Span, int]) -> None:
+    def __init__(self, registry: FakeRegistry, starts: dict[KeyRange, int]) -> None:
         self.registry, self.starts, self.closed = registry, starts, False
 
-    def next(self, wait_s: float) -> Batch | None:
+    def next(self, wait_s: float) -> EventBatch | None:
         with self.registry.changed:
             found = self._find()
             if found is None and wait_s:
@@ -135,7 +135,7 @@ class FakeFeed:
                 found = self._find()
             return found
 
-    def _find(self) -> Batch | None:
+    def _find(self) -> EventBatch | None:
         if self.registry.down or self.closed:
             raise Unavailable("the watch of etcd has ended")
         for events in self.registry.history:
@@ -143,12 +143,12 @@ class FakeFeed:
                 seen = tuple(e for e in events if covers(span, e.key) and e.revision >= start)
                 if seen:
                     self.starts[span] = seen[0].revision + 1
-                    return Batch(span, seen[0].revision, seen)
+                    return EventBatch(span, seen[0].revision, seen)
         return None
 
     def close(self) -> None:
         self.closed = True
 
 
-def covers(span: Span, key: str) -> bool:
+def covers(span: KeyRange, key: str) -> bool:
     return key.startswith(span.key) if span.prefix else key == span.key

@@ -11,9 +11,8 @@ from types import TracebackType
 from typing import Any, Self
 
 from driver.flannel.etcd.registry import Registry
-from driver.flannel.lease_types import Terms
-from driver.flannel.membership import Membership, Options, Snapshot
-from driver.flannel.peers import Own
+from driver.flannel.lease_types import LeaseTimes, ThisHost
+from driver.flannel.membership import Membership, MembershipStatus, Options
 from driver.flannel.records import lease_value
 from driver.model.records import Overlay, Peer, Vtep
 
@@ -29,9 +28,9 @@ def vtep(number: int) -> Vtep:
     return Vtep(IPv4Address(f"192.0.2.{number}"), f"02:00:00:00:00:{number:02x}")
 
 
-def own(number: int) -> Own:
+def own(number: int) -> ThisHost:
     """Give what tells a host's lease from others'."""
-    return Own(vtep(number).public_ip, vtep(number).mac)
+    return ThisHost(vtep(number).public_ip, vtep(number).mac)
 
 
 def value(number: int) -> str:
@@ -56,18 +55,18 @@ class Member:
         self,
         registry: Registry,
         host: Vtep,
-        known: Snapshot = Snapshot(),  # noqa: B008 - it is immutable
-        terms: Terms = Terms(),  # noqa: B008 - as above
+        known: MembershipStatus = MembershipStatus(),  # noqa: B008 - it is immutable
+        terms: LeaseTimes = LeaseTimes(),  # noqa: B008 - as above
         beside: Callable[[Overlay], str] = lambda _overlay: "",
         **options: Any,
     ) -> None:
-        self.seen: list[Snapshot] = []
+        self.seen: list[MembershipStatus] = []
         self.in_use = False
         self._stop = threading.Event()
         self.membership = Membership(
             registry,
             PREFIX,
-            Own(host.public_ip, host.mac),
+            ThisHost(host.public_ip, host.mac),
             known,
             in_use=lambda: self.in_use,
             changed=lambda: self.seen.append(self.now),
@@ -77,8 +76,8 @@ class Member:
         self._thread = threading.Thread(target=self.membership.run, args=(self._stop,), daemon=True)
 
     @property
-    def now(self) -> Snapshot:
-        return self.membership.snapshot()
+    def now(self) -> MembershipStatus:
+        return self.membership.status()
 
     @property
     def subnet(self) -> IPv4Network:
@@ -90,19 +89,19 @@ class Member:
         return f"{PREFIX}/subnets/{self.subnet.network_address}-{self.subnet.prefixlen}"
 
     @property
-    def states(self) -> list[str]:
+    def phases(self) -> list[str]:
         """List the states in their order, each time one began."""
-        all_ = [s.state for s in self.seen]
+        all_ = [s.phase for s in self.seen]
         return [s for n, s in enumerate(all_) if not n or s != all_[n - 1]]
 
-    def until(self, state: str, **fields: Any) -> Snapshot:
-        """Wait for a state and for fields of the snapshot; fail after a minute."""
+    def until(self, phase: str, **fields: Any) -> MembershipStatus:
+        """Wait for a state and for fields of the status; fail after a minute."""
         return self.wait(
-            lambda now: now.state == state and all(getattr(now, f) == v for f, v in fields.items()),
-            f"{state} {fields}",
+            lambda now: now.phase == phase and all(getattr(now, f) == v for f, v in fields.items()),
+            f"{phase} {fields}",
         )
 
-    def wait(self, true: Callable[[Snapshot], bool], what: str) -> Snapshot:
+    def wait(self, true: Callable[[MembershipStatus], bool], what: str) -> MembershipStatus:
         end = time.monotonic() + LIMIT_S
         while not true(self.now):
             assert time.monotonic() < end, f"waited for {what}; it is {self.now}"

@@ -6,13 +6,13 @@ import json
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 
-from driver.flannel.peers import Own
+from driver.flannel.lease_types import ThisHost
 from driver.model.records import Overlay
 
 N = IPv4Network
 IP = IPv4Address
 OVERLAY = Overlay(N("10.5.0.0/16"), 24, IP("10.5.1.0"), IP("10.5.255.0"), "vxlan")
-OWN = Own(IP("192.168.77.10"), "02:00:00:00:00:01", N("10.5.9.0/24"))
+OWN = ThisHost(IP("192.168.77.10"), "02:00:00:00:00:01", N("10.5.9.0/24"))
 MAC = "fe:2d:0c:76:f0:81"
 FOLDER = "/coreos.com/network/subnets/"
 GOLDEN = (

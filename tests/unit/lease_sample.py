@@ -8,8 +8,7 @@ from ipaddress import IPv4Address, IPv4Network
 
 from driver.flannel.etcd.registry import Entry
 from driver.flannel.lease_policy import step
-from driver.flannel.lease_types import Held, Host, Memory, Sight, Step, Terms
-from driver.flannel.peers import Own
+from driver.flannel.lease_types import EtcdView, HeldLease, LeaseTimes, PolicyState, Step, ThisHost
 from driver.flannel.records import lease_value
 from driver.model.records import Overlay
 
@@ -19,12 +18,12 @@ OVERLAY = Overlay(N("10.5.0.0/16"), 24, IP("10.5.1.0"), IP("10.5.255.0"), "vxlan
 OTHER = Overlay(N("10.6.0.0/16"), 24, IP("10.6.1.0"), IP("10.6.255.0"), "vxlan")
 MAC = "02:00:00:00:00:01"
 FOREIGN = "02:00:00:00:00:99"
-HOST = Host(Own(IP("192.0.2.11"), MAC))
+HOST = ThisHost(IP("192.0.2.11"), MAC)
 BUSY = replace(HOST, in_use=True)
 HOST_99 = (IP("192.0.2.11"), FOREIGN)  # which has our public IP
 SUBNET = N("10.5.9.0/24")
 NOW = 1000.0
-TERMS = Terms(100, 10.0)
+TERMS = LeaseTimes(100, 10.0)
 
 
 def key(subnet: str | N) -> str:
@@ -41,21 +40,21 @@ TWIN = value(mac=FOREIGN)
 COPY = value("192.0.2.12")
 
 
-def sight(config: Overlay | None = OVERLAY, **keys: tuple[str, int]) -> Sight:
+def view(config: Overlay | None = OVERLAY, **keys: tuple[str, int]) -> EtcdView:
     """Show keys named by the third number of their subnets: `_9=(value, revision)`."""
     named = {key(f"10.5.{name[1:]}.0/24"): found for name, found in keys.items()}
     entries = {k: Entry(k, text.encode(), revision) for k, (text, revision) in named.items()}
-    return Sight("/f", config, "" if config else "no config", entries)
+    return EtcdView("/f", config, "" if config else "no config", entries)
 
 
 def first(choices: Sequence[N]) -> N:
     return choices[0]
 
 
-def decide(memory: Memory, seen: Sight, host: Host = HOST, now: float = NOW) -> Step:
-    return step(memory, seen, host, now, first)
+def decide(state: PolicyState, seen: EtcdView, host: ThisHost = HOST, now: float = NOW) -> Step:
+    return step(state, seen, host, now, first)
 
 
-HELD = Memory(OVERLAY, SUBNET, Held(SUBNET, 5, NOW + 50, OURS))
-KNOWN = Memory(OVERLAY, SUBNET)
-FRESH = Memory()
+HELD = PolicyState(OVERLAY, SUBNET, HeldLease(SUBNET, 5, NOW + 50, OURS))
+KNOWN = PolicyState(OVERLAY, SUBNET)
+FRESH = PolicyState()

@@ -20,7 +20,7 @@ from driver.errors import Compacted, Unavailable
 from driver.flannel.etcd.certificates import CertificateFiles
 from driver.flannel.etcd.faults import Fault
 from driver.flannel.etcd.members import Failure, Member, Metadata, RpcError, ask, failure_of, sum_up
-from driver.flannel.etcd.registry import Batch, Entry, Span
+from driver.flannel.etcd.registry import Entry, EventBatch, KeyRange
 from driver.flannel.etcd.settings import Endpoint, EtcdSettings
 
 with warnings.catch_warnings():
@@ -59,7 +59,7 @@ class Etcd:
 
     # --- calls ---
 
-    def read(self, span: Span) -> tuple[tuple[Entry, ...], int]:
+    def read(self, span: KeyRange) -> tuple[tuple[Entry, ...], int]:
         """Give what is there, in key order, and the store's revision."""
         key, end = _range(span)
         request = etcdrpc.RangeRequest(key=key, range_end=end)
@@ -87,7 +87,7 @@ class Etcd:
         operation = etcdrpc.RequestOp(request_delete_range=delete)
         return self._change(key, revision, operation) is not None
 
-    def watch(self, starts: Mapping[Span, int]) -> _Feed:
+    def watch(self, starts: Mapping[KeyRange, int]) -> _Feed:
         """Watch spans, each from a revision on; there is no limit to how long.
 
         Errors: Compacted when etcd cannot tell what happened since.
@@ -179,13 +179,17 @@ class _Feed:
     """A running watch. A thread of its own collects what comes."""
 
     def __init__(
-        self, channel: grpc.Channel, metadata: Metadata, limit_s: float, starts: Mapping[Span, int]
+        self,
+        channel: grpc.Channel,
+        metadata: Metadata,
+        limit_s: float,
+        starts: Mapping[KeyRange, int],
     ) -> None:
         """Begin, and wait until etcd says that it watches."""
         self._answers: SimpleQueue[WatchResponse | Failure] = SimpleQueue()
         self._early: deque[WatchResponse] = deque()
         self._closed = threading.Event()
-        self._spans: dict[int, Span] = {}
+        self._spans: dict[int, KeyRange] = {}
         stub = etcdrpc.WatchStub(channel)
         # an isolated member shall hang up, so that another is asked
         metadata = (*metadata, ("hasleader", "true"))
@@ -199,7 +203,7 @@ class _Feed:
             self.close()
             raise
 
-    def _requests(self, starts: Mapping[Span, int]) -> Iterator[etcdrpc.WatchRequest]:
+    def _requests(self, starts: Mapping[KeyRange, int]) -> Iterator[etcdrpc.WatchRequest]:
         for span, start in starts.items():
             key, end = _range(span)
             create = etcdrpc.WatchCreateRequest(
@@ -216,7 +220,7 @@ class _Feed:
         except RpcError as error:
             self._answers.put(failure_of(error))
 
-    def _created(self, span: Span, start: int, wait_s: float) -> None:
+    def _created(self, span: KeyRange, start: int, wait_s: float) -> None:
         end = time.monotonic() + wait_s
         while True:
             answer = self._answer(end - time.monotonic())
@@ -229,7 +233,7 @@ class _Feed:
             raise Compacted(f"etcd has forgotten revision {start - 1}: its data is not the same")
         self._spans[answer.watch_id] = span
 
-    def next(self, wait_s: float) -> Batch | None:
+    def next(self, wait_s: float) -> EventBatch | None:
         """Give the next batch, or None when none came in time.
 
         Errors: Compacted, Unavailable, FlannelError; the feed is then dead.
@@ -242,7 +246,7 @@ class _Feed:
             return None
         events = tuple(_entry(e.kv, gone=e.type == DELETED) for e in answer.events)
         revision = events[-1].revision if events else answer.header.revision
-        return Batch(self._spans[answer.watch_id], revision, events)
+        return EventBatch(self._spans[answer.watch_id], revision, events)
 
     def _answer(self, wait_s: float) -> WatchResponse | None:
         try:
@@ -263,7 +267,7 @@ class _Feed:
         self._call.cancel()
 
 
-def _range(span: Span) -> tuple[bytes, bytes]:
+def _range(span: KeyRange) -> tuple[bytes, bytes]:
     """Give a span as etcd has it: its first key, and the first key behind it or b"" for one key."""
     key = span.key.encode()
     return key, key[:-1] + bytes([key[-1] + 1]) if span.prefix else b""

@@ -11,7 +11,7 @@ from typing import Protocol
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
+class KeyRange:
     """One key, or every key that starts with a text."""
 
     key: str
@@ -28,18 +28,18 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class EventBatch:
     """What one answer of a watch brings. A watch goes on at `revision` + 1."""
 
-    span: Span
+    span: KeyRange
     revision: int
     events: tuple[Entry, ...] = ()
 
 
-class Feed(Protocol):
+class Watch(Protocol):
     """A running watch."""
 
-    def next(self, wait_s: float) -> Batch | None:
+    def next(self, wait_s: float) -> EventBatch | None:
         """Give the next batch, or None when none came in time.
 
         Errors: Compacted, Unavailable, FlannelError; the feed is then dead.
@@ -52,7 +52,7 @@ class Feed(Protocol):
 class Registry(Protocol):
     """etcd's calls. Each ends within a limit, with Unavailable or another FlannelError."""
 
-    def read(self, span: Span) -> tuple[tuple[Entry, ...], int]:
+    def read(self, span: KeyRange) -> tuple[tuple[Entry, ...], int]:
         """Give what is there, in key order, and the store's revision."""
 
     def grant(self, ttl_s: int) -> int:
@@ -71,8 +71,8 @@ class Registry(Protocol):
     def delete_if(self, key: str, revision: int) -> bool:
         """Delete a key if its revision is still this one."""
 
-    def watch(self, starts: Mapping[Span, int]) -> Feed:
+    def watch(self, starts: Mapping[KeyRange, int]) -> Watch:
         """Watch spans, each from a revision on.
 
-        Errors: as `Feed.next`.
+        Errors: as `Watch.next`.
         """

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from driver.errors import Unavailable
-from driver.flannel.etcd.registry import Span
+from driver.flannel.etcd.registry import KeyRange
 from tests.bed import wait_for
 from tests.e2e.etcd_bed import ALL, Cluster, answers, cluster, took
 from tests.unit.etcd_contract import check_registry
@@ -93,13 +93,13 @@ def silence() -> Iterator[int]:
 def test_three_members_and_one_is_killed(tmp_path: Path) -> None:
     with cluster(tmp_path, 3) as three:
         client = three.client()
-        with closing(client.watch({Span("/n"): 1})) as feed:
+        with closing(client.watch({KeyRange("/n"): 1})) as feed:
             for n in range(60):
                 if n == 20:
                     three.servers[0].kill()
                 if n == 40:
                     three.servers[0].start()
-                entries, _ = client.read(Span("/n"))
+                entries, _ = client.read(KeyRange("/n"))
                 before = entries[0].revision if entries else 0
                 assert client.put_if("/n", str(n), before)
             with pytest.raises(Unavailable):
@@ -107,12 +107,12 @@ def test_three_members_and_one_is_killed(tmp_path: Path) -> None:
                     pass
         # a member that is frozen costs a call some time, and does not make it fail
         wait_for(lambda: all(answers(three.client(s.url)) for s in three.servers), "all members")
-        client.read(Span("/n"))
+        client.read(KeyRange("/n"))
         for server in three.servers:
             server.freeze()
             try:
                 wait_for(lambda: answers(client), "a new leader, if it was that one")
-                assert client.read(Span("/n"))[0][0].value == b"59"
+                assert client.read(KeyRange("/n"))[0][0].value == b"59"
             finally:
                 server.thaw()
             wait_for(lambda: all(answers(three.client(s.url)) for s in three.servers), "all")

@@ -13,8 +13,8 @@ import pytest
 
 from driver.errors import Unavailable
 from driver.flannel.etcd.client import Etcd
-from driver.flannel.etcd.registry import Span
-from driver.flannel.lease_policy import Terms
+from driver.flannel.etcd.registry import KeyRange
+from driver.flannel.lease_types import LeaseTimes
 from tests.bed import wait_for
 from tests.e2e.etcd_bed import ALL, Authority, Cluster, Proxy, answers, cluster, supports, took
 from tests.unit.etcd_contract import check_registry
@@ -125,7 +125,7 @@ def test_a_password_that_is_right_and_one_that_is_wrong(
     guarded: Cluster, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    config = Span(f"{PREFIX}/config")
+    config = KeyRange(f"{PREFIX}/config")
     assert guarded.client(**LOGIN).read(config)[0]
     for settings, words in (
         ({}, "wants a user name and a password"),
@@ -141,8 +141,8 @@ def test_a_password_that_is_right_and_one_that_is_wrong(
     client = guarded.client(**LOGIN)
     denied: tuple[Callable[[], object], ...] = (
         lambda: client.put_if(f"{PREFIX}/config", "x", 0),
-        lambda: client.read(Span("/elsewhere")),
-        lambda: client.watch({Span("/elsewhere"): 1}),
+        lambda: client.read(KeyRange("/elsewhere")),
+        lambda: client.watch({KeyRange("/elsewhere"): 1}),
     )
     for call in denied:
         _, error = took(call)
@@ -153,7 +153,7 @@ def test_a_password_that_is_right_and_one_that_is_wrong(
 
 def test_a_token_that_has_run_out_is_renewed(guarded: Cluster) -> None:
     client = guarded.client(**LOGIN)
-    span = Span(f"{PREFIX}/subnets", prefix=True)
+    span = KeyRange(f"{PREFIX}/subnets", prefix=True)
     client.read(span)
     before = token(client)
     assert before
@@ -188,8 +188,8 @@ def stale(client: Etcd) -> None:
 
 def test_a_membership_with_few_rights(guarded: Cluster) -> None:
     client = guarded.client(**LOGIN)
-    with Member(client, vtep(11), terms=Terms(30, 28)) as host:
+    with Member(client, vtep(11), terms=LeaseTimes(30, 28)) as host:
         host.until("held", problems=())
         stale(client)
-        host.wait(lambda _: host.states.count("renewing") > 1, "renewals")
-        assert "unreachable" not in host.states
+        host.wait(lambda _: host.phases.count("renewing") > 1, "renewals")
+        assert "unreachable" not in host.phases

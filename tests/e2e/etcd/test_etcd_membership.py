@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from driver.flannel.lease_types import Terms
+from driver.flannel.lease_types import LeaseTimes
 from driver.flannel.records import lease_value
 from tests.bed import wait_for
 from tests.e2e.etcd_bed import Cluster, Proxy, cluster
@@ -19,7 +19,7 @@ def test_hosts_find_each_other(one: Cluster) -> None:
     hosts = [Member(one.client(), vtep(10 + n)) for n in range(6)]
     with together(hosts):
         for host in hosts:
-            host.wait(lambda now: now.state == "held" and len(now.peers) == 5, "five peers")
+            host.wait(lambda now: now.phase == "held" and len(now.peers) == 5, "five peers")
         assert len({host.subnet for host in hosts}) == 6
         assert {one.values()[host.key] for host in hosts} == {value(10 + n) for n in range(6)}
         ttl = one.etcdctl("get", hosts[0].key)["kvs"][0]["lease"]
@@ -34,7 +34,7 @@ def test_two_at_the_same_time_never_get_the_same(one: Cluster, _round: int) -> N
     hosts = [Member(one.client(), vtep(10 + n)) for n in range(7)]
     with together(hosts):
         for host in hosts:
-            host.wait(lambda now: now.state == "held" and len(now.peers) == 6, "six peers")
+            host.wait(lambda now: now.phase == "held" and len(now.peers) == 6, "six peers")
         assert len({host.subnet for host in hosts}) == 7
 
 
@@ -63,7 +63,7 @@ def test_etcd_that_comes_back_empty(tmp_path: Path) -> None:
         for n in range(30):
             etcd.etcdctl("put", FOLDER + f"10.5.{200 + n}.0-24", value(20 + n))
         with Member(etcd.client(limit_s=2), vtep(11)) as host:
-            host.wait(lambda now: now.state == "held" and len(now.peers) == 30, "peers")
+            host.wait(lambda now: now.phase == "held" and len(now.peers) == 30, "peers")
             subnet = host.subnet
             etcd.kill()
             (tmp_path / "m0").rename(tmp_path / "old")
@@ -80,7 +80,7 @@ def test_compacted_while_cut_off(one: Cluster) -> None:
         one.etcdctl("put", FOLDER + "10.5.200.0-24", value(20))
         one.etcdctl("put", FOLDER + "10.5.201.0-24", value(21))
         with Member(one.client(proxy.url, 2), vtep(11)) as host:
-            host.wait(lambda now: now.state == "held" and len(now.peers) == 2, "two peers")
+            host.wait(lambda now: now.phase == "held" and len(now.peers) == 2, "two peers")
             subnet = host.subnet
             proxy.dead = True
             host.until("unreachable")
@@ -96,7 +96,7 @@ def test_compacted_while_cut_off(one: Cluster) -> None:
 
 def test_cut_off_for_longer_than_the_lease_lasts(one: Cluster) -> None:
     proxy = Proxy(one.servers[0].port)
-    with closing(proxy), Member(one.client(proxy.url, 2), vtep(11), terms=Terms(6, 3)) as host:
+    with closing(proxy), Member(one.client(proxy.url, 2), vtep(11), terms=LeaseTimes(6, 3)) as host:
         subnet = host.until("held").subnet
         key = host.key
         proxy.dead = True
@@ -128,7 +128,7 @@ def test_another_public_ip_since_the_last_run(one: Cluster) -> None:
         after.in_use = True  # networks have its addresses
         with after:
             after.until("held", subnet=known.subnet, problems=())
-            assert after.states == ["acquiring", "held"]
+            assert after.phases == ["acquiring", "held"]
             assert one.values()[key] == lease_value(moved.public_ip, "vxlan", 1, moved.mac)
             assert len(one.values()) == 3, "the config and two leases"
             there = replace(peer(11, str(known.subnet)), public_ip=moved.public_ip)
@@ -137,7 +137,7 @@ def test_another_public_ip_since_the_last_run(one: Cluster) -> None:
 
 def test_keys_deleted_stolen_and_wiped(one: Cluster) -> None:
     with Member(one.client(), vtep(11)) as host, Member(one.client(), vtep(12)) as other:
-        host.wait(lambda now: now.state == "held" and len(now.peers) == 1, "a peer")
+        host.wait(lambda now: now.phase == "held" and len(now.peers) == 1, "a peer")
         subnet, key = host.subnet, host.key
         one.etcdctl("del", key)
         wait_for(lambda: one.values().get(key) == value(11), "the lease")
@@ -188,8 +188,8 @@ def test_garbage_of_all_kinds_removes_nobody(one: Cluster) -> None:
             one.etcdctl("put", key, text)
         now = host.wait(lambda now: len(now.problems) == len(garbage), "all problems")
         assert now.peers == good
-        assert (now.state, now.subnet) == ("held", own)
+        assert (now.phase, now.subnet) == ("held", own)
         for key in garbage:
             one.etcdctl("del", key)
         host.until("held", problems=(), peers=good)
-        assert {s.peers for s in host.seen if s.state == "held"} <= {frozenset(good)}
+        assert {s.peers for s in host.seen if s.phase == "held"} <= {frozenset(good)}

@@ -1,4 +1,4 @@
-"""The membership on an etcd in memory: what is in the snapshot, and what is left in etcd."""
+"""The membership on an etcd in memory: what is in the status, and what is left in etcd."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from ipaddress import IPv4Network
 
 import pytest
 
-from driver.flannel.lease_types import Terms
-from driver.flannel.peers import Own, sort_peers
+from driver.flannel.lease_types import LeaseTimes, ThisHost
+from driver.flannel.peers import sort_peers
 from driver.flannel.records import read_leases
 from driver.model.records import Overlay
 from tests.unit.etcd_fake import FakeRegistry
@@ -31,7 +31,7 @@ from tests.unit.etcd_member import (
 def test_a_lease_is_taken_and_peers_are_followed(registry: FakeRegistry) -> None:
     with Member(registry, vtep(11)) as host:
         host.until("held", peers=frozenset(), problems=())
-        assert host.states == ["acquiring", "held"]
+        assert host.phases == ["acquiring", "held"]
         assert registry.values()[host.key] == value(11)
         assert registry.hangs_on[host.key] in registry.leases
         registry.change(
@@ -98,24 +98,24 @@ def test_an_answer_that_is_lost_does_no_harm(registry: FakeRegistry) -> None:
     with Member(registry, vtep(11)) as host:
         host.until("held", problems=())
         assert list(registry.values()) == [CONFIG_KEY, host.key]
-        assert "unreachable" in host.states
+        assert "unreachable" in host.phases
 
 
 def test_a_lease_is_renewed_before_it_ends(registry: FakeRegistry) -> None:
-    with Member(registry, vtep(11), terms=Terms(3, 2.8)) as host:
+    with Member(registry, vtep(11), terms=LeaseTimes(3, 2.8)) as host:
         host.until("held")
         first = registry.keys[host.key].revision
         host.wait(lambda _: registry.keys[host.key].revision > first + 2, "three renewals")
         assert registry.values()[host.key] == value(11)
-        assert set(host.states[2:]) == {"renewing", "held"}
-        assert {s.subnet for s in host.seen if s.state == "renewing"} == {host.subnet}
+        assert set(host.phases[2:]) == {"renewing", "held"}
+        assert {s.subnet for s in host.seen if s.phase == "renewing"} == {host.subnet}
 
 
 def test_another_address_is_written_at_once(registry: FakeRegistry) -> None:
     with Member(registry, vtep(11)) as host:
         host.until("held")
         key = host.key
-        host.membership.identify(own(12))
+        host.membership.set_host(own(12))
         host.wait(lambda _: registry.values()[key] == value(12), "another value")
         host.until("held")
         assert host.key == key
@@ -135,7 +135,7 @@ def test_everything_deleted_comes_back_but_for_the_config(registry: FakeRegistry
     with Member(registry, vtep(11)) as host:
         overlay = host.until("held").overlay
         registry.change(*((k, None) for k in list(registry.keys)))
-        host.wait(lambda now: bool(now.problems) and now.state == "held", "a problem")
+        host.wait(lambda now: bool(now.problems) and now.phase == "held", "a problem")
         assert host.now.overlay == overlay
         assert list(registry.values()) == [host.key]
         registry.change((CONFIG_KEY, CONFIG))
@@ -167,7 +167,7 @@ def test_two_hosts_with_one_public_ip(registry: FakeRegistry) -> None:
             assert vtep(11).mac in refused.problems[0]
             one.until("held")
             assert registry.values()[one.key] == value(11), "who had it first keeps it"
-            two.membership.identify(own(12))
+            two.membership.set_host(own(12))
             two.until("moved", peers={peer(11, str(one.subnet))})
     assert sorted(v for k, v in registry.values().items() if k != CONFIG_KEY) == [
         value(11),
@@ -200,7 +200,7 @@ def test_beside_a_flanneld_nothing_is_written_and_peers_are_followed(
         # and one that comes later
         here[0] = True
         key = host.key
-        host.membership.identify(own(12))
+        host.membership.set_host(own(12))
         host.until("beside", subnet=IPv4Network("10.5.7.0/24"))
         assert registry.values()[key] == value(11)
 
@@ -238,7 +238,7 @@ def test_a_history_of_events_ends_in_exactly_the_peers_there_are(seed: int) -> N
                 registry.start()
             elif chance < 0.2:
                 registry.compact()
-        own = Own(vtep(11).public_ip, vtep(11).mac, host.subnet)
+        own = ThisHost(vtep(11).public_ip, vtep(11).mac, host.subnet)
         entries = [e for k, e in sorted(registry.keys.items()) if k.startswith(FOLDER)]
         records, bad = read_leases(entries, {})
         assert host.now.overlay is not None

@@ -8,8 +8,8 @@ from ipaddress import IPv4Network
 
 import pytest
 
-from driver.flannel.lease_policy import Terms
-from driver.flannel.membership import Snapshot
+from driver.flannel.lease_types import LeaseTimes
+from driver.flannel.membership import MembershipStatus
 from driver.model.records import Overlay
 from tests.unit.etcd_fake import FakeRegistry
 from tests.unit.etcd_member import CONFIG, CONFIG_KEY, FOLDER, Member, peer, value, vtep
@@ -22,7 +22,7 @@ def test_a_host_begins_with_what_it_knew(registry: FakeRegistry) -> None:
     registry.stop()
     with Member(registry, vtep(11), known) as host:
         now = host.wait(lambda now: bool(now.problems), "a problem")
-        assert now == Snapshot(
+        assert now == MembershipStatus(
             known.overlay,
             known.subnet,
             known.peers,
@@ -41,7 +41,7 @@ def test_what_happened_while_etcd_was_away_is_caught_up(
 ) -> None:
     registry.change((FOLDER + "10.5.200.0-24", value(20)), (FOLDER + "10.5.201.0-24", value(21)))
     with Member(registry, vtep(11)) as host:
-        host.wait(lambda now: now.state == "held" and len(now.peers) == 2, "two peers")
+        host.wait(lambda now: now.phase == "held" and len(now.peers) == 2, "two peers")
         registry.stop()
         host.until("unreachable")
         assert len(host.now.peers) == 2
@@ -61,13 +61,13 @@ def test_etcd_away_longer_than_the_lease_lasts(taken: bool) -> None:
     clock = [0.0]
     registry = FakeRegistry(lambda: clock[0])
     registry.change((CONFIG_KEY, CONFIG))
-    with Member(registry, vtep(11), terms=Terms(100, 10), clock=lambda: clock[0]) as host:
+    with Member(registry, vtep(11), terms=LeaseTimes(100, 10), clock=lambda: clock[0]) as host:
         subnet = host.until("held").subnet
         key = host.key
         registry.stop()
         clock[0] += 1000
         now = host.wait(lambda now: len(now.problems) == 2, "two problems")
-        assert (now.state, now.subnet) == ("unreachable", subnet)
+        assert (now.phase, now.subnet) == ("unreachable", subnet)
         assert f"our lease of {subnet} has run out" in now.problems[1]
         with registry.changed:
             registry.start()
@@ -85,7 +85,7 @@ def test_a_bad_config_is_waited_out() -> None:
         host.until("waiting", problems=(f"there is no network config in etcd at {CONFIG_KEY}",))
         registry.change((CONFIG_KEY, '{"Network": "10.5.0.0/16"}'))
         now = host.wait(lambda now: "udp" in now.problems[0], "another problem")
-        assert (now.state, now.overlay) == ("waiting", None)
+        assert (now.phase, now.overlay) == ("waiting", None)
         registry.change((CONFIG_KEY, CONFIG))
         host.until("held")
 

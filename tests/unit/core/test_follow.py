@@ -205,13 +205,13 @@ def test_a_flood_of_news_is_taken_over_in_few_steps() -> None:
     registry.change((f"{PREFIX}/config", CONFIG))
 
     def slowly() -> None:
-        calls.append(len(member.snapshot().peers))
+        calls.append(len(member.status().peers))
         time.sleep(0.01)
 
     member = Membership(registry, PREFIX, own(1), changed=slowly)
     thread = threading.Thread(target=member.run, args=(stop,), daemon=True)
     thread.start()
-    member.hear(30)
+    member.wait_until_known(30)
     for n in range(count):
         key = f"{PREFIX}/subnets/10.5.{n >> 3}.{n % 8 * 32}-27"
         mac = f"06:00:00:00:{n >> 8:02x}:{n & 255:02x}"

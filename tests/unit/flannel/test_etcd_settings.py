@@ -9,7 +9,7 @@ import pytest
 from driver.errors import BadRequest, Unavailable
 from driver.flannel.etcd.client import Etcd
 from driver.flannel.etcd.faults import explain
-from driver.flannel.etcd.registry import Span
+from driver.flannel.etcd.registry import KeyRange
 from driver.flannel.etcd.settings import Endpoint, EtcdSettings
 
 
@@ -83,7 +83,7 @@ def test_a_bad_certificate_is_told_by_the_calls(
     etcd = Etcd(EtcdSettings.read("https://127.0.0.1:1", cafile=str(file)))
     for _ in range(2):
         with pytest.raises(Unavailable, match=f"^FLANNELD_ETCD_CAFILE {file} {words}"):
-            etcd.read(Span("/"))
+            etcd.read(KeyRange("/"))
 
 
 def test_a_bad_key_is_told_by_the_calls(tmp_path: Path) -> None:
@@ -91,7 +91,7 @@ def test_a_bad_key_is_told_by_the_calls(tmp_path: Path) -> None:
     file.write_text(GARBAGE)
     etcd = Etcd(EtcdSettings.read("https://127.0.0.1:1", certfile=str(file), keyfile=str(file)))
     with pytest.raises(Unavailable, match="are not a certificate and its key in PEM form"):
-        etcd.read(Span("/"))
+        etcd.read(KeyRange("/"))
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,9 @@ import pytest
 from driver.core.addresses import Wish, take_address
 from driver.errors import Unavailable
 from driver.flannel.etcd_source import EtcdSource, Settings
+from driver.flannel.lease_types import ThisHost
 from driver.flannel.local_source import LocalSource
-from driver.flannel.membership import Snapshot
-from driver.flannel.peers import Own
+from driver.flannel.membership import MembershipStatus
 from driver.flannel.subnet_env import MARK
 from driver.ipam import PoolRequest, take_pool
 from driver.model.facts import ETCD, External, Facts, Flanneld
@@ -23,24 +23,28 @@ from tests.unit.sample import LEASE, OVERLAY, PEER, POOL, VTEP
 EXTERNAL = External("eth0", IPv4Address("192.0.2.11"), 1500, (IPv4Network("192.0.2.0/24"),))
 HERE = Facts(external=EXTERNAL)
 SUBNET = IPv4Network("10.2.3.0/24")
-HELD = Snapshot(OVERLAY, SUBNET, frozenset({PEER}), "held")
+HELD = MembershipStatus(OVERLAY, SUBNET, frozenset({PEER}), "held")
 OURS = Lease(OVERLAY.network, SUBNET, 1450, "etcd")
 
 
 class Etcd:
     """A membership that says what a test wants."""
 
-    def __init__(self, snapshot: Snapshot) -> None:
-        self.now, self.known, self.own = snapshot, Snapshot(), Own(VTEP.public_ip, VTEP.mac)
+    def __init__(self, status: MembershipStatus) -> None:
+        self.now, self.known, self.own = (
+            status,
+            MembershipStatus(),
+            ThisHost(VTEP.public_ip, VTEP.mac),
+        )
 
-    def start(self, own: Own, known: Snapshot) -> Etcd:
+    def start(self, own: ThisHost, known: MembershipStatus) -> Etcd:
         self.own, self.known = own, known
         return self
 
-    def identify(self, own: Own) -> None:
+    def set_host(self, own: ThisHost) -> None:
         self.own = own
 
-    def snapshot(self) -> Snapshot:
+    def status(self) -> MembershipStatus:
         return self.now
 
 
@@ -82,9 +86,9 @@ def test_the_mac_is_made_once_and_kept(tmp_path: Path) -> None:
 
 def test_what_is_stored_stands_until_etcd_answers(tmp_path: Path) -> None:
     stored = State(OURS, OVERLAY, VTEP, {PEER.id: PEER})
-    etcd = Etcd(Snapshot(OVERLAY, SUBNET, frozenset({PEER}), "unreachable", ("no etcd",)))
+    etcd = Etcd(MembershipStatus(OVERLAY, SUBNET, frozenset({PEER}), "unreachable", ("no etcd",)))
     found = source(etcd, tmp_path).current(stored, HERE)
-    assert etcd.known == Snapshot(OVERLAY, SUBNET, frozenset({PEER}))
+    assert etcd.known == MembershipStatus(OVERLAY, SUBNET, frozenset({PEER}))
     assert (found.lease, found.vtep, found.problems) == (OURS, VTEP, ("no etcd",))
     gone = source(etcd, tmp_path).current(stored, Facts())
     assert (gone.lease, gone.overlay, gone.vtep) == (OURS, OVERLAY, VTEP)
@@ -94,7 +98,7 @@ def test_what_is_stored_stands_until_etcd_answers(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("phase", ["lost", "refused"])
 def test_a_lease_that_is_lost_stays_in_use_but_gives_nothing(tmp_path: Path, phase: str) -> None:
-    etcd = Etcd(Snapshot(OVERLAY, None, frozenset(), phase))
+    etcd = Etcd(MembershipStatus(OVERLAY, None, frozenset(), phase))
     used = State(OURS, OVERLAY, VTEP, pools={POOL.id: POOL})
     assert source(etcd, tmp_path).current(used, HERE).lease == replace(OURS, held=False)
     assert source(etcd, tmp_path).current(replace(used, pools={}), HERE).lease is None
@@ -125,7 +129,7 @@ def test_a_lan_in_the_lease_is_told(tmp_path: Path) -> None:
 def test_what_the_host_uses_itself_is_told_to_the_membership(tmp_path: Path) -> None:
     etcd, here = Etcd(HELD), replace(HERE, places=((IPv4Address("10.2.99.1"), ETCD),))
     source(etcd, tmp_path).current(State(), here)
-    assert etcd.own.ground == here.ground
+    assert etcd.own.local == here.local_addresses
 
 
 def test_a_file_that_cannot_be_written_is_told_and_tried_again(tmp_path: Path) -> None:

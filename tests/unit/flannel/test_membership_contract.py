@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from driver.errors import Compacted
-from driver.flannel.etcd.registry import Span
+from driver.flannel.etcd.registry import KeyRange
 from tests.unit.etcd_contract import check_registry
 from tests.unit.etcd_fake import FakeRegistry
 
@@ -19,5 +19,5 @@ def test_the_fake_forgets_what_is_compacted() -> None:
     registry.change(("/a", "1"))
     registry.compact()
     with pytest.raises(Compacted):
-        registry.watch({Span("/a"): 2})
-    assert registry.watch({Span("/a"): 3}).next(0) is None
+        registry.watch({KeyRange("/a"): 2})
+    assert registry.watch({KeyRange("/a"): 3}).next(0) is None

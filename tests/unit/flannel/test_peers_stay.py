@@ -6,15 +6,16 @@ from dataclasses import replace
 
 import pytest
 
-from driver.flannel.peers import Own, clear_of_ground, sort_peers
+from driver.flannel.lease_types import ThisHost
+from driver.flannel.peers import clear_of_local, sort_peers
 from driver.flannel.records import LeaseRecord
-from driver.model.facts import ETCD, GATEWAY, OWN, Ground
+from driver.model.facts import ETCD, GATEWAY, OWN, LocalAddresses
 from driver.model.records import Peer
 from tests.unit.flannel.test_peers import record
 from tests.unit.flannel_sample import IP, OVERLAY, N
 
 WIDE = replace(OVERLAY, network=N("10.0.0.0/8"))
-GROUND = Ground(
+GROUND = LocalAddresses(
     onlink=(N("10.1.2.0/24"), N("10.3.0.0/16"), N("172.17.0.0/16")),
     places=(
         (IP("10.1.2.3"), OWN),
@@ -22,7 +23,7 @@ GROUND = Ground(
         (IP("10.6.0.9"), ETCD),
     ),
 )
-HERE = Own(IP("10.1.2.3"), "02:00:00:00:00:01", N("10.9.0.0/24"), GROUND)
+HERE = ThisHost(IP("10.1.2.3"), "02:00:00:00:00:01", N("10.9.0.0/24"), GROUND)
 OLD = record("10.5.20.0/24", "10.1.2.20", "02:00:00:00:00:20", 5)
 OTHER = record("10.5.21.0/24", "10.1.2.21", "02:00:00:00:00:21", 6)
 BEFORE = frozenset({OLD.peer, OTHER.peer})
@@ -124,11 +125,11 @@ def test_a_peer_of_an_older_and_larger_subnet_length_stays() -> None:
 
 def test_a_link_that_comes_later_inside_a_peers_subnet_does_not_cut_the_peer_off() -> None:
     """The kernel takes the longer prefix for the link by itself."""
-    ground = Ground((N("10.5.20.128/25"),), places=((IP("10.5.20.129"), OWN),))
-    here = replace(HERE, ground=ground)
+    ground = LocalAddresses((N("10.5.20.128/25"),), places=((IP("10.5.20.129"), OWN),))
+    here = replace(HERE, local=ground)
     assert sort_peers([OLD, OTHER], WIDE, here, BEFORE) == (BEFORE, [])
     assert "overlaps 10.5.20.128/25" in sort_peers([OLD, OTHER], WIDE, here)[1][0]
-    etcd = replace(here, ground=replace(ground, places=((IP("10.5.20.1"), ETCD),)))
+    etcd = replace(here, local=replace(ground, places=((IP("10.5.20.1"), ETCD),)))
     assert "covers 10.5.20.1, an endpoint" in sort_peers([OLD, OTHER], WIDE, etcd, BEFORE)[1][0]
 
 
@@ -136,7 +137,9 @@ def test_a_link_that_comes_later_inside_a_peers_subnet_does_not_cut_the_peer_off
 def test_a_link_with_the_whole_network_in_it_says_nothing_about_a_lease(around: str) -> None:
     network = N("10.5.0.0/16") if around == "10.5.0.0/16" else WIDE.network
     overlay = replace(WIDE, network=network)
-    here = replace(HERE, ground=Ground((N(around, strict=False),), places=((IP("10.5.7.7"), OWN),)))
+    here = replace(
+        HERE, local=LocalAddresses((N(around, strict=False),), places=((IP("10.5.7.7"), OWN),))
+    )
     here = replace(here, subnet=N("10.5.9.0/24"))
     assert sort_peers([OLD, OTHER], overlay, here) == (BEFORE, [])
     bad = later("10.5.7.0/24")
@@ -166,6 +169,6 @@ def test_thousands_of_one_host_inside_another_take_nobody_along() -> None:
 
 def test_while_etcd_is_away_no_stored_peer_is_in_the_way_to_it() -> None:
     bad = Peer(N("10.6.0.0/24"), IP("10.1.2.66"), "vxlan", "02:00:00:00:00:66")
-    assert clear_of_ground(BEFORE | {bad}, WIDE, HERE) == BEFORE
-    assert clear_of_ground(BEFORE, WIDE, HERE) == BEFORE
-    assert clear_of_ground(BEFORE | {bad}, None, HERE) == BEFORE | {bad}
+    assert clear_of_local(BEFORE | {bad}, WIDE, HERE) == BEFORE
+    assert clear_of_local(BEFORE, WIDE, HERE) == BEFORE
+    assert clear_of_local(BEFORE | {bad}, None, HERE) == BEFORE | {bad}

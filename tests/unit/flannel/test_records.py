@@ -13,7 +13,7 @@ from driver.errors import BadRecord
 from driver.flannel.etcd.registry import Entry
 from driver.flannel.records import (
     LeaseRecord,
-    Readings,
+    ParseCache,
     compatible,
     free_subnets,
     lease_key,
@@ -188,7 +188,7 @@ def test_a_key_alone_takes_a_subnet_unless_it_would_take_all() -> None:
             "0.0.0.0-0&fd00::-64", "10.5.0.0-16", "10.5.64.0-18")  # fmt: skip
     entries = [Entry(FOLDER + key, b"garbage", 1) for key in keys]
     expected = [N("10.5.30.0/24"), N("10.5.31.0/24"), N("10.9.0.0/24"), N("10.5.64.0/18")]
-    known: Readings = {}
+    known: ParseCache = {}
     for _ in range(2):
         assert taken_subnets(entries, OVERLAY, known) == expected
         read_leases(entries, known)
