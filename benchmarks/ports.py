@@ -134,7 +134,7 @@ def start(state: Path) -> None:
     show("start with these ports, ms", [(time.perf_counter() - began) * 1000])
     times = []
     for _ in range(RUNS):
-        core.observe()
+        core.dataplane.observe()
         times.append(timed(core.attempt))
     show("a pass that finds nothing to do, ms", times)
 

@@ -11,6 +11,7 @@ from functools import partial
 from driver.api.orphans import Docker, OrphanNetworks
 from driver.cli import client
 from driver.config import SETTINGS, Config
+from driver.core.dataplane import Dataplane
 from driver.core.flows import Forgetful
 from driver.core.loop import Loop
 from driver.core.reconciler import Reconciler
@@ -35,7 +36,7 @@ from driver.host.sandbox import Sandboxes
 from driver.host.servers import Servers
 from driver.host.survey import HostSurvey
 from driver.host.underlay import Underlay
-from driver.model.interfaces import Adapter, Firewall, Source
+from driver.model.interfaces import Firewall, Source
 from driver.model.records import Overlay
 
 log = logging.getLogger(__name__)
@@ -70,7 +71,7 @@ def _assembled(config: Config, undo: ExitStack) -> Reconciler:
     watched = localhosts, sandboxes
     survey = HostSurvey(netlink, watched, firewall, lookout, servers, external)
     source = _source(config, lambda: core, lookout, stop)
-    sides: list[Adapter] = [
+    dataplane = Dataplane([
         OverlayAdapter(news),
         netlink,
         localhosts,
@@ -79,15 +80,9 @@ def _assembled(config: Config, undo: ExitStack) -> Reconciler:
         sockets,
         Forgetful(firewall, Conntrack()),
         ForwardGates(),
-    ]
-    for side in sides:
-        undo.callback(side.close)
-    core = Reconciler(
-        store,
-        sides,
-        survey,
-        source,
-    )
+    ])  # fmt: skip
+    undo.callback(dataplane.close)
+    core = Reconciler(store, dataplane, survey, source)
     core.require_ipam = config.require_ipam
     core.shown = lambda: secrets_shown([s.variable for s in SETTINGS if s.secret])
     core.warnings = partial(exposure.warnings, config.etcd, ours=config.etcd_from_containers)

@@ -64,7 +64,7 @@ def _network(core: Reconciler, told: Body) -> None:
         config = []  # Docker has 0.0.0.0/0 there
     space = SPACE if ipam.text("Driver") == SPACE else "Docker's"
     blocks = [_block(block, space) for block in config[:1]]
-    on_host = any(isinstance(t, Bridge) and t.owner == network_id for t in core.observe())
+    on_host = any(isinstance(t, Bridge) and t.owner == network_id for t in core.dataplane.observe())
     if on_host and space != SPACE:
         raise Conflict("its bridge is there, and not what its block of the lease was")
     if space == SPACE:

@@ -24,7 +24,7 @@ def document(core: Reconciler) -> Document:
     socket of ours keeps the host port from other programs.
     Errors: HostError.
     """
-    have = core.observe()
+    have = core.dataplane.observe()
     core.wake()  # a look hides from the passes that the firewall was disturbed
     return {
         "ports": [

@@ -1,50 +1,72 @@
-"""All sides of the host together: take a plan's parts to those that they concern.
-
-Imports `seams`, `objects`, `errors`.
-"""
+"""All adapters as one: it takes the parts of a plan to the adapters of their kinds."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from driver.errors import Conflict, FlannelError, HostError
 from driver.model.interfaces import Adapter, Resuming
-from driver.model.objects import HostObject, Plan
+from driver.model.objects import RANK, HostObject, Kinds, Plan, PortSocket
 
 
-def resume(hosts: Sequence[Adapter], objects: Iterable[HostObject]) -> None:
-    """Have each side take over what an earlier run left of these."""
-    for host in hosts:
-        if isinstance(host, Resuming):
-            host.resume(objects)
+class Dataplane:
+    """The adapters in the order of `RANK`, whatever the order they are given in."""
+
+    def __init__(self, adapters: Iterable[Adapter]) -> None:
+        self._adapters = sorted(adapters, key=lambda a: min(RANK[kind] for kind in a.kinds))
+
+    def observe(self, kinds: Kinds = tuple(RANK)) -> frozenset[HostObject]:
+        """Return what the host has of ours, at least of these kinds. Errors: HostError, OSError."""
+        asked = [a for a in self._adapters if not set(kinds).isdisjoint(a.kinds)]
+        return frozenset().union(*(adapter.observe() for adapter in asked))
+
+    def resume(self, objects: Iterable[HostObject]) -> None:
+        """Have each adapter take over what an earlier process left of these objects."""
+        for adapter in self._adapters:
+            if isinstance(adapter, Resuming):
+                adapter.resume(objects)
+
+    def take_away(self, plan: Plan) -> list[FlannelError]:
+        """Remove what a plan removes, in reverse order. Return what could not be done."""
+        part = Plan(remove=plan.remove)
+        return [e for adapter in reversed(self._adapters) for e in _apply(adapter, part)]
+
+    def make(self, plan: Plan) -> list[FlannelError]:
+        """Add and change what a plan says, in order. Return what could not be done."""
+        part = Plan(add=plan.add, change=plan.change)
+        return [e for adapter in self._adapters for e in _apply(adapter, part)]
+
+    def close(self) -> None:
+        """Let go of what is held open; the host stays as it is."""
+        for adapter in self._adapters:
+            adapter.close()
 
 
-def take_away(hosts: Sequence[Adapter], plan: Plan) -> list[FlannelError]:
-    """Remove what a plan says, from the last host to the first; give what could not be."""
-    part = Plan(remove=plan.remove)
-    return [error for host in reversed(hosts) for error in _apply(host, part)]
+def steps(plan: Plan) -> Iterator[Plan]:
+    """Yield the steps in which a call carries out a plan, each holding the one before.
 
-
-def make(hosts: Sequence[Adapter], plan: Plan) -> list[FlannelError]:
-    """Make and change what a plan says, from the first host to the last; give what failed."""
-    part = Plan(add=plan.add, change=plan.change)
-    return [error for host in hosts for error in _apply(host, part)]
+    Port sockets come first: a port that another program has must not lead elsewhere, not even for
+    a moment.
+    """
+    if (sockets := plan.only((PortSocket,))).add:
+        yield sockets
+    yield plan
 
 
 def first(errors: Sequence[FlannelError]) -> FlannelError:
-    """Give the first failure; if it is a conflict, it names what was taken of all there were."""
+    """Return the first failure; a conflict names what was taken in all of them."""
     error = errors[0]
     if isinstance(error, Conflict):
         error.taken = tuple(t for e in errors if isinstance(e, Conflict) for t in e.taken)
     return error
 
 
-def _apply(host: Adapter, plan: Plan) -> list[FlannelError]:
-    part = plan.only(host.kinds)
+def _apply(adapter: Adapter, plan: Plan) -> list[FlannelError]:
+    part = plan.only(adapter.kinds)
     if not part:
         return []
     try:
-        host.apply(part)
+        adapter.apply(part)
     except ExceptionGroup as group:
         return [e if isinstance(e, FlannelError) else HostError(repr(e)) for e in group.exceptions]
     return []

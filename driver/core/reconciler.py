@@ -11,13 +11,12 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from typing import get_args
 
-from driver.core import dataplane
 from driver.core.adoption import Taken
 from driver.core.contention import Contention
+from driver.core.dataplane import Dataplane, first, steps
 from driver.core.desire import awaited, desire, gone, in_sandboxes, left_alone, stale
 from driver.core.edit import Edit
 from driver.core.history import History
@@ -26,8 +25,8 @@ from driver.core.takeover import Takeover
 from driver.core.unknown import BELONGINGS, Seen, belongings, unknown_objects
 from driver.errors import BadRequest, Conflict, FlannelError, StoreError
 from driver.model.facts import Facts
-from driver.model.interfaces import Adapter, Journal, LeaseStatus, Source, Survey
-from driver.model.objects import HostObject, Key, Plan, PortSocket, diff
+from driver.model.interfaces import Journal, LeaseStatus, Source, Survey
+from driver.model.objects import Key, Kinds, Plan, PortSocket, diff
 from driver.model.records import Endpoint, Network, Peer, State
 
 log = logging.getLogger(__name__)
@@ -41,13 +40,13 @@ class Reconciler:
     def __init__(
         self,
         journal: Journal,
-        sides: Sequence[Adapter],
+        dataplane: Dataplane,
         survey: Survey,
         leases: Source,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """Load the state; `sides` in the order in which objects are made."""
-        self._journal, self._hosts, self._survey, self._leases = journal, sides, survey, leases
+        self.dataplane = dataplane
+        self._journal, self._survey, self._leases = journal, survey, leases
         self.clock = clock
         self.require_ipam = False  # refuse networks that Docker's own IPAM put outside the lease
         self.shown: Callable[[], Iterable[str]] = tuple  # what everybody sees and should not
@@ -78,9 +77,8 @@ class Reconciler:
         if edit.adds():
             self._survey.docker_acts()
         plan = self._difference(edit)
-        if (holds := plan.only((PortSocket,))).add:
-            self._make(holds)  # first: a port that another program has must not lead elsewhere
-        self._make(plan)
+        for step in steps(plan):
+            self._make(step)
         if bool(edit.state.networks) != bool(self.state.networks):
             self.woken.set()  # what all networks share with the peers is a pass's to make
         try:
@@ -96,7 +94,7 @@ class Reconciler:
             errors = self._apply(plan)
         if errors:
             self._undo(plan)
-            raise dataplane.first(errors)
+            raise first(errors)
 
     def follow(self) -> None:
         """Take over at once what the lease's source says of peers, by the difference as well.
@@ -140,10 +138,10 @@ class Reconciler:
         What cannot be taken away is left to the next pass: it must not fail a container's end.
         """
         self.takeover.heed(plan)
-        for error in dataplane.take_away(self._hosts, plan):
+        for error in self.dataplane.take_away(plan):
             log.warning("left to the next pass: %s", error)
             self.woken.set()
-        return dataplane.make(self._hosts, plan)
+        return self.dataplane.make(plan)
 
     def _undo(self, plan: Plan) -> None:
         for error in self._apply(plan.inverse()):
@@ -165,20 +163,20 @@ class Reconciler:
         container starts all the same.
         """
         wanted = tuple(t for t in in_sandboxes(self.state) if t.link in host_ends)
-        errors = dataplane.make(self._hosts, Plan(add=wanted))
+        errors = self.dataplane.make(Plan(add=wanted))
         if errors:
             log.debug("left to the next pass: %s", errors)
             self.woken.set()
 
-    def discard(self, owner: str, kinds: tuple[type[HostObject], ...] = BELONGINGS) -> None:
+    def discard(self, owner: str, kinds: Kinds = BELONGINGS) -> None:
         """Take away what the host has of an endpoint or network that the state does not know."""
         with self._lock:
-            seen = self.takeover.see(self.observe(BELONGINGS))
+            seen = self.takeover.see(self.dataplane.observe(BELONGINGS))
             self._apply(belongings(seen, owner).only(kinds))
 
     def recall(self) -> None:
         """Take this host's place in the overlay from the host itself, if the state is empty."""
-        found = self.takeover.recall(self.observe(), self.survey().uplink_mtu)
+        found = self.takeover.recall(self.dataplane.observe(), self.survey().uplink_mtu)
         self.state = found or self.state
 
     def survey(self) -> Facts:
@@ -217,7 +215,7 @@ class Reconciler:
 
     def _looks_right(self) -> bool:
         """Compare without the lock; what changes meanwhile only makes it look again."""
-        state, facts, seen = self.state, self.facts, self.takeover.see(self.observe())
+        state, facts, seen = self.state, self.facts, self.takeover.see(self.dataplane.observe())
         return (
             self.history.last is not None
             and not self.history.last.errors
@@ -229,21 +227,14 @@ class Reconciler:
             and not diff(left_alone(seen.have, state.lease, facts), desire(state, facts))
         )
 
-    def observe(
-        self, kinds: tuple[type[HostObject], ...] = get_args(HostObject)
-    ) -> frozenset[HostObject]:
-        """Look what the host has of ours, at least of these kinds."""
-        sides = [host for host in self._hosts if not set(kinds).isdisjoint(host.kinds)]
-        return frozenset().union(*(host.observe() for host in sides))
-
     def _pass(self, *, adopt: bool = True) -> Report:
         """Bring the host to what the state desires, and with `adopt` the state to what is alive."""
-        now, first = self.clock(), self.history.last is None
+        now, at_start = self.clock(), self.history.last is None
         try:
             facts = self.survey()
-            if first:
-                dataplane.resume(self._hosts, desire(self.state, facts))
-            seen = self.takeover.see(self.observe())
+            if at_start:
+                self.dataplane.resume(desire(self.state, facts))
+            seen = self.takeover.see(self.dataplane.observe())
             taken = self._adopt(facts, seen) if adopt else Taken()
             seen = seen._replace(have=left_alone(seen.have, self.state.lease, facts))
             want = desire(self.state, facts)
@@ -258,7 +249,7 @@ class Reconciler:
         if self.history.last and self.fights.failed(left):
             errors += [told for told in self.history.last.errors if told not in errors]
         done = plan.without(left | failed)
-        if first:  # the sockets that hold ports went with the last process: that is no repair
+        if at_start:  # the sockets that hold ports went with the last process: that is no repair
             done = done.without(key for key in done.touched() if key[0] == PortSocket.__name__)
         told = tuple(taken.told)
         return Report(now, summary(done), told, (*taken.left, *errors), routine=not (new or told))
@@ -268,11 +259,11 @@ class Reconciler:
 
         What failed is what still differs: an adapter tells why, but not always of which object.
         """
-        errors = [*dataplane.take_away(self._hosts, plan), *dataplane.make(self._hosts, plan)]
+        errors = [*self.dataplane.take_away(plan), *self.dataplane.make(plan)]
         failed = frozenset[Key]()
         if errors:
             with suppress(FlannelError, OSError):
-                have = left_alone(self.observe(), self.state.lease, self.facts)
+                have = left_alone(self.dataplane.observe(), self.state.lease, self.facts)
                 after = diff(have, desire(self.state, self.facts))
                 failed = plan.touched() & after.touched()
         return [str(e) for e in errors], failed, self.fights.tried(plan.touched(), failed, now)

@@ -224,10 +224,12 @@ class ForwardGate(_Identified):
     isolates: ClassVar[bool] = True
 
 
+# In the order in which they are made; they are removed in reverse.
 HostObject = (
-    Bridge | Veth | Vxlan | LinkAddress | LoopbackGuard | Sysctl | Neighbour | Fdb
-    | UnreachableRoute | PeerRoute | SandboxAddress | PortSocket | Table | Element | ForwardGate
+    Vxlan | Neighbour | Fdb | PeerRoute | Bridge | Veth | LinkAddress | Sysctl | UnreachableRoute
+    | LoopbackGuard | SandboxAddress | PortSocket | Table | Element | ForwardGate
 )  # fmt: skip
+Kinds = tuple[type[HostObject], ...]
 RANK: dict[type[HostObject], int] = {kind: rank for rank, kind in enumerate(get_args(HostObject))}
 
 
@@ -242,8 +244,8 @@ class Plan:
     def __bool__(self) -> bool:
         return bool(self.add or self.change or self.remove)
 
-    def only(self, kinds: tuple[type[HostObject], ...]) -> Plan:
-        """Give the part that concerns some kinds of objects."""
+    def only(self, kinds: Kinds) -> Plan:
+        """Return the part that concerns some kinds of objects."""
         return Plan(
             tuple(t for t in self.add if isinstance(t, kinds)),
             tuple(pair for pair in self.change if isinstance(pair[0], kinds)),

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from driver.api.body import Body
+from driver.core.dataplane import Dataplane
 from driver.core.desire import desire
 from driver.core.loop import Loop
 from driver.core.reconciler import Reconciler
@@ -42,8 +43,9 @@ class Bench:
         self.nft, self.gate = FakeNft(self.world), FakeGate(self.world)
         self.sandboxes = FakeSandboxes(self.kernel)
         self.adapters: list[FakeAdapter] = [
-            self.kernel, self.sandboxes, self.ports, self.nft, self.gate
+            self.gate, self.nft, self.ports, self.sandboxes, self.kernel
         ]  # fmt: skip
+        self.dataplane = Dataplane(self.adapters)
         self.survey = FakeSurvey(self.kernel)
         self.journal = journal or MemoryJournal(self.world)
         self.boot()
@@ -51,14 +53,14 @@ class Bench:
     def boot(self) -> None:
         self.ports.objects.clear()  # sockets go with the process
         self.sandboxes.objects.clear()  # it knows no more where it has to look
-        self.core = Reconciler(self.journal, self.adapters, self.survey, self.leases, self.clock)
+        self.core = Reconciler(self.journal, self.dataplane, self.survey, self.leases, self.clock)
         self.loop = Loop(self.core, self.survey, self.leases)
         self.core.converge()
 
     def reboot(self) -> None:
         """Boot as the service does, which may have lost its state."""
         self.ports.objects.clear()
-        self.core = Reconciler(self.journal, self.adapters, self.survey, self.leases, self.clock)
+        self.core = Reconciler(self.journal, self.dataplane, self.survey, self.leases, self.clock)
         self.loop = Loop(self.core, self.survey, self.leases)
         self.loop.boot()
 
@@ -85,7 +87,7 @@ class Bench:
         return self.core.state
 
     def observed(self) -> frozenset[HostObject]:
-        return frozenset().union(*(adapter.observe() for adapter in self.adapters))
+        return self.dataplane.observe()
 
     def assert_agrees(self) -> None:
         """Host, memory and journal say the same."""

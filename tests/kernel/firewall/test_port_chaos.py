@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from driver.api.body import Body
+from driver.core.dataplane import Dataplane
 from driver.core.firewall import read_port
 from driver.core.flows import Forgetful
 from driver.core.reconciler import Reconciler
@@ -109,7 +110,7 @@ class Chaos:
         store = SqliteJournal(self.folder / "state.db")
         self.parts = [Mortal(part) for part in (netlink, PortSockets(), nft)]
         source = LocalSource("standalone", NETWORK, 24, Path("/nonexistent"))
-        self.core = Reconciler(store, self.parts, Survey(netlink), source)
+        self.core = Reconciler(store, Dataplane(self.parts), Survey(netlink), source)
         self.closed = closing(store)
         self.core.attempt()
 
@@ -197,7 +198,7 @@ def test_ports_held_published_and_stored_are_the_same(seed, host, tmp_path):
         for e in chaos.core.state.endpoints.values()
         for p in e.ports
     }
-    have = chaos.core.observe()
+    have = chaos.core.dataplane.observe()
     held = {(t.proto, t.ip, t.port, t.owner) for t in have if isinstance(t, PortSocket)}
     led = {
         (p.mapping.proto, p.mapping.host_ip, p.mapping.host_port, p.owner)
@@ -212,5 +213,5 @@ def test_ports_held_published_and_stored_are_the_same(seed, host, tmp_path):
     for end in ENDS:
         chaos.call("NetworkDriver.DeleteEndpoint", NetworkID=NET, EndpointID=end)
     assert all(free(proto, number) for proto in KINDS for number in NUMBERS)
-    assert not any(map(read_port, chaos.core.observe()))
+    assert not any(map(read_port, chaos.core.dataplane.observe()))
     chaos.close()

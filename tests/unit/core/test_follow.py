@@ -8,6 +8,7 @@ from ipaddress import IPv4Address, IPv4Network
 
 import pytest
 
+from driver.core.dataplane import Dataplane
 from driver.core.desire import desire
 from driver.core.loop import Loop
 from driver.core.reconciler import Reconciler
@@ -84,7 +85,7 @@ class Node:
         self.journal = MemoryJournal(self.world)
         survey = FakeSurvey(FakeKernel(self.world))
         survey.now = HERE
-        self.core = Reconciler(self.journal, [self.ways], survey, self.said)
+        self.core = Reconciler(self.journal, Dataplane([self.ways]), survey, self.said)
         Loop(self.core, survey, self.said).boot()
         self.core.woken.clear()
 
@@ -162,7 +163,7 @@ def test_whatever_news_come_the_host_is_as_a_pass_would_make_it() -> None:
 
 def test_before_the_first_pass_nothing_is_taken_over() -> None:
     survey = FakeSurvey(FakeKernel(World()))
-    core = Reconciler(MemoryJournal(), [Ways()], survey, Said(peer(2)))
+    core = Reconciler(MemoryJournal(), Dataplane([Ways()]), survey, Said(peer(2)))
     core.follow()
     assert core.state == State()
 
