@@ -7,15 +7,9 @@ from collections.abc import Iterator
 import pytest
 
 from tests.bed import Bed, Host, Node, assert_no_leaks
-from tests.e2e.helpers import baseline, docker_major, tidy
+from tests.e2e.helpers import BACKENDS, docker_major, settings
+from tests.e2e.leaving import MAY_DIFFER, baseline, tidy
 from tests.e2e.outage import World
-
-# The order in which blocks were given back; threads and connections that come and go with load;
-# Docker's own jump, which dockerd doubles when two networks are made at once.
-MAY_DIFFER = ("row: freed/*", "plugin: *", "*FORWARD*DOCKER-USER*")
-
-# Of the firewall; what a test marked `each_backend` runs on. Docker uses the same iptables.
-BACKENDS = ("nft", "iptables-nft", "iptables-legacy")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -57,12 +51,6 @@ def running(bed: Bed, backend: str) -> Host:
     host.docker("run", "--rm", "-p", "7:7", "box", "true")
     host.docker("network", "rm", "first")
     return host
-
-
-def settings(backend: str) -> dict[str, str]:
-    """Give the plugin's settings for a backend of the firewall."""
-    firewall = backend.partition("-")[0]
-    return {"DOCKER_FLANNEL_LOG_LEVEL": "debug", "DOCKER_FLANNEL_FIREWALL": firewall}
 
 
 @pytest.fixture(scope="module")

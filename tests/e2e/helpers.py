@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import json
+import re
+import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Any
 
-from tests.bed import Host, Node, Process, Result, Snapshot, snapshot, wait_for
+from tests.bed import Host, Node, Process, Result, unixhttp, wait_for
+from tests.bed.host import PLUGIN_SOCKET
 from tests.bed.rootfs import PROJECT
 
+COMMAND = Path(sys.prefix, "bin", "docker-flannel")
+SERVE = (sys.executable, "-m", "driver", "serve")
 ECHO = str(Path(__file__).with_name("echo.py"))
 
 LEASE = IPv4Network("10.2.0.0/20")
@@ -23,6 +30,9 @@ services:
     ports: ["8080:80"]
 """  # a compose file goes on with more of them, and with networks
 FLANNEL = ("-d", "flannel", "--ipam-driver", "flannel")
+# of the firewall; what a test marked `each_backend` runs on. Docker uses the same iptables.
+BACKENDS = ("nft", "iptables-nft", "iptables-legacy")
+COUNTED = re.compile(r"(\d+) packets transmitted, (\d+) received")
 
 
 def network(host: Host, name: str, *options: str) -> IPv4Network:
@@ -119,23 +129,46 @@ def docker_major(host: Host) -> int:
     return int(told.partition(".")[0])
 
 
-def tidy(host: Host) -> None:
-    """Remove all containers, and the networks that are then unused."""
-    left = host.docker("ps", "-aq").stdout.split()
-    if left:
-        host.docker("rm", "-f", *left)
-    host.docker("network", "prune", "-f")
+def page(node: Node, port: int, address: str) -> str:
+    """What a port answers by HTTP; "" for nothing."""
+    url = f"http://{address}:{port}/"
+    return node.fetch(url).strip() if node.reaches(url, 3) else ""
 
 
-def baseline(host: Host) -> Snapshot:
-    """Take a snapshot once the last veths are gone and the gate is where Docker wants it."""
-    wait_for(lambda: " flc" not in host.run("ip", "link").stdout, "the last veths to go")
-    wait_for(lambda: _gate_has_moved(host), "the gate to move to Docker's chain", 20)
-    return snapshot(host)
+def ports(host: Host) -> list[dict]:
+    """What the plugin has published."""
+    listed = host.run(sys.executable, "-m", "driver", "ports", "--json", cwd=PROJECT)
+    found: list[dict] = json.loads(listed.stdout)
+    return found
 
 
-def _gate_has_moved(host: Host) -> bool:
-    """Whether the gate, made while dockerd was starting, is in DOCKER-USER; news moves it."""
-    lines = host.run("iptables-save", "-t", "filter", check=False).stdout.splitlines()
-    rules = [line for line in lines if line.startswith("-A FORWARD ")]
-    return not ("-A FORWARD -j DOCKER-USER" in rules and any("DKFLANNEL" in r for r in rules))
+@contextmanager
+def counted(host: Host, name: str, target: str) -> Iterator[None]:
+    """Ping ten times a second from a container; no answer may be missing in the end."""
+    log_name = f"ping-{name}-{target}"
+    words = (*enter(host, name), "ping", "-n", "-q", "-i", "0.1", target)
+    process = host.popen(*words, log_name=log_name)
+    yield
+    process.signal(signal.SIGINT)
+    process.wait()
+    [(sent, received)] = COUNTED.findall(process.log())
+    assert int(sent) > 2
+    assert int(received) >= int(sent) - 1, "but for the last, which may be on its way"
+
+
+def settings(backend: str) -> dict[str, str]:
+    """Give the plugin's settings for a backend of the firewall."""
+    firewall = backend.partition("-")[0]
+    return {"DOCKER_FLANNEL_LOG_LEVEL": "debug", "DOCKER_FLANNEL_FIREWALL": firewall}
+
+
+def switch_off_and_on(host: Host, visitor: Node) -> None:
+    """Cut the power; the plugin starts first, and dockerd at once after it."""
+    host.reboot()
+    visitor.run("ip", "neigh", "flush", "all")  # the bed gives the host another network card
+    env = {"DOCKER_FLANNEL_STATE_DIR": str(host.state_dir)}
+    # unlike start_plugin, no Plugin.Activate, which would wake a pass before dockerd is there
+    host.plugin = host.popen(*SERVE, env=env, cwd=PROJECT, log_name="plugin")
+    socket = host.path(PLUGIN_SOCKET)
+    wait_for(lambda: unixhttp.answers(socket, "GET", "/status"), "the plugin to answer")
+    host.restart_dockerd()

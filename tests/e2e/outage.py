@@ -15,7 +15,8 @@ from tests.bed import Bed, Host, Node, Process, Result, wait_for
 from tests.bed.host import PLUGIN_SOCKET
 from tests.bed.unixhttp import request
 from tests.e2e.etcd_bed import START_S, undecided
-from tests.e2e.helpers import FLANNEL, enter, network, tidy, web
+from tests.e2e.helpers import FLANNEL, enter, network, web
+from tests.e2e.leaving import tidy
 from tests.unit.etcd_member import CONFIG_KEY, FOLDER
 
 CONFIG = '{"Network": "10.2.0.0/16", "Backend": {"Type": "vxlan"}}'

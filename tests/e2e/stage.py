@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from tests.bed import Bed, Host, Node, Process, Snapshot, assert_no_leaks, snapshot, wait_for
-from tests.e2e.conftest import MAY_DIFFER
-from tests.e2e.helpers import FLANNEL, baseline, docker_major, inspect, web
+from tests.e2e.helpers import FLANNEL, docker_major, inspect, web
+from tests.e2e.leaving import MAY_DIFFER, baseline
 
 CRASHER = Path(__file__).with_name("crasher.py")
 VERBS = {"start": ("start",), "stop": ("stop", "-t", "0")}

@@ -14,9 +14,8 @@ from driver.handlers import CALLS
 from tests.bed import Bed, Host, wait_for
 from tests.bed.host import PLUGIN_SOCKET
 from tests.bed.rootfs import PROJECT
-from tests.e2e.helpers import FLANNEL
+from tests.e2e.helpers import FLANNEL, SERVE
 
-SERVE = (sys.executable, "-m", "driver", "serve")
 STATUS = (sys.executable, "-m", "driver", "status")
 LIBRARY = "libnftables.so.1"
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.bed import Bed, Host, Node, snapshot, wait_for
-from tests.e2e.conftest import BACKENDS, settings
-from tests.e2e.helpers import network, web
-from tests.e2e.test_restart import status
+from tests.e2e.helpers import BACKENDS, network, settings, status, web
 
 HEALED_S = 10
 JUMP = "-m comment --comment docker-flannel -j DKFLANNEL"

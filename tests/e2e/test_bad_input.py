@@ -7,8 +7,8 @@ import json
 import pytest
 
 from tests.bed import Host, diff, snapshot, unixhttp
-from tests.e2e.conftest import MAY_DIFFER
 from tests.e2e.helpers import FLANNEL, container, docker_major, network
+from tests.e2e.leaving import MAY_DIFFER
 
 DRIVER = "com.docker.network"
 NETWORKS = [

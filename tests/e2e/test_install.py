@@ -9,11 +9,9 @@ import sys
 from pathlib import Path
 
 from tests.bed import Host, wait_for
-from tests.e2e.helpers import network
+from tests.e2e.helpers import COMMAND, network
 
 PROJECT = Path(__file__).parents[2]
-COMMAND = Path(sys.prefix, "bin", "docker-flannel")
-
 # in a mount namespace of its own, where the folders it writes to are empty
 INSTALL = """
 set -eu

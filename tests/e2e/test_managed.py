@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 
 import pytest
@@ -10,7 +9,7 @@ import pytest
 from tests.bed import wait_for
 from tests.bed.rootfs import PROJECT
 from tests.e2e import managed
-from tests.e2e.helpers import SERVICES, container, gets, inspect, pings, web
+from tests.e2e.helpers import SERVE, SERVICES, container, gets, inspect, pings, web
 from tests.e2e.managed import NAME, SOCKET, STATE, conversation
 from tests.e2e.overlay import World, empty_world, lease, own
 
@@ -23,7 +22,6 @@ networks:
     ipam: {driver: flannel}
 """
 )
-SERVE = (sys.executable, "-m", "driver", "serve")
 
 
 @pytest.fixture(scope="module")

@@ -12,9 +12,9 @@ import pytest
 from tests.bed import Bed, Host, assert_no_leaks, wait_for
 from tests.bed.rootfs import PROJECT
 from tests.e2e import managed
-from tests.e2e.helpers import FLANNEL, baseline, container, enter, web
+from tests.e2e.helpers import FLANNEL, container, counted, enter, web
+from tests.e2e.leaving import baseline
 from tests.e2e.managed import NAME, SOCKET
-from tests.e2e.test_state_lost import counted
 
 SUBNET_ENV = """\
 FLANNEL_NETWORK=10.9.0.0/16

@@ -11,8 +11,7 @@ import sys
 import pytest
 
 from tests.bed import Host, Process, wait_for
-from tests.e2e.helpers import network
-from tests.e2e.test_port_matrix import page, ports
+from tests.e2e.helpers import network, page, ports
 
 ACTS = 16
 NUMBERS = range(8000, 8003)

@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 
 from tests.bed import Host, wait_for
-from tests.e2e.helpers import container, inspect, network, web
-from tests.e2e.test_install import COMMAND
+from tests.e2e.helpers import COMMAND, container, inspect, network, web
 
 
 @pytest.fixture

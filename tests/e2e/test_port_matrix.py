@@ -22,7 +22,6 @@ What covers which cell of the matrix; T is test_ports, where all of the first li
 
 from __future__ import annotations
 
-import json
 import socket
 import sys
 from collections.abc import Iterator
@@ -32,24 +31,21 @@ from pathlib import Path
 import pytest
 
 from tests.bed import Host, Node, wait_for
-from tests.bed.rootfs import PROJECT
-from tests.e2e.helpers import asked, container, echoes, enter, gets, inside, network, web
+from tests.e2e.helpers import (
+    asked,
+    container,
+    echoes,
+    enter,
+    gets,
+    inside,
+    network,
+    page,
+    ports,
+    web,
+)
 
 ECHO = str(Path(__file__).with_name("echo.py"))
 SECOND = "192.0.2.222"
-
-
-def ports(host: Host) -> list[dict]:
-    """What the plugin has published."""
-    listed = host.run(sys.executable, "-m", "driver", "ports", "--json", cwd=PROJECT)
-    found: list[dict] = json.loads(listed.stdout)
-    return found
-
-
-def page(node: Node, port: int, address: str) -> str:
-    """What a port answers by HTTP; "" for nothing."""
-    url = f"http://{address}:{port}/"
-    return node.fetch(url).strip() if node.reaches(url, 3) else ""
 
 
 def refusal(host: Host, *options: str) -> str:

@@ -7,9 +7,8 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.bed import Host, Node, Snapshot, assert_no_leaks, diff, snapshot, wait_for
-from tests.e2e.conftest import MAY_DIFFER
-from tests.e2e.helpers import address, container, docker_major, inspect, network, pings, web
-from tests.e2e.test_restart import as_it_was, status
+from tests.e2e.helpers import address, container, docker_major, inspect, network, pings, status, web
+from tests.e2e.leaving import MAY_DIFFER, as_it_was
 
 EVENT_S = 10  # what the kernel reports wakes a pass; the others come every half minute
 OURS = "inet docker_flannel"

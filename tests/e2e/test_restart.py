@@ -6,33 +6,29 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from tests.bed import Host, Node, assert_no_leaks, unixhttp, wait_for
+from tests.bed import Host, Node, assert_no_leaks, wait_for
 from tests.bed.host import PLUGIN_SOCKET
 from tests.bed.rootfs import PROJECT
-from tests.e2e.conftest import MAY_DIFFER
-from tests.e2e.helpers import address, baseline, container, inspect, pings, status, tidy, web
+from tests.e2e.helpers import (
+    SERVE,
+    address,
+    container,
+    inspect,
+    pings,
+    status,
+    switch_off_and_on,
+    web,
+)
+from tests.e2e.leaving import BRIDGE, MAY_DIFFER, as_it_was, baseline
 
-SERVE = (sys.executable, "-m", "driver", "serve")
 BIND = "import socket; s = socket.socket(); s.bind(('', {port}))"
 Words = tuple[str, ...]
 IPAMS: tuple[Words, ...] = (("--ipam-driver", "flannel"), ("--subnet", "10.2.8.0/24"))  # Docker's
 PASS_S = 90  # the passes come every half minute
-BRIDGE = "docker: network *"  # Docker's own gets a new id when dockerd starts
-
-
-@contextmanager
-def as_it_was(host: Host) -> Iterator[Host]:
-    """Tidy up and check for leaks as conftest does; dockerd may be another one afterwards."""
-    before, networks = baseline(host), network_names(host)
-    yield host
-    tidy(host)
-    assert network_names(host) == networks
-    assert_no_leaks(host, before, ignore=(*MAY_DIFFER, BRIDGE))
 
 
 @pytest.fixture
@@ -40,10 +36,6 @@ def host(running: Host) -> Iterator[Host]:
     """Give the running host; the test has to leave it as it was, but for dockerd."""
     with as_it_was(running) as given:
         yield given
-
-
-def network_names(host: Host) -> list[str]:
-    return sorted(host.docker("network", "ls", "--format", "{{.Name}}").stdout.split())
 
 
 def port_is_held(host: Host, port: int) -> bool:
@@ -201,18 +193,6 @@ def test_dockerd_restarts_and_its_containers_are_started_by_hand(host: Host, vis
     assert host.docker("ps", "-q").stdout == ""
     host.docker("start", "web", "peer")
     all_is_well(host, visitor)
-
-
-def switch_off_and_on(host: Host, visitor: Node) -> None:
-    """Cut the power; the plugin starts first, and dockerd at once after it."""
-    host.reboot()
-    visitor.run("ip", "neigh", "flush", "all")  # the bed gives the host another network card
-    env = {"DOCKER_FLANNEL_STATE_DIR": str(host.state_dir)}
-    # unlike start_plugin, no Plugin.Activate, which would wake a pass before dockerd is there
-    host.plugin = host.popen(*SERVE, env=env, cwd=PROJECT, log_name="plugin")
-    socket = host.path(PLUGIN_SOCKET)
-    wait_for(lambda: unixhttp.answers(socket, "GET", "/status"), "the plugin to answer")
-    host.restart_dockerd()
 
 
 def test_the_machine_restarts(machine: Host, visitor: Node) -> None:

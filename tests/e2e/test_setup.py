@@ -13,12 +13,10 @@ import pytest
 
 from tests.bed import Bed, Host, Result, assert_no_leaks, wait_for
 from tests.bed.rootfs import PROJECT
-from tests.e2e.conftest import MAY_DIFFER
 from tests.e2e.helpers import (
     LEASE,
     address,
     asked,
-    baseline,
     container,
     docker_major,
     echoes,
@@ -27,9 +25,9 @@ from tests.e2e.helpers import (
     inside,
     inspect,
     pings,
-    tidy,
     web,
 )
+from tests.e2e.leaving import MAY_DIFFER, baseline, tidy
 from tests.e2e.overlay import World, empty_world, lease
 
 NEW = 28  # the first Docker that knows of IPv4 off

@@ -6,8 +6,8 @@ import sys
 
 from tests.bed import Host, Node, wait_for
 from tests.e2e.helpers import container, enter, gets, inspect, status, web
+from tests.e2e.leaving import as_it_was
 from tests.e2e.short_form import create, has_both, lease_ip, ps, settled
-from tests.e2e.test_restart import as_it_was
 
 
 def test_the_plugin_stops_and_starts(host: Host, visitor: Node) -> None:

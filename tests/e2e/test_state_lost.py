@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
 import shutil
-import signal
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -19,35 +17,20 @@ from tests.e2e.helpers import (
     address,
     answers,
     container,
-    enter,
+    counted,
     inspect,
     pings,
     status,
     web,
 )
-from tests.e2e.test_restart import as_it_was
+from tests.e2e.leaving import as_it_was
 
-COUNTED = re.compile(r"(\d+) packets transmitted, (\d+) received")
 # of each kind: Docker's words, and a host port
 KINDS = {
     "app": (FLANNEL, 8080),
     "plain": (("-d", "flannel"), 8081),
     "own": (("-d", "flannel", "--ipam-driver", "null"), 8082),
 }
-
-
-@contextmanager
-def counted(host: Host, name: str, target: str) -> Iterator[None]:
-    """Ping ten times a second from a container; no answer may be missing in the end."""
-    log_name = f"ping-{name}-{target}"
-    words = (*enter(host, name), "ping", "-n", "-q", "-i", "0.1", target)
-    process = host.popen(*words, log_name=log_name)
-    yield
-    process.signal(signal.SIGINT)
-    process.wait()
-    [(sent, received)] = COUNTED.findall(process.log())
-    assert int(sent) > 2
-    assert int(received) >= int(sent) - 1, "but for the last, which may be on its way"
 
 
 class Site:

@@ -8,9 +8,8 @@ from functools import partial
 import pytest
 
 from tests.bed import Host, Node, wait_for
-from tests.e2e.helpers import address, answers, container, enter, inspect
+from tests.e2e.helpers import address, answers, container, enter, inspect, switch_off_and_on
 from tests.e2e.short_form import create, lease_ip, settled
-from tests.e2e.test_restart import switch_off_and_on
 
 OWN = ("-d", "flannel", "--ipam-driver", "flannel", "--subnet", "10.2.8.0/29")  # five containers'
 ALWAYS = ("--restart", "always")

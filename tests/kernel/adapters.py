@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from driver.host.netlink.channel import GROUP
-from tests.kernel.conftest import LIMIT_S
+from tests.kernel.namespaces import LIMIT_S
 
 
 class Listener:

@@ -12,7 +12,7 @@ from driver.core.flows import Flows, Forgetful
 from driver.host.conntrack import DELETE, NETFILTER, Conntrack
 from driver.host.netlink.channel import Channel, attributes
 from driver.model.objects import Element, Plan
-from tests.kernel.conftest import LIMIT_S, QUIET_S
+from tests.kernel.namespaces import LIMIT_S, QUIET_S
 from tests.kernel.sample import HOST, LAN, A, B
 
 pytestmark = pytest.mark.kernel

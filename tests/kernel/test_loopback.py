@@ -11,7 +11,7 @@ from driver.host.loopback import LoopbackGuards
 from driver.host.netlink.channel import GROUP, Channel
 from driver.model.objects import LoopbackGuard, Plan, diff
 from tests.kernel.adapters import refusals
-from tests.kernel.conftest import flush
+from tests.kernel.firewalls import flush
 from tests.kernel.sample import HOST, A
 
 pytestmark = pytest.mark.kernel

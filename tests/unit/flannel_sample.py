@@ -7,6 +7,7 @@ from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 
 from driver.flannel.lease_types import ThisHost
+from driver.flannel.records import LeaseRecord, lease_key
 from driver.model.records import Overlay
 
 N = IPv4Network
@@ -47,3 +48,8 @@ BROKEN: list[tuple[dict[str, Any], str]] = [
     ({"BackendData": {"VtepMAC": 5}}, "VtepMAC 5 is no MAC"),
     ({"BackendData": {"VtepMAC": ""}}, 'VtepMAC "" is no MAC'),
 ]
+
+
+def record(subnet: str, ip: str, mac: str | None = MAC, revision: int = 7) -> LeaseRecord:
+    net = N(subnet)
+    return LeaseRecord(FOLDER + lease_key(net), net, None, IP(ip), "vxlan", mac, revision)

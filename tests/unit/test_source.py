@@ -24,8 +24,21 @@ def test_only_the_command_reads_the_environment() -> None:
     }
 
 
-def test_no_module_is_long() -> None:
+def sources() -> dict[str, str]:
+    """Return the text of each file by its name."""
     files = [file for folder in FOLDERS for file in (ROOT / folder).rglob("*.py")]
     assert len(files) > len(FOLDERS)
-    lengths = {str(file.relative_to(ROOT)): file.read_text().count("\n") for file in files}
+    return {str(file.relative_to(ROOT)): file.read_text() for file in files}
+
+
+def test_no_module_is_long() -> None:
+    lengths = {name: text.count("\n") for name, text in sources().items()}
     assert {name: length for name, length in lengths.items() if length > LONGEST} == {}
+
+
+def test_nothing_is_imported_from_a_test_file() -> None:
+    """What several tests use lies in a support module; fixtures lie in conftest."""
+    imports = re.compile(r"^ *from tests\S*\.(?:test_\w+|conftest) import .*", re.MULTILINE)
+    assert {
+        name: found for name, text in sources().items() if (found := imports.findall(text))
+    } == {}

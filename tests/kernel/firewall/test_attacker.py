@@ -6,87 +6,17 @@ rules are gone.
 
 import socket
 import struct
-from contextlib import ExitStack, closing
+from contextlib import closing
 
 import pytest
 
-from driver.host.firewall.iptables import IptablesFirewall
-from driver.model.objects import Element, Plan, diff
-from tests.kernel.conftest import flush
-from tests.kernel.frames import END, Ear, mac_of, overlay_frame, send, send_raw, udp
-from tests.kernel.sample import HOST, INNER, LAN, WANTED, A, B
+from driver.model.objects import Element, Plan
+from tests.kernel.firewall.attack import DOCKER, PEER, PORT, SECRET, arrived, forged
+from tests.kernel.firewalls import flush
+from tests.kernel.frames import END, Ear, mac_of, send, send_raw, udp
+from tests.kernel.sample import HOST, LAN, A, B
 
 pytestmark = pytest.mark.kernel
-
-PEER = "10.2.9.2"  # a container of another host
-DOCKER = "198.51.100.1"  # of another program's bridge, docker0
-PORT = 8472
-SECRET = b"forged"
-
-
-@pytest.fixture
-def stage(lab, firewall):
-    """Containers on A, B, INNER and docker0, a LAN host that is a peer, and a real VTEP."""
-    firewall.apply(diff(firewall.observe(), WANTED | {Element("tunnels", str(PORT))}))
-    for n in (A, B, INNER):
-        lab.bridge(n.bridge, str(n.gateway))
-    lab.bridge("docker0", f"{DOCKER}/24")
-    if isinstance(firewall, IptablesFirewall):  # nft can tell a bridge by itself
-        firewall.apply(Plan(add=(Element("foreign", '"docker0"'),)))
-    lab.web, lab.mate, lab.other, lab.inner, lab.docker = (
-        lab.container(bridge, f"{ip}/{length}", gateway)
-        for bridge, ip, length, gateway in (
-            (A.bridge, "10.2.0.2", 26, "10.2.0.1"),
-            (A.bridge, "10.2.0.3", 26, "10.2.0.1"),
-            (B.bridge, "10.2.0.66", 26, "10.2.0.65"),
-            (INNER.bridge, "10.2.0.130", 26, "10.2.0.129"),
-            ("docker0", "198.51.100.2", 24, DOCKER),
-        )
-    )
-    lab.lan = lab.neighbour("eth0", f"{HOST}/24", f"{LAN}/24")
-    overlay(lab.host, "10.2.0.0", HOST)
-    overlay(lab.lan, "10.2.9.0", LAN)
-    lab.lan.ip(f"addr add {PEER}/32 dev lo")
-    meet(lab.host, lab.lan, "10.2.9.0", LAN)
-    meet(lab.lan, lab.host, "10.2.0.0", HOST, f"src {PEER}")
-    lab.firewall = firewall
-    lab.ears = {"mate": "10.2.0.3", "other": "10.2.0.66", "inner": "10.2.0.130", "lan": LAN}
-    with ExitStack() as stack:
-        lab.heard = {
-            name: stack.enter_context(closing(Ear(getattr(lab, name)))) for name in lab.ears
-        }
-        yield lab
-
-
-def overlay(namespace, address, ip):
-    namespace.ip(
-        f"link add flannel.1 up type vxlan id 1 dev eth0 local {ip} dstport {PORT} nolearning",
-        f"addr add {address}/32 dev flannel.1",
-    )
-
-
-def meet(namespace, other, address, ip, source=""):
-    """Let a host know another one's VTEP."""
-    mac = mac_of(other, "flannel.1")
-    namespace.ip(
-        f"neigh add {address} lladdr {mac} dev flannel.1 nud permanent",
-        f"route add {address}/24 via {address} dev flannel.1 onlink {source}",
-    )
-    namespace.run("bridge", "fdb", "append", mac, "dev", "flannel.1", "dst", ip)
-
-
-def arrived(lab):
-    """Name those at whom a packet with the secret has arrived since the last time."""
-    for ip in lab.ears.values():  # nothing sent before is still under way when these have come
-        send(lab.host, ip, 9, END)
-    return {name for name, ear in lab.heard.items() if ear.heard(SECRET)}
-
-
-def forged(lab, target):
-    """A frame of the overlay, from a container of another host that never sent it."""
-    mac = mac_of(lab.host, "flannel.1")
-    return overlay_frame(mac, udp(PEER, target, 7, SECRET))
-
 
 GATEWAYS = {"web": "10.2.0.1", "inner": "10.2.0.129", "docker": DOCKER}
 

@@ -12,7 +12,7 @@ from driver.core import firewall
 from driver.errors import Conflict, HostError
 from driver.host.firewall.nft import NftFirewall
 from driver.model.objects import Element, Plan, Table, diff
-from tests.kernel.conftest import FIREWALLS, flush, legacy_tables
+from tests.kernel.firewalls import FIREWALLS, flush, listing
 from tests.kernel.sample import ONE, TABLE, WANTED
 from tests.unit.contract import check_adapter
 
@@ -24,18 +24,6 @@ def only(caught, kind):
     assert type(error) is kind
     assert "\n" not in str(error)
     return str(error)
-
-
-def listing(host):
-    """List all rules with the kernel's handles."""
-    text = host.run("nft", "-a", "list", "ruleset")
-    if legacy_tables(host):
-        text += "".join(
-            line
-            for line in host.run("iptables-legacy-save").splitlines(keepends=True)
-            if not line.startswith(("#", ":"))
-        )
-    return text
 
 
 def wait(condition, limit_s=10.0):

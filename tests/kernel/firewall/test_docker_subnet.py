@@ -4,6 +4,7 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
 import pytest
 
+from driver.core import firewall as rules
 from driver.core import peer_rules
 from driver.model.facts import External, Facts
 from driver.model.objects import diff
@@ -28,18 +29,18 @@ DOCKERS, OWN = "172.18.0.2", "10.2.0.194"
 FAR, NEAR = "10.2.9.2", "10.2.8.2"  # of another host, by the tunnel and straight
 
 
-def carry(firewall, dual=DUAL):
-    facts = replace(FACTS, firewall=firewall.name.partition("-")[0])
+def carry(backend, dual=DUAL):
+    facts = replace(FACTS, firewall=backend.name.partition("-")[0])
     wanted = {
-        *firewall.plan_base(LEASE, OVERLAY, facts),
+        *rules.plan_base(LEASE, OVERLAY, facts),
         *peer_rules.plan_peer_rules([DIRECT]),
-        *firewall.plan_network_rules(A),
-        *firewall.plan_network_rules(dual),
-        *firewall.plan_ports(WEB),
+        *rules.plan_network_rules(A),
+        *rules.plan_network_rules(dual),
+        *rules.plan_ports(WEB),
     }
-    wanted = {item for item in wanted if isinstance(item, firewall.kinds)}
-    firewall.apply(diff(firewall.observe(), wanted))
-    assert firewall.observe() == wanted
+    wanted = {item for item in wanted if isinstance(item, backend.kinds)}
+    backend.apply(diff(backend.observe(), wanted))
+    assert backend.observe() == wanted
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """The gate in both iptables, with and without Docker's chain."""
 
 import subprocess
-from pathlib import Path
 
 import pytest
 
@@ -9,6 +8,7 @@ from driver.errors import HostError
 from driver.host.firewall.forward_gate import ForwardGates
 from driver.model.objects import ForwardGate, Plan
 from driver.model.records import replace
+from tests.kernel.firewalls import legacy_tables
 
 pytestmark = pytest.mark.kernel
 
@@ -182,18 +182,13 @@ def test_frames_within_a_bridge_pass_where_they_come_by(tables, gates):
     assert [r for r in tables.rules() if r.startswith(CHAIN)] == [BRIDGED, *OWN]
 
 
-def names(host):
-    with host:
-        return Path("/proc/thread-self/net/ip_tables_names").read_text().split()
-
-
 def test_looking_makes_no_legacy_table(gates, host):
     assert ForwardGates.variants() == {"nft"}
     assert gates.observe() == frozenset()
     gates.apply(Plan(remove=(ForwardGate("legacy"), ForwardGate("nft"))))
     gates.apply(Plan(add=(ForwardGate("nft"),)))
     assert gates.observe() == {ForwardGate("nft")}
-    assert names(host) == []
+    assert legacy_tables(host) == []
 
 
 def test_looking_makes_no_nft_table(gates, host):

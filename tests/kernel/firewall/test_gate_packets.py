@@ -15,7 +15,7 @@ from driver.core.firewall import JUDGED
 from driver.host.firewall.forward_gate import ForwardGates
 from driver.host.firewall.iptables_rendering import CHAIN_PREFIX
 from driver.model.objects import ForwardGate, Plan
-from tests.kernel.conftest import LIMIT_S
+from tests.kernel.namespaces import LIMIT_S
 from tests.kernel.sample import HOST, LAN, A, B
 
 pytestmark = pytest.mark.kernel

@@ -10,7 +10,7 @@ from driver.host.firewall import iptables_variants
 from driver.host.firewall.iptables import IptablesFirewall
 from driver.host.firewall.iptables_rendering import render
 from driver.model.objects import Element, Plan, diff
-from tests.kernel.conftest import legacy_tables
+from tests.kernel.firewalls import legacy_tables
 from tests.kernel.sample import LAN, ONE, TABLE, WANTED
 
 pytestmark = pytest.mark.kernel

@@ -8,7 +8,7 @@ import pytest
 from driver.host.firewall.iptables import IptablesFirewall
 from driver.host.firewall.nft import PATH
 from driver.model.objects import Element, Plan, diff
-from tests.kernel.conftest import flush
+from tests.kernel.firewalls import flush
 from tests.kernel.sample import HOST, INNER, LAN, WANTED, A, B
 
 pytestmark = pytest.mark.kernel

@@ -5,8 +5,7 @@ from contextlib import closing
 import pytest
 
 from driver.model.objects import Element, Plan, Table, diff
-from tests.kernel.conftest import flush
-from tests.kernel.firewall.test_backends import listing
+from tests.kernel.firewalls import flush, listing
 from tests.kernel.sample import ONE, TABLE, WANTED
 
 pytestmark = pytest.mark.kernel

@@ -6,12 +6,11 @@ No rule that names the bridge sees them.
 import pytest
 
 from driver.model.records import HOST_END_PREFIX
-from tests.kernel.conftest import flush
-from tests.kernel.firewall.test_attacker import DOCKER, PORT, arrived, forged, stage
+from tests.kernel.firewall.attack import DOCKER, PORT, arrived, forged
+from tests.kernel.firewalls import flush
 from tests.kernel.frames import send_raw, udp
 
 pytestmark = pytest.mark.kernel
-__all__ = ["stage"]
 
 VETH = f"{HOST_END_PREFIX}111111111111"
 GROUPS = [f"01:80:c2:00:00:{last}" for last in ("00", "02", "03", "0d", "0e")]

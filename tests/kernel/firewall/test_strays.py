@@ -9,7 +9,7 @@ from driver.core.strays import plan_route
 from driver.host.links import Links
 from driver.model.facts import Facts
 from driver.model.objects import Element, Plan
-from tests.kernel.conftest import QUIET_S
+from tests.kernel.namespaces import QUIET_S
 from tests.kernel.overlays.sample import ETH0, NET, OVERLAY, PEERS, SUBNET
 from tests.kernel.sample import HOST, LAN, A
 

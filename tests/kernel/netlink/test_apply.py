@@ -13,7 +13,7 @@ from driver.host.netlink.channel import DOOMED, PROTOCOL
 from driver.model.objects import Bridge, LinkAddress, Plan, Sysctl, UnreachableRoute, Veth, diff
 from driver.model.records import replace
 from tests.kernel.adapters import eventually, refusals
-from tests.kernel.conftest import LIMIT_S
+from tests.kernel.namespaces import LIMIT_S
 from tests.kernel.netlink.sample import (
     ADDRESS,
     ALL,

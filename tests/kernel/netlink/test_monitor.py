@@ -7,7 +7,7 @@ import pytest
 from driver.model.objects import Plan, diff
 from driver.model.records import replace
 from tests.kernel.adapters import drops, eventually
-from tests.kernel.conftest import LIMIT_S
+from tests.kernel.namespaces import LIMIT_S
 from tests.kernel.netlink.sample import (
     ALL,
     BRIDGE,

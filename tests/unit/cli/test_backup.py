@@ -13,7 +13,7 @@ from driver.__main__ import main
 from driver.errors import StoreError
 from driver.host.journal import SqliteJournal, copy
 from driver.service import Lock
-from tests.unit.host.test_journal import make_garbage, written
+from tests.unit.journal_files import make_garbage, written
 from tests.unit.sample import LEASE, RECORDS, endpoint, network, state_of
 
 

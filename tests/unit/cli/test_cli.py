@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
-import threading
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,56 +12,7 @@ from driver.__main__ import main
 from driver.api.status import document
 from driver.config import SETTINGS
 from tests.unit.bench import make_core
-
-Serve = Callable[[bytes], Path]
-
-
-@pytest.fixture(autouse=True)
-def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    for setting in SETTINGS:
-        monkeypatch.delenv(setting.variable, raising=False)
-
-
-@pytest.fixture
-def serve(tmp_path: Path) -> Iterator[Serve]:
-    """Answer one request with some bytes."""
-    listener = socket.socket(socket.AF_UNIX)
-    threads = []
-
-    def start(reply: bytes) -> Path:
-        path = tmp_path / "sock"
-        listener.bind(str(path))
-        listener.listen()
-
-        def answer() -> None:
-            peer, _ = listener.accept()
-            with peer:
-                peer.recv(65536)
-                peer.sendall(reply)
-
-        threads.append(threading.Thread(target=answer))
-        threads[0].start()
-        return path
-
-    yield start
-    for thread in threads:
-        thread.join()
-    listener.close()
-
-
-def http(body: bytes, status: str = "200 OK") -> bytes:
-    return b"HTTP/1.1 %s\r\nContent-Length: %d\r\n\r\n%s" % (status.encode(), len(body), body)
-
-
-def refusal(capsys: pytest.CaptureFixture[str], *words: str) -> str:
-    """Run a command that has to fail; give its sentence."""
-    assert main(list(words)) == 1
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert err.startswith("docker-flannel: ")
-    assert err.count("\n") == 1
-    assert "Traceback" not in err
-    return err
+from tests.unit.cli.command import Serve, http, refusal
 
 
 def test_docker_is_told_what_this_plugin_is(capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,11 +11,9 @@ import pytest
 from driver.__main__ import main
 from driver.api.ports import document, name, of, render
 from driver.model.objects import Element, PortSocket
-from tests.unit.cli.test_cli import Serve, http, refusal, serve
+from tests.unit.cli.command import Serve, http, refusal
 from tests.unit.docker import Container, port
 from tests.unit.plugin import Setting
-
-__all__ = ["serve"]  # a fixture
 
 
 def docker_knows(made: Container, called: str) -> dict:

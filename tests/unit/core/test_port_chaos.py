@@ -14,7 +14,7 @@ from driver.core.firewall import read_port
 from driver.model.objects import Element, PortSocket, Table
 from driver.model.records import Proto
 from tests.unit.bench import WELL, Bench
-from tests.unit.core.test_converge import Chaos
+from tests.unit.chaos import Chaos
 from tests.unit.docker import Refused, port
 from tests.unit.fakes import Crash, seeded
 

@@ -8,7 +8,7 @@ import pytest
 
 from driver.flannel.etcd.registry import Entry
 from driver.flannel.peers import sort_peers
-from driver.flannel.records import LeaseRecord, lease_key, lease_value, read_lease, read_leases
+from driver.flannel.records import LeaseRecord, lease_value, read_lease, read_leases
 from driver.model.records import Peer
 from tests.unit.flannel_sample import (
     BROKEN,
@@ -16,18 +16,12 @@ from tests.unit.flannel_sample import (
     GOLDEN,
     GOLDEN_GW,
     IP,
-    MAC,
     OVERLAY,
     OWN,
     N,
+    record,
     value,
 )
-
-
-def record(subnet: str, ip: str, mac: str | None = MAC, revision: int = 7) -> LeaseRecord:
-    net = N(subnet)
-    return LeaseRecord(FOLDER + lease_key(net), net, None, IP(ip), "vxlan", mac, revision)
-
 
 GOOD = [
     record("10.5.20.0/24", "192.168.77.20", "02:00:00:00:00:20"),

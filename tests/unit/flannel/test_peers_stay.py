@@ -11,8 +11,7 @@ from driver.flannel.peers import clear_of_local, sort_peers
 from driver.flannel.records import LeaseRecord
 from driver.model.facts import ETCD, GATEWAY, OWN, LocalAddresses
 from driver.model.records import Peer
-from tests.unit.flannel.test_peers import record
-from tests.unit.flannel_sample import IP, OVERLAY, N
+from tests.unit.flannel_sample import IP, OVERLAY, N, record
 
 WIDE = replace(OVERLAY, network=N("10.0.0.0/8"))
 GROUND = LocalAddresses(

@@ -13,6 +13,7 @@ import pytest
 from driver.errors import StoreError
 from driver.host.journal import VERSION, SqliteJournal, from_row, to_row
 from driver.model.records import RECORD_TYPES, Record, replace
+from tests.unit.journal_files import make_garbage, written
 from tests.unit.sample import LEASE, NET, POOL, RECORDS, endpoint, network, state_of
 
 
@@ -27,12 +28,6 @@ def raw(path: Path, *statements: str) -> None:
         for statement in statements:
             db.execute(statement)
     db.close()
-
-
-def written(path: Path, *records: Record) -> SqliteJournal:
-    store = SqliteJournal(path)
-    store.commit(records, [], durable=True)
-    return store
 
 
 def test_the_sample_has_every_type_of_record() -> None:
@@ -64,10 +59,6 @@ def test_a_file_of_a_newer_version_is_left_alone(path: Path) -> None:
         "docker-flannel knows; install the newer one again"
     )
     assert path.read_bytes() == before
-
-
-def make_garbage(path: Path) -> None:
-    path.write_bytes(b"this is no database " * 100)
 
 
 def make_folder(path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from driver.host.journal import NAME, SqliteJournal
 from driver.host.upgrade import bring_back, put_by
 from driver.model.records import Record
-from tests.unit.host.test_journal import written
+from tests.unit.journal_files import written
 from tests.unit.sample import LEASE, RECORDS, state_of
 
 HOUR = 3600

@@ -1,0 +1,46 @@
+"""The command line, without settings of the surroundings, and its end of the socket."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from driver.config import SETTINGS
+from tests.unit.cli.command import Serve
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    for setting in SETTINGS:
+        monkeypatch.delenv(setting.variable, raising=False)
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Iterator[Serve]:
+    """Answer one request with some bytes."""
+    listener = socket.socket(socket.AF_UNIX)
+    threads = []
+
+    def start(reply: bytes) -> Path:
+        path = tmp_path / "sock"
+        listener.bind(str(path))
+        listener.listen()
+
+        def answer() -> None:
+            peer, _ = listener.accept()
+            with peer:
+                peer.recv(65536)
+                peer.sendall(reply)
+
+        threads.append(threading.Thread(target=answer))
+        threads[0].start()
+        return path
+
+    yield start
+    for thread in threads:
+        thread.join()
+    listener.close()
