@@ -11,7 +11,6 @@ from driver.api import body
 from driver.api.body import SPACE, Body, Reply
 from driver.api.networks import create_network
 from driver.api.options import network_options
-from driver.core.edit import ADOPTED
 from driver.core.reconciler import Reconciler
 from driver.errors import Conflict, FlannelError
 from driver.ipam import PoolRequest, take_pool
@@ -85,7 +84,7 @@ def _take_pool(core: Reconciler, config: Body) -> None:
     want = PoolRequest(config.prefix("Subnet"), config.prefix("IPRange"))
     with core.edit() as edit:
         pool = take_pool(edit.state, want, (), "", edit.now)
-        pool = replace(pool, id=f"{ADOPTED}{pool.cidr}", automatic=False)
+        pool = replace(pool, automatic=False).owned("adopted", str(pool.cidr))
         edit.take(pool)
         aux = config.part("AuxiliaryAddresses")
         reserved = [aux.address(name) for name in aux.texts()]

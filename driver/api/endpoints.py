@@ -16,7 +16,7 @@ from driver.api import body
 from driver.api.body import Body, Reply
 from driver.core.addresses import Wish
 from driver.core.bridge import mac_for
-from driver.core.edit import ADOPTED, DOCKER_POOL, OWN_POOL, Edit
+from driver.core.edit import Edit
 from driver.core.publish import Binding, choose_ports
 from driver.core.reaping import unburied
 from driver.core.reconciler import Reconciler
@@ -26,6 +26,7 @@ from driver.model.records import (
     HOST_END_PREFIX,
     Endpoint,
     Network,
+    Pool,
     PortMapping,
     State,
     replace,
@@ -66,18 +67,19 @@ def _put_endpoint(
             if not same or mac not in (known.mac, ""):
                 raise Conflict(f"endpoint {endpoint_id[:12]} exists already, with other settings")
             return known
-        if network.pool.startswith(ADOPTED):  # nobody asked this plugin's IPAM for the address
-            kind = DOCKER_POOL if ip else OWN_POOL
-            edit.rename(edit.pool(network.pool), f"{kind}{network_id}")
+        pool = edit.state.pools.get(network.pool)
+        if pool and pool.owner == "adopted":  # nobody asked this plugin's IPAM for the address
+            adopted, pool = pool, pool.owned("docker" if ip else "network", network_id)
+            edit.rename(adopted, pool)
             network = edit.network(network_id)
         beside = _inside(ip, network.docker_gateway) if network.docker_gateway else None
-        own = network.pool.startswith(OWN_POOL)
+        own = pool if pool and pool.owner == "network" else None
         if ip and (beside or not own):
             _drop_unjoined(edit, network_id, ip)
         if own:
             core.takeover.check_seen(network)
             owner = str(beside.ip) if beside else mac
-            place = _taken(edit, network, Wish(None if beside or not ip else ip.ip, owner))
+            place = _taken(edit, own, Wish(None if beside or not ip else ip.ip, owner))
         else:
             place = _inside(ip, network.gateway)
         mac = mac or mac_for(place.ip)
@@ -103,9 +105,8 @@ def _inside(ip: IPv4Interface | None, gateway: IPv4Interface) -> IPv4Interface:
     return ip
 
 
-def _taken(edit: Edit, network: Network, wish: Wish) -> IPv4Interface:
+def _taken(edit: Edit, pool: Pool, wish: Wish) -> IPv4Interface:
     """Take an address of a block that IPAM knows nothing of; it goes with the endpoint."""
-    pool = edit.pool(network.pool)
     hold = edit.take_address(pool, wish)
     edit.put(replace(hold, released=True))
     return IPv4Interface((hold.ip, pool.cidr.prefixlen))

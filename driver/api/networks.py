@@ -14,12 +14,12 @@ from driver.api import body
 from driver.api.body import SPACE, Body, Reply
 from driver.api.options import SIZE, block_prefix, network_options
 from driver.core.addresses import Wish, take_address
-from driver.core.edit import DOCKER_POOL, OWN_POOL, Edit
+from driver.core.edit import Edit
 from driver.core.reaping import unburied
 from driver.core.reconciler import Reconciler
 from driver.errors import BadRequest, Conflict
 from driver.ipam import PoolRequest, lease_of, take_pool
-from driver.model.records import Hold, Network, Pool, replace, short
+from driver.model.records import Hold, Network, Pool, pool_id, replace, short
 
 log = logging.getLogger(__name__)
 
@@ -158,7 +158,7 @@ def _drop_forgotten(edit: Edit, network_id: str, cidr: IPv4Network) -> None:
     It forgets without a word what it could not create or remove while the plugin was away.
     """
     for other in list(edit.state.networks.values()):
-        theirs = _dockers_subnet(other)
+        theirs = _dockers_subnet(edit, other)
         if other.id == network_id or not (theirs and theirs.overlaps(cidr)):
             continue
         if any(endpoint.sandbox for endpoint in edit.state.endpoints_of(other.id)):
@@ -170,8 +170,9 @@ def _drop_forgotten(edit: Edit, network_id: str, cidr: IPv4Network) -> None:
         edit.drop(other)
 
 
-def _dockers_subnet(network: Network) -> IPv4Network | None:
-    if network.pool.startswith(DOCKER_POOL):
+def _dockers_subnet(edit: Edit, network: Network) -> IPv4Network | None:
+    pool = edit.state.pools.get(network.pool)
+    if pool and pool.owner == "docker":
         return network.gateway.network
     return network.docker_gateway.network if network.docker_gateway else None
 
@@ -188,11 +189,11 @@ def _better(network: Network) -> str:
 
 def _own_block(core: Reconciler, edit: Edit, network_id: str, prefix: int | None) -> _Place:
     """Choose the block of a network whose addresses the driver gives, and its gateway."""
-    pool = edit.state.pools.get(f"{OWN_POOL}{network_id}")
+    pool = edit.state.pools.get(pool_id("network", network_id))
     if pool is None:
         onlink = (*core.survey().onlink, *core.takeover.blocks)
         pool = take_pool(edit.state, PoolRequest(prefix=prefix), onlink, "", edit.now)
-        pool = replace(pool, id=f"{OWN_POOL}{network_id}")
+        pool = pool.owned("network", network_id)
     hold = take_address(edit.state, pool, Wish(gateway=True), edit.now).hold
     return _Place(pool, IPv4Interface((hold.ip, pool.cidr.prefixlen)), hold)
 
@@ -210,7 +211,7 @@ def _pool_of(edit: Edit, network_id: str, given: _Given) -> Pool:
         raise BadRequest(f"subnet {cidr} was not given out by this plugin's IPAM")
     _drop_forgotten(edit, network_id, cidr)
     pool = take_pool(edit.state, PoolRequest(cidr), (), "", edit.now)
-    return replace(pool, id=f"{DOCKER_POOL}{network_id}")
+    return pool.owned("docker", network_id)
 
 
 def _mark_aux(edit: Edit, pool: Pool, reserved: frozenset[str]) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Interface, IPv4Network
 from typing import TypeGuard
 
-from driver.core.edit import ADOPTED, OWN_POOL, Edit
+from driver.core.edit import Edit
 from driver.core.firewall import read_port
 from driver.model.facts import Resident
 from driver.model.objects import (
@@ -151,9 +151,8 @@ def _network(
         raise _Unclear("the firewall does not say whether it is internal")
     internal, block = "internal" in sets or not (sets or routed), gateway.network
     _make_room(edit, have, ips)
-    pool = Pool(
-        f"{OWN_POOL}{bridge.owner}" if docker else f"{ADOPTED}{block}", block, None, None, edit.now
-    )
+    pool = Pool("", block, None, None, edit.now)
+    pool = pool.owned("network", bridge.owner) if docker else pool.owned("adopted", str(block))
     names = [resident.interface.rstrip("0123456789") for resident in residents]
     network = Network(
         bridge.owner,

@@ -8,7 +8,6 @@ from typing import TypeVar
 
 from driver import ipam, vxlan
 from driver.core import addresses, bridge, firewall, peer_rules, strays
-from driver.core.edit import OWN_POOL
 from driver.model.facts import Facts
 from driver.model.objects import (
     ALL,
@@ -204,8 +203,8 @@ def surely_dead(
     Their veths went with their sandboxes; or the container end is on the host, and Docker has
     taken the address back, or has given it to another (`wanted`) though it gives none twice.
     """
-    holds = [hold for hold in state.holds.values() if not hold.pool.startswith(OWN_POOL)]
-    released = {hold.id for hold in holds if hold.released}
+    own = {pool.id for pool in state.pools.values() if pool.owner == "network"}
+    released = {h.id for h in state.holds.values() if h.released and h.pool not in own}
     back = [e for e in state.endpoints.values() if e.sandbox and e.container_end in links]
     return lost(state, links) + [
         e

@@ -23,13 +23,11 @@ from driver.model.records import (
     State,
     Vtep,
     hold_id,
+    pool_id,
     replace,
     short,
 )
 
-DOCKER_POOL = "docker/"  # of a block inside the lease that Docker's own IPAM hands out
-OWN_POOL = "network/"  # of a block whose addresses the driver gives, without IPAM calls
-ADOPTED = "adopted/"  # of one found on the host: Docker's next call says which of these it is
 FIELDS: dict[type[Record], str] = {
     Pool: "pools",
     Freed: "freed",
@@ -70,7 +68,7 @@ class Edit:
             for endpoint in self.state.endpoints_of(record.id):
                 self.drop(endpoint)
             pool = self.state.pools.get(record.pool)
-            if pool is not None and pool.id.startswith((DOCKER_POOL, OWN_POOL, ADOPTED)):
+            if pool is not None and pool.owner != "ipam":
                 self.drop(pool)
         self._remember(record)
         self._unset(record)
@@ -121,22 +119,22 @@ class Edit:
         if user is not None:
             self.drop(user)
 
-    def name_adopted(self, pool_id: str) -> None:
+    def name_adopted(self, wanted: str) -> None:
         """Let an adopted block have the id by which Docker asks for it, which begins with it."""
-        pool = self.state.pools.get(ADOPTED + pool_id.rpartition("/")[0])
-        if pool is not None and pool_id not in self.state.pools:
-            self.rename(pool, pool_id)
+        pool = self.state.pools.get(pool_id("adopted", wanted.rpartition("/")[0]))
+        if pool is not None and wanted not in self.state.pools:
+            self.rename(pool, replace(pool, id=wanted, owner="ipam"))
 
-    def rename(self, pool: Pool, pool_id: str) -> None:
-        """Give a pool another id, with all that hangs on it."""
+    def rename(self, pool: Pool, new: Pool) -> None:
+        """Put a pool with another id in the place of one, with all that hangs on it."""
         network = self.state.network_of(pool.id)
         for hold in [h for h in self.state.holds.values() if h.pool == pool.id]:
             self.drop(hold)
-            self.put(replace(hold, pool=pool_id))
+            self.put(replace(hold, pool=new.id))
         self._unset(pool)
         self._puts.pop((pool.kind, pool.id), None)
         self._drops[pool.kind, pool.id] = pool
-        self.put(replace(pool, id=pool_id), *([replace(network, pool=pool_id)] if network else []))
+        self.put(new, *([replace(network, pool=new.id)] if network else []))
 
     def become(self, new: LeaseStatus) -> None:
         """Take over what the lease's source says in place of what is stored."""
@@ -169,9 +167,9 @@ class Edit:
         """Find an endpoint. Errors: UnknownObject."""
         return _find(self.state.endpoints, endpoint_id, "endpoint")
 
-    def pool(self, pool_id: str) -> Pool:
+    def pool(self, row_id: str) -> Pool:
         """Find a pool. Errors: UnknownObject."""
-        return _find(self.state.pools, pool_id, "pool")
+        return _find(self.state.pools, row_id, "pool")
 
     def rows(self) -> tuple[list[Record], list[Record]]:
         """Give the rows to write and the rows to remove."""

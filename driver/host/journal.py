@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from driver.errors import StoreError
-from driver.model.records import RECORD_TYPES, Claim, PortMapping, Record, State
+from driver.model.records import RECORD_TYPES, Claim, Owner, Pool, PortMapping, Record, State
 
 log = logging.getLogger(__name__)
 
@@ -33,16 +33,15 @@ HOW = (
     "over from the host"
 )
 WAIT_S = 1.0  # for another program that reads the file
-COLUMNS = """(
-    kind TEXT NOT NULL, id TEXT NOT NULL, body TEXT NOT NULL, PRIMARY KEY (kind, id)
-) WITHOUT ROWID
-"""
+COLUMNS = """(kind TEXT NOT NULL, id TEXT NOT NULL, body TEXT NOT NULL, PRIMARY KEY (kind, id))
+WITHOUT ROWID"""
 SCHEMA = f"CREATE TABLE record {COLUMNS}"
 CLAIM_SCHEMA = f"CREATE TABLE IF NOT EXISTS claim {COLUMNS}"
 ROWS = "SELECT kind, id, body FROM record UNION ALL SELECT kind, id, body FROM claim"
 TYPES: dict[str, type[Record]] = {cls.kind: cls for cls in RECORD_TYPES}
 HINTS = {cls: typing.get_type_hints(cls) for cls in (*RECORD_TYPES, PortMapping)}
 FIELDS = {cls: [field.name for field in dataclasses.fields(cls)] for cls in RECORD_TYPES}
+FIELDS[Pool].remove("owner")  # is in the id, where older versions look for it
 
 
 class SqliteJournal:
@@ -264,7 +263,11 @@ def from_row(kind: str, body: str) -> Record:
 
     Errors: AttributeError, KeyError, TypeError, ValueError.
     """
-    return typing.cast(Record, _build(TYPES[kind], json.loads(body)))
+    fields = json.loads(body)
+    if kind == Pool.kind:
+        owner = fields["id"].partition("/")[0]
+        fields["owner"] = owner if owner in typing.get_args(Owner) else "ipam"
+    return typing.cast(Record, _build(TYPES[kind], fields))
 
 
 def _build(cls: type[Record | PortMapping], fields: dict[str, Any]) -> Record | PortMapping:

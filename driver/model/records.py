@@ -10,6 +10,7 @@ from typing import ClassVar, Literal, get_args
 
 Proto = Literal["tcp", "udp", "sctp"]
 Publisher = Literal["flannel", "docker"]
+Owner = Literal["ipam", "network", "docker", "adopted"]
 
 FLANNEL_PREFIX = "flannel."  # of flannel's devices
 BRIDGE_PREFIX = "fl-"
@@ -25,22 +26,11 @@ def short(object_id: str) -> str:
     return object_id[:12]
 
 
-class _Single:
-    """A noun of which there is one."""
-
-    __slots__ = ()
-
-    @property
-    def id(self) -> str:
-        """Give its name among the rows."""
-        return "own"
-
-
 @dataclass(frozen=True, slots=True)
-class Lease(_Single):
+class Lease:
     """This host's share (`subnet`) of the overlay (`network`).
 
-    Units: `mtu` in bytes, for containers. `source` is "etcd", "subnet-file" or "standalone".
+    `mtu`: bytes, for containers. `source`: "etcd", "subnet-file" or "standalone".
     `held` is False while another host has, or may have, the subnet: no address is given out then.
     """
 
@@ -50,10 +40,11 @@ class Lease(_Single):
     source: str
     held: bool = True
     kind: ClassVar[str] = "lease"
+    id: ClassVar[str] = "own"
 
 
 @dataclass(frozen=True, slots=True)
-class Overlay(_Single):
+class Overlay:
     """The flannel network as its config in etcd describes it, every default filled in.
 
     `backend` is "vxlan" or "host-gw"; `vni`, `port`, `gbp`, `learning` and `direct_routing` are
@@ -72,6 +63,7 @@ class Overlay(_Single):
     direct_routing: bool = False
     mtu: int | None = None
     kind: ClassVar[str] = "overlay"
+    id: ClassVar[str] = "own"
 
     @property
     def device(self) -> str:
@@ -80,15 +72,13 @@ class Overlay(_Single):
 
 
 @dataclass(frozen=True, slots=True)
-class Vtep(_Single):
-    """This host's end of the overlay: the address peers send to, and the MAC they send to.
-
-    The MAC is ours for good: it is kept here, and set again when the device is made again.
-    """
+class Vtep:
+    """This host's end of the overlay: the address and MAC that peers send to; the MAC stays."""
 
     public_ip: IPv4Address
     mac: str
     kind: ClassVar[str] = "vtep"
+    id: ClassVar[str] = "own"
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,11 +103,12 @@ class Peer:
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """A block of the lease, as given to Docker by RequestPool.
+    """A block of the lease.
 
-    `sub` narrows automatic addresses (`--ip-range`); `cursor` is the last address given
-    automatically: from there on one is looked for that nobody had. `since`: Unix time, seconds.
-    `automatic`: Docker asked for any block, not for this one.
+    `sub` narrows automatic addresses (`--ip-range`); `cursor` is the last of them: the search for
+    one that nobody had goes on behind it. `since`: Unix time, seconds. `automatic`: Docker asked
+    for any block. `owner`: who gives the addresses: our IPAM, the network driver, Docker's IPAM,
+    or whom Docker's next call names, where the block was found on the host ("adopted").
     """
 
     id: str
@@ -126,7 +117,17 @@ class Pool:
     cursor: IPv4Address | None
     since: float
     automatic: bool = False
+    owner: Owner = "ipam"
     kind: ClassVar[str] = "pool"
+
+    def owned(self, owner: Owner, name: str) -> Pool:
+        """Return it with another owner than our IPAM, and the id that goes with that."""
+        return replace(self, id=pool_id(owner, name), owner=owner)
+
+
+def pool_id(owner: Owner, name: str) -> str:
+    """Name the pool of a network (`name`: its id), or an adopted one (`name`: the block)."""
+    return f"{owner}/{name}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +168,7 @@ class Hold:
 class Claim:
     """Who took an address of a pool last; it stays when the address is given back.
 
-    `since` and `freed`: when it was taken, and given back; Unix time, seconds. `owner`: see
+    `since`, `freed`: when it was taken and given back; Unix time, seconds. `owner`: see
     `addresses.Wish`. `named`: it was asked for by name.
     """
 
@@ -248,9 +249,8 @@ class Endpoint:
     kind: ClassVar[str] = "endpoint"
 
     def __post_init__(self) -> None:
-        """Keep the ports in the order of the host's, for whoever looks for one."""
-        ordered = sorted(self.ports, key=lambda port: port.host_port)
-        object.__setattr__(self, "ports", tuple(ordered))
+        """Sort the ports by the host's, for whoever looks for one."""
+        object.__setattr__(self, "ports", tuple(sorted(self.ports, key=lambda p: p.host_port)))
 
     @property
     def shown_ip(self) -> IPv4Interface:

@@ -77,6 +77,7 @@ RECORDS: list[Record] = [
     POOL,
     pool("10.2.3.32/27", sub=IPv4Network("10.2.3.48/28"), cursor=IPv4Address("10.2.3.50")),
     pool("10.2.3.64/27", automatic=True),
+    pool("10.2.3.128/27").owned("network", NET),
     Freed(IPv4Network("10.2.3.96/27"), NOW + 0.25),
     hold("10.2.3.1", "gateway"),
     hold("10.2.3.9", "aux"),

@@ -8,7 +8,6 @@ import pytest
 
 from driver.api.adopt import adopt
 from driver.api.body import Body
-from driver.core.edit import ADOPTED
 from driver.model.objects import Element
 from driver.model.records import short
 from tests.unit.bench import Bench
@@ -82,7 +81,7 @@ def test_networks_after_a_reboot_without_the_state(bench: Bench, docker: Docker,
     assert reply == {"Adopted": [f"network {short(net.id)}"], "Left": []}
     made = docker.start(net)
     assert kind != "flannel" or made.address.partition("/")[0] == "10.2.0.3"
-    assert not any(pool.startswith(ADOPTED) for pool in bench.state.pools)
+    assert not any(pool.owner == "adopted" for pool in bench.state.pools.values())
     bench.assert_agrees()
     docker.stop(made)
     docker.remove_network(net)

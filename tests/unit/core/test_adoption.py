@@ -6,7 +6,6 @@ from ipaddress import IPv4Address, IPv4Interface
 
 import pytest
 
-from driver.core.edit import ADOPTED, DOCKER_POOL, OWN_POOL
 from driver.model.facts import Resident
 from driver.model.interfaces import LeaseStatus
 from driver.model.objects import (
@@ -96,20 +95,20 @@ def test_a_lost_state_is_made_anew_and_nothing_on_the_host_changes(
     bench.assert_clean()
 
 
-@pytest.mark.parametrize(("kind", "prefix"), [("off", OWN_POOL), ("docker", DOCKER_POOL)])
+@pytest.mark.parametrize(("kind", "owner"), [("off", "network"), ("docker", "docker")])
 def test_the_next_container_tells_who_gives_addresses(
-    bench: Bench, docker: Docker, kind: str, prefix: str
+    bench: Bench, docker: Docker, kind: str, owner: str
 ) -> None:
     net = docker.create_short("off")
     docker.start(net)
     look_inside(bench)
     lose(bench)
-    (pool,) = bench.state.pools
-    assert pool.startswith(ADOPTED)
+    (pool,) = bench.state.pools.values()
+    assert pool.owner == "adopted"
     net.kind, net.block = kind, "10.2.0.0/27"
     made = Container(docker.new_id(), net, address="" if kind == "off" else "10.2.0.9/27")
     docker._set_up(made, [], [])
-    assert list(bench.state.pools) == [f"{prefix}{net.id}"]
+    assert [pool.owner for pool in bench.state.pools.values()] == [owner]
     assert bench.state.endpoints[made.id].ip.ip == IPv4Address(made.address.partition("/")[0])
     assert {hold.pool for hold in bench.state.holds.values()} == set(bench.state.pools)
 

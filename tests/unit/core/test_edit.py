@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from driver.core.edit import DOCKER_POOL, Edit
+from driver.core.edit import Edit
 from driver.errors import UnknownObject
 from driver.model.records import Endpoint, Freed, Network, Pool, Record, State, replace
 from tests.unit.sample import (
@@ -27,7 +27,7 @@ from tests.unit.sample import (
 )
 
 LATER = NOW + 5
-DOCKERS = replace(pool("10.2.3.32/27"), id=DOCKER_POOL + OTHER)
+DOCKERS = pool("10.2.3.32/27").owned("docker", OTHER)
 FULL = (LEASE, POOL, network(), hold("10.2.3.1", "gateway"), hold("10.2.3.2"), endpoint())
 
 

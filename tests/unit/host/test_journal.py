@@ -208,3 +208,4 @@ def test_rows_are_plain_json(path: Path) -> None:
         (body,) = db.execute("SELECT body FROM record WHERE kind = 'pool'").fetchone()
     db.close()
     assert '"cidr": "10.2.3.0/27"' in body
+    assert "owner" not in body, "older versions could not read it"
