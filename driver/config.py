@@ -1,7 +1,4 @@
-"""The settings: one table of names, defaults and meanings. The only reader of the environment.
-
-Imports `errors`, `prefixes` and `etcd_settings`.
-"""
+"""The settings: one table of names, defaults and meanings."""
 
 from __future__ import annotations
 
@@ -25,7 +22,7 @@ LOG_LEVELS = ("debug", "info", "warning", "error")
 class Setting:
     """One setting: its `serve` option, environment variable, default and meaning.
 
-    A secret has no option, for everybody sees the command line of a process.
+    A secret has no option: every user sees the command line of a process.
     """
 
     option: str
@@ -127,10 +124,10 @@ SETTINGS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Footing:
-    """What the service needs to tell Docker that another setting is bad.
+class Basics:
+    """The settings that the service needs to start, and to tell Docker that another one is bad.
 
-    A value that is bad itself is the default here; `Config.read` refuses it.
+    Here, a bad value is replaced by the default; `Config.read` refuses it.
     """
 
     sockets: tuple[Path, ...]
@@ -139,8 +136,8 @@ class Footing:
     log_level: str
 
     @classmethod
-    def read(cls, options: Mapping[str, str | None], environment: Mapping[str, str]) -> Footing:
-        """Take these settings as `Config.read` does."""
+    def read(cls, options: Mapping[str, str | None], environment: Mapping[str, str]) -> Basics:
+        """Read these settings, from the same arguments as `Config.read`."""
         text = _text(options, environment)
         try:
             sockets = _sockets(text["--socket"])
@@ -181,9 +178,9 @@ class Config:
 
     @classmethod
     def read(cls, options: Mapping[str, str | None], environment: Mapping[str, str]) -> Config:
-        """Take each setting from its option, else its variable, else its default.
+        """Read each setting from its option, else its variable, else its default.
 
-        Shape: `options` by option name. An empty variable counts as not set.
+        Shape: `options` by option name; others are ignored. An empty variable counts as not set.
         Errors: BadRequest naming the setting, the value and what is allowed.
         """
         text = _text(options, environment)

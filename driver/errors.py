@@ -15,6 +15,7 @@ class FlannelError(Exception):
     """A failure with a message made for the user: what, which value, what is allowed."""
 
     status = 500
+    exit_status = 1  # of the command that it ends
 
 
 class BadRequest(FlannelError):

@@ -1,15 +1,14 @@
-"""The service: gunicorn with one worker, its sockets, and the lock that keeps it the only one."""
+"""The service: gunicorn with one worker, its sockets, and what is done before and after."""
 
 from __future__ import annotations
 
 import errno
-import fcntl
 import gc
 import logging
 import os
 import socket
 import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,13 +17,14 @@ from wsgiref.types import WSGIApplication
 from gunicorn.app.base import BaseApplication
 
 from driver.api.standby import Standby
-from driver.config import DEFAULT_SOCKET, Config, Footing
+from driver.config import DEFAULT_SOCKET, Basics, Config
 from driver.errors import BadRequest, Conflict, HostError, StoreError
 from driver.host import upgrade
 from driver.host.journal import NAME
+from driver.host.lock import Lock
 from driver.host.narrow import narrow
 from driver.host.rights import check_rights
-from driver.server import Worker
+from driver.worker import Worker
 
 if TYPE_CHECKING:
     from driver.core.reconciler import Reconciler
@@ -37,11 +37,39 @@ PEER = struct.Struct("iII")  # of a socket: process id, 0 in another PID namespa
 RESTART = "correct it and restart docker-flannel"
 
 
-class Server(BaseApplication):
-    """The gunicorn application: one worker, since two writers would break what is promised."""
+def serve(options: Mapping[str, str | None], environment: Mapping[str, str]) -> None:
+    """Serve until SIGTERM, which leaves the host as it is.
 
-    def __init__(self, sockets: Sequence[Path], make: Callable[[], WSGIApplication]) -> None:
-        self._sockets, self._make = sockets, make
+    Whatever else is wrong is told to Docker in answer to its calls, also a bad setting.
+    Shape: as `Config.read` takes them.
+    Errors: Conflict when another instance is at work, HostError when no socket can be made.
+    """
+    basics = Basics.read(options, environment)
+    logging.basicConfig(
+        level=basics.log_level.upper(), format="%(levelname)s %(name)s: %(message)s"
+    )
+    narrow([basics.state_dir, basics.subnet_file.parent])
+    lock = Lock(basics.state_dir)
+    with suppress(StoreError):  # the worker tries again, and tells
+        lock.take()
+    try:
+        config: Config | BadRequest = Config.read(options, environment)
+    except BadRequest as error:
+        config = error
+    sockets, fault = _places(basics.sockets)
+    main = os.getpid()
+    try:
+        Server(sockets, Builder(lock, fault or config)).run()
+    finally:
+        if os.getpid() == main:  # and not a worker that ends
+            upgrade.put_by(basics.state_dir / NAME)
+
+
+class Server(BaseApplication):
+    """The gunicorn application. It has one worker: two would both write the state."""
+
+    def __init__(self, sockets: Sequence[Path], build: Callable[[], WSGIApplication]) -> None:
+        self._sockets, self._build = sockets, build
         super().__init__()
 
     def load_config(self) -> None:
@@ -61,18 +89,14 @@ class Server(BaseApplication):
             self.cfg.set(name, value)
 
     def load(self) -> Any:
-        """Build the plugin. It runs after the fork: files, sockets and threads live here only.
-
-        Docker waits for an answer as long as gunicorn listens: what is loaded only to answer is
-        loaded when the host is as it should be. The main process needs none of it.
-        """
+        """Return the application. Called in the worker, which alone has files and threads."""
         with loading():
-            return Standby(self._make)
+            return Standby(self._build)
 
 
 @contextmanager
 def loading() -> Iterator[None]:
-    """Look for no garbage in what is made to stay: that would take a sixth of a start."""
+    """Collect no garbage while objects are made that stay: that would take a sixth of a start."""
     gc.disable()
     try:
         yield
@@ -81,30 +105,8 @@ def loading() -> Iterator[None]:
         gc.enable()
 
 
-def serve(footing: Footing, config: Config | BadRequest) -> None:
-    """Serve until SIGTERM, which leaves the host as it is.
-
-    Whatever else is wrong, a bad setting too, is what Docker's calls are answered with.
-    Errors: Conflict when another instance is at work, HostError when no socket can be made.
-    """
-    logging.basicConfig(
-        level=footing.log_level.upper(), format="%(levelname)s %(name)s: %(message)s"
-    )
-    narrow([footing.state_dir, footing.subnet_file.parent])
-    lock = Lock(footing.state_dir / "lock")
-    with suppress(StoreError):  # the worker tries again, and tells
-        lock.take()
-    sockets, fault = _places(footing.sockets)
-    main = os.getpid()
-    try:
-        Server(sockets, Maker(lock, fault or config)).run()
-    finally:
-        if os.getpid() == main:  # and not a worker that ends
-            upgrade.put_by(footing.state_dir / NAME)
-
-
-class Maker:
-    """Makes the plugin, as often as it is tried: what has been built once is not built again."""
+class Builder:
+    """Builds the application. When it is called again after a failure, it keeps what it has."""
 
     def __init__(self, lock: Lock, config: Config | BadRequest) -> None:
         self._lock, self._config = lock, config
@@ -113,6 +115,8 @@ class Maker:
     def __call__(self) -> WSGIApplication:
         """Return the application.
 
+        Docker waits for an answer as soon as gunicorn listens, so what only answers calls is
+        loaded last, when the host is as it should be; the main process loads none of it.
         Errors: FlannelError, and whatever a part raises that cannot be loaded.
         """
         if isinstance(self._config, BadRequest):
@@ -130,7 +134,7 @@ class Maker:
 
 
 def _places(wanted: Sequence[Path]) -> tuple[list[Path], BadRequest | None]:
-    """Return where to listen: what is wanted where that can be, else the default; and what not.
+    """Return the wanted sockets that can be made, or else the default; and why another cannot.
 
     Errors: Conflict, HostError.
     """
@@ -142,7 +146,7 @@ def _places(wanted: Sequence[Path]) -> tuple[list[Path], BadRequest | None]:
             found.append(path)
         except OSError as error:
             fault = BadRequest(f"--socket {str(path)!r} cannot be made: {error.strerror or error}")
-    if fault is None or found:
+    if found:
         return found, fault
     try:
         _prepare(DEFAULT_SOCKET)
@@ -152,9 +156,9 @@ def _places(wanted: Sequence[Path]) -> tuple[list[Path], BadRequest | None]:
 
 
 def _prepare(path: Path) -> None:
-    """Make the folder of a socket, and see that the socket can be made.
+    """Make the folder of a socket and check that the socket can be made there.
 
-    Errors: Conflict when a living process serves it; OSError.
+    Errors: Conflict when another process serves it; OSError.
     """
     _refuse_served(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -164,42 +168,6 @@ def _prepare(path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as probe:
         probe.bind(str(path))
     path.unlink()
-
-
-class Lock:
-    """What keeps a second instance off a state folder; the worker inherits it when it is taken."""
-
-    def __init__(self, path: Path) -> None:
-        self._path, self._held = path, -1
-
-    def take(self) -> None:
-        """Take the lock, unless it is held.
-
-        Errors: StoreError when the folder cannot be used; Conflict when another instance has it.
-        """
-        if self._held >= 0:
-            return
-        folder = self._path.parent
-        try:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            held = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise StoreError(
-                f"state folder {folder} cannot be used: {error.strerror}; let root write there, "
-                "with the systemd unit by ReadWritePaths=, or set another DOCKER_FLANNEL_STATE_DIR"
-            ) from error
-        try:
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            who = os.read(held, 100).decode(errors="replace").strip() or "it does not say who it is"
-            os.close(held)
-            raise Conflict(
-                f"another docker-flannel works on {folder}; stop it first ({who}), or set "
-                "another DOCKER_FLANNEL_STATE_DIR"
-            ) from None
-        self._held, pid = held, os.getpid()
-        os.ftruncate(held, 0)
-        os.write(held, b"the managed plugin\n" if pid == 1 else f"process {pid}\n".encode())
 
 
 def _refuse_served(path: Path) -> None:

@@ -1,8 +1,7 @@
-"""What `docker-flannel status` shows: one document made from the state, and its text form. Pure."""
+"""What `docker flannel status` shows, as one document made from the state."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,7 +12,6 @@ from driver.core.reconciler import Reconciler
 from driver.model.records import Endpoint, Network, Peer, State, short
 
 Document = dict[str, Any]
-SHOWN = 20  # peers in the text form
 
 
 def document(core: Reconciler) -> Document:
@@ -132,66 +130,3 @@ def _problems(core: Reconciler) -> Iterator[str]:
     if core.history.last is not None:
         yield from core.history.last.errors
     yield from core.fights.told()
-
-
-def render(doc: Document) -> str:
-    """Word the document for a person, a section a paragraph."""
-    return "\n".join(_lines(doc)) + "\n"
-
-
-def _overlay_lines(overlay: Document, peers: list[Document]) -> Iterator[str]:
-    yield "overlay    {backend}, VNI {vni}, public IP {public_ip}, MAC {mac}".format(**overlay)
-    yield f"peers      {len(peers)}"
-    for p in peers[:SHOWN]:
-        yield f"  {p['subnet']}  {p['public_ip']}  {p['mac'] or ''}"
-    if len(peers) > SHOWN:
-        yield f"  and {len(peers) - SHOWN} more"
-
-
-def _lease_lines(doc: Document) -> Iterator[str]:
-    lease = doc["lease"]
-    if lease is None:
-        yield f"lease      none yet: {doc['phase']}"
-    else:
-        yield (
-            f"lease      {lease['subnet']} of {lease['network']}, from {lease['source']}, "
-            f"MTU {lease['mtu']}, {lease['free_addresses']} addresses not in any block: "
-            f"{doc['phase']}"
-        )
-    if doc["note"]:
-        yield f"  {doc['note']}"
-
-
-def _lines(doc: Document) -> Iterator[str]:
-    yield from _lease_lines(doc)
-    if doc["overlay"]:
-        yield from _overlay_lines(doc["overlay"], doc["peers"])
-    yield f"firewall   {doc['firewall']}"
-    yield f"networks   {len(doc['networks'])}"
-    for n in doc["networks"]:
-        kind = ", internal" if n["internal"] else ""
-        beside = n["docker_gateway"].partition("/")[0]
-        kind += f", Docker's gateway {beside}" * (beside != n["gateway"])
-        yield (
-            f"  {short(n['id'])}  {n['block']}  gateway {n['gateway']}, "
-            f"{n['used']} of {n['usable']} addresses used, MTU {n['mtu']}, "
-            f"bridge {n['bridge']}{kind}"
-        )
-    for block in doc["blocks_of_others"]:
-        yield f"  {block} belongs to a network of another driver"
-    yield f"endpoints  {len(doc['endpoints'])}"
-    for e in doc["endpoints"]:
-        ports = "  " + ", ".join(e["ports"]) if e["ports"] else ""
-        beside = f", Docker's {e['docker_address']}," * (e["docker_address"] != e["address"])
-        yield f"  {short(e['id'])}  {e['address']}{beside}  on {short(e['network'])}{ports}"
-    yield f"repaired   {len(doc['repaired']) or 'nothing'}"
-    for r in doc["repaired"][-5:]:
-        yield f"  {time.strftime('%F %T', time.localtime(r['at']))}  {r['what']}"
-    if doc["warnings"]:
-        yield from _sentences("warnings", doc["warnings"])
-    yield from _sentences("problems", doc["problems"])
-
-
-def _sentences(name: str, sentences: list[str]) -> Iterator[str]:
-    yield f"{name}   {len(sentences) or 'none'}"
-    yield from (f"  {sentence}" for sentence in sentences)

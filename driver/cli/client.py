@@ -1,13 +1,15 @@
-"""The other end of the plugin's socket and of Docker's, for the command line."""
+"""Ask the plugin and Docker, each on its socket."""
 
 from __future__ import annotations
 
 import http.client
 import json
 import socket
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from driver.config import Config
 from driver.errors import Unavailable
 
 LIMIT_S = 10.0
@@ -30,11 +32,12 @@ class UnixConnection(http.client.HTTPConnection):
         self.sock.connect(str(self._path))
 
 
-def ask(path: Path, method: str, what: str, body: object = None) -> dict[str, Any]:
-    """Ask the plugin behind a socket; `body` is sent as JSON, the answer is a JSON object.
+def ask(config: Config, method: str, what: str, body: object = None) -> dict[str, Any]:
+    """Send a request to the plugin, with `body` as JSON; return the JSON object of its answer.
 
     Errors: Unavailable, with what to do, or in the plugin's words.
     """
+    path = config.sockets[0]
     try:
         status, fields = _request(path, method, what, body)
         if not isinstance(fields, dict):
@@ -50,7 +53,7 @@ def ask(path: Path, method: str, what: str, body: object = None) -> dict[str, An
 
 
 def containers() -> list[dict[str, Any]]:
-    """List the running containers as Docker's API gives them; none where Docker cannot be asked."""
+    """List the running containers as Docker's API has them; none where Docker cannot be asked."""
     try:
         status, found = _request(DOCKER, "GET", "/containers/json")
     except (OSError, ValueError, http.client.HTTPException):
@@ -58,8 +61,20 @@ def containers() -> list[dict[str, Any]]:
     return found if status == http.HTTPStatus.OK and isinstance(found, list) else []
 
 
+def names(containers: Iterable[dict[str, Any]]) -> dict[str, tuple[str, str, str]]:
+    """Return Docker's name of the network, and id and name of the container, by endpoint's id.
+
+    Shape: `containers` as `containers` returns them.
+    """
+    return {
+        place["EndpointID"]: (network, made["Id"], made["Names"][0].removeprefix("/"))
+        for made in containers
+        for network, place in made["NetworkSettings"]["Networks"].items()
+    }
+
+
 def networks() -> frozenset[str]:
-    """List the ids of all networks that Docker has. It waits while dockerd starts, for some time.
+    """Return the ids of all networks that Docker has. A dockerd that starts is waited for.
 
     Errors: Unavailable.
     """
@@ -74,9 +89,9 @@ def networks() -> frozenset[str]:
 
 
 def dockerd() -> int:
-    """Return the process of the dockerd that runs, 0 for none; it is not asked.
+    """Return the process id of the running dockerd, 0 for none.
 
-    With socket activation, to ask a dockerd that was stopped would start it.
+    It is not asked: with socket activation, that would start one that was stopped.
     """
     try:
         number = int(DOCKER_PID.read_text())
@@ -87,9 +102,9 @@ def dockerd() -> int:
 
 
 def described() -> dict[str, Any]:
-    """Describe Docker's networks of this driver and the places of its running containers.
+    """Return Docker's networks of this driver, and their endpoints in its running containers.
 
-    Shape: as `adopting.adopt` takes it. Errors: Unavailable.
+    Shape: the body of /Upkeep.Adopt. Errors: Unavailable.
     """
     try:
         _, networks = _request(DOCKER, "GET", "/networks")

@@ -1,7 +1,7 @@
-"""What `setup-daemon` does to the text of Docker's daemon.json. Pure. Imports `errors`.
+"""The lines for Docker's daemon.json, and how they are merged into its text. Pure.
 
-Docker gives a network options by default, for each driver by the name the user types. With IPv4
-off, Docker hands out no address, and the driver gives one of the lease.
+Docker has default options for networks of each driver, by the name the user types. With IPv4
+off, Docker assigns no address, and the driver assigns one of the lease.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ LINES = {OPTIONS: {DRIVER: {IPV4: "false"}}}
 
 
 def show(settings: dict[str, Any]) -> str:
-    """Word settings as daemon.json has them."""
+    """Return settings as the text of a daemon.json."""
     return json.dumps(settings, indent=2, ensure_ascii=False) + "\n"
 
 
 def merge(text: str) -> str | None:
-    """Add the setting to the text of a daemon.json; None when it is there already.
+    """Return the text of a daemon.json with the setting added; None when it is there already.
 
     An empty text is a file without settings, as for dockerd. All other settings stay.
     Errors: BadRequest when it is no JSON object, Conflict when it says otherwise.

@@ -1,18 +1,54 @@
-"""The first network config, for who has no flannel yet.
-
-Imports `flannel`, `flannel_config`, `registry`, `model`, `errors`.
-"""
+"""`docker-flannel init`: write flannel's network config where etcd has none."""
 
 from __future__ import annotations
 
 import json
+from argparse import ArgumentParser, Namespace
 from ipaddress import IPv4Network
 
-from driver.errors import Conflict
+from driver.cli.program import Program
+from driver.cli.settings import add_settings
+from driver.errors import BadRequest, Conflict
 from driver.flannel.etcd.registry import Registry
 from driver.flannel.network_config import read_config
 from driver.flannel.records import config_key
 from driver.model.records import Overlay
+
+HELP = "write flannel's network config where etcd has none"
+OPTIONS = (
+    "--etcd-endpoints",
+    "--etcd-prefix",
+    "--etcd-cafile",
+    "--etcd-certfile",
+    "--etcd-keyfile",
+    "--etcd-username",
+    "--network",
+    "--subnet-len",
+)
+
+
+def arguments(parser: ArgumentParser) -> None:
+    """Add the options."""
+    add_settings(parser, *OPTIONS, words="{0.help} ({0.variable})")
+    parser.add_argument("--backend", choices=("vxlan", "host-gw"), default="vxlan")
+
+
+def run(program: Program, args: Namespace) -> None:
+    """Write the config and print what it says."""
+    config = program.config
+    if config.etcd is None:
+        raise BadRequest("init needs --etcd-endpoints")
+    overlay = init_config(
+        program.registry(config.etcd),
+        config.etcd.prefix,
+        config.network,
+        config.subnet_len if vars(args)["--subnet-len"] else None,
+        args.backend,
+    )
+    print(
+        f"the flannel network is {overlay.network}, a /{overlay.subnet_len} for each host, "
+        f"backend {overlay.backend}"
+    )
 
 
 def init_config(
@@ -23,9 +59,10 @@ def init_config(
     backend: str = "vxlan",
     **options: int | bool,
 ) -> Overlay:
-    """Write a network config where there is none; `options` are the backend's, as flannel's docs.
+    """Write a network config where there is none; return what it says.
 
-    Errors: BadRecord when it would not be a good one, Conflict when there is one already.
+    `options` are the backend's, by flannel's names.
+    Errors: BadRecord when the config would not be valid, Conflict when there is one already.
     """
     fields: dict[str, object] = {"Network": str(network)}
     if subnet_len is not None:

@@ -1,4 +1,4 @@
-"""What `docker flannel ps` shows: each endpoint with its addresses, from the status document. Pure.
+"""`docker flannel ps`: each container's endpoints with their addresses.
 
 Docker tells a driver ids only; names come from Docker itself, where it can be asked. Elsewhere the
 endpoint's id is in `docker inspect`, and the sandbox is the beginning of its SandboxID.
@@ -6,11 +6,17 @@ endpoint's id is in `docker inspect`, and the sandbox is the beginning of its Sa
 
 from __future__ import annotations
 
+from argparse import ArgumentParser, Namespace
 from collections.abc import Iterable
 from typing import Any
 
+from driver.cli import client
+from driver.cli.output import add_format, show, to_table
+from driver.cli.program import Program
+from driver.cli.settings import add_settings
 from driver.model.records import short
 
+HELP = "list containers with Docker's and lease address"
 Document = dict[str, Any]
 HEADS = (
     "NETWORK",
@@ -23,18 +29,26 @@ HEADS = (
 )
 
 
+def arguments(parser: ArgumentParser) -> None:
+    """Add the options."""
+    add_settings(parser, "--socket")
+    add_format(parser)
+
+
+def run(program: Program, args: Namespace) -> None:
+    """Ask the plugin and Docker, and print what they know."""
+    found = rows(client.ask(program.config, "GET", "/status"), client.containers())
+    show(found, args.format, render)
+
+
 def rows(status: Document, containers: Iterable[Document]) -> list[Document]:
-    """Give an entry for each endpoint, by network and lease address.
+    """Return an entry for each endpoint, by network and lease address.
 
     Shape: {network, network_name, bridge, container, name, endpoint, sandbox, docker_address,
     lease_address}; ids in full but for `sandbox`; what is not known is None. `containers` as
-    Docker's GET /containers/json gives them.
+    Docker's GET /containers/json has them.
     """
-    known = {
-        network["EndpointID"]: (name, made["Id"], made["Names"][0].removeprefix("/"))
-        for made in containers
-        for name, network in made["NetworkSettings"]["Networks"].items()
-    }
+    known = client.names(containers)
     bridges = {network["id"]: network["bridge"] for network in status["networks"]}
     found = []
     for endpoint in sorted(status["endpoints"], key=lambda e: (e["network"], e["address"])):
@@ -56,13 +70,19 @@ def rows(status: Document, containers: Iterable[Document]) -> list[Document]:
 
 
 def render(found: Iterable[Document]) -> str:
-    """Word the entries for a person, as a table; "-" for what is not known."""
-    table = [HEADS]
-    for row in found:
-        network, name = row["network_name"] or short(row["network"]), row["name"] or "-"
-        ids = short(row["endpoint"]), row["sandbox"] or "-"
-        addresses = row["docker_address"], row["lease_address"]
-        table.append((network, row["bridge"], name, *ids, *addresses))
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    lines = ("  ".join(map(str.ljust, line, widths)).rstrip() for line in table)
-    return "\n".join(lines) + "\n"
+    """Return the entries as a table."""
+    return to_table(
+        HEADS,
+        (
+            (
+                row["network_name"] or short(row["network"]),
+                row["bridge"],
+                row["name"],
+                short(row["endpoint"]),
+                row["sandbox"],
+                row["docker_address"],
+                row["lease_address"],
+            )
+            for row in found
+        ),
+    )

@@ -1,7 +1,6 @@
-"""`docker-flannel setup-daemon`: shows daemon.json's lines, or puts them into the file.
+"""`docker-flannel setup-daemon`: show daemon.json's lines, or put them into the file.
 
-The only part that touches Docker's own settings. Never restarts dockerd. Imports `daemon_json`,
-`files` and `errors`.
+This is the only part that touches Docker's own settings. It never restarts dockerd.
 """
 
 from __future__ import annotations
@@ -10,15 +9,20 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
+from argparse import ArgumentParser, Namespace
 from contextlib import suppress
 from pathlib import Path
 
 from driver.cli.daemon_json import LINES, SINCE, merge, show
+from driver.cli.program import Program
 from driver.errors import BadRequest, Conflict, HostError
 from driver.files import read_file
 
+HELP = "show daemon.json's lines for `-d flannel` with nothing else"
+DAEMON_JSON = Path("/etc/docker/daemon.json")
 LIMIT_S = 60.0
 VERSION = re.compile(r"version (\d+)\.[^\s,]*")
 HINT = (
@@ -28,15 +32,26 @@ HINT = (
 )
 
 
-def advice(path: Path) -> tuple[str, str]:
-    """Give the lines for daemon.json, and what there is to know about them."""
-    return show(LINES), f"{HINT}`docker-flannel setup-daemon --write` puts it into {path}.\n"
+def arguments(parser: ArgumentParser) -> None:
+    """Add the options."""
+    parser.add_argument("--write", action="store_true", help="put them into the file")
+    parser.add_argument("--file", type=Path, default=DAEMON_JSON, help="default %(default)s")
+
+
+def run(_: Program, args: Namespace) -> None:
+    """Print the lines, alone on stdout so that they can be put into a file; or write them."""
+    if args.write:
+        print(write(args.file), end="")
+        return
+    print(show(LINES), end="", flush=True)
+    print(f"{HINT}`docker-flannel setup-daemon --write` puts it into {args.file}.", file=sys.stderr)
 
 
 def write(path: Path) -> str:
-    """Put the lines into a daemon.json that may be missing; give what there is to know.
+    """Put the lines into a daemon.json, which may be missing; return sentences on what was done.
 
-    The file is replaced at once, keeps mode and owner, and stays beside it under another name.
+    The new file replaces the old one at once and has its mode and owner; the old one is kept
+    beside it under another name.
     Errors: BadRequest, Conflict, HostError; nothing is changed then.
     """
     dockerd = shutil.which("dockerd")
@@ -90,7 +105,7 @@ def _run(*argv: str) -> subprocess.CompletedProcess[str]:
 
 
 def _replace(path: Path, text: str, dockerd: str | None) -> Path | None:
-    """Put a checked file in the place of another; give where that one is now, if there was one."""
+    """Replace a file by a checked one; return where the old one is now, if there was one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     new = Path(name)
@@ -116,7 +131,7 @@ def _replace(path: Path, text: str, dockerd: str | None) -> Path | None:
 
 
 def _like(handle: int, path: Path) -> None:
-    """Give a new file mode and owner of the old one."""
+    """Set a new file's mode and owner to those of the old one."""
     try:
         old = path.stat()
     except FileNotFoundError:
@@ -127,7 +142,7 @@ def _like(handle: int, path: Path) -> None:
 
 
 def _keep(path: Path) -> Path | None:
-    """Give the file a second name that it keeps when it is replaced."""
+    """Add a second name to the file, which it keeps when it is replaced; return that."""
     if not path.exists():
         return None
     backup = path.with_name(f"{path.name}.{time.strftime('%Y%m%d-%H%M%S')}.bak")

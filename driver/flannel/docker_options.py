@@ -1,23 +1,12 @@
-"""`docker-flannel docker-opts`: dockerd's settings for this host's lease. Pure.
-
-Two ways without a network of the driver's IPAM: Docker cuts its own networks' subnets from the
-lease, or all containers are on docker0, as with flanneld. Imports `errors` and `ipam`.
-"""
+"""dockerd's options for a host whose containers are all on docker0. Pure."""
 
 from __future__ import annotations
 
-import json
 from ipaddress import IPv4Network
-from typing import Any
-
-from driver.errors import Unavailable
-from driver.ipam import default_prefix
-
-BIP = "172.17.0.1/16"  # Docker's own choice when it has no other pools
 
 
 def options(subnet: IPv4Network, mtu: int, *, ipmasq: bool | None) -> dict[str, str]:
-    """Give dockerd's options for all containers on docker0, by mk-docker-opts' names; MTU in bytes.
+    """Return dockerd's options by the names that mk-docker-opts gives them; `mtu` in bytes.
 
     `ipmasq`: whether flannel masquerades, since then Docker must not; None when unknown.
     Source: flannel, dist/mk-docker-opts.sh.
@@ -26,29 +15,3 @@ def options(subnet: IPv4Network, mtu: int, *, ipmasq: bool | None) -> dict[str, 
     if ipmasq is not None:
         given["IPMASQ"] = f"--ip-masq={'false' if ipmasq else 'true'}"
     return {**given, "MTU": f"--mtu={mtu}"}
-
-
-def render(status: dict[str, Any]) -> str:
-    """Word both ways for a person, from the plugin's status document.
-
-    Errors: Unavailable without a lease.
-    """
-    lease = status["lease"]
-    if lease is None:
-        raise Unavailable(
-            f"this host has no flannel lease yet ({status['phase']}); `docker-flannel status` says "
-            "what it waits for"
-        )
-    subnet = IPv4Network(lease["subnet"])
-    pools = [{"base": str(subnet), "size": default_prefix(subnet)}]
-    foreign = lease["source"] == "subnet-file"
-    classic = options(subnet, lease["mtu"], ipmasq=None if foreign else False)
-    return (
-        "# daemon.json, for Docker to cut the subnets of all its local networks from the lease;\n"
-        "# bip keeps docker0 out of it\n"
-        f"{json.dumps({'bip': BIP, 'default-address-pools': pools}, indent=2)}\n\n"
-        "# or options of dockerd, for all containers on docker0 and no other networks\n"
-        f"{' '.join(classic.values())}\n"
-        + ("# and --ip-masq=false where flanneld has --ip-masq\n" if foreign else "")
-        + "\n# Both hold for this lease only: when it changes, so must they.\n"
-    )

@@ -137,7 +137,7 @@ def page(node: Node, port: int, address: str) -> str:
 
 def ports(host: Host) -> list[dict]:
     """What the plugin has published."""
-    listed = host.run(sys.executable, "-m", "driver", "ports", "--json", cwd=PROJECT)
+    listed = host.run(sys.executable, "-m", "driver", "ports", "--format", "json", cwd=PROJECT)
     found: list[dict] = json.loads(listed.stdout)
     return found
 

@@ -34,7 +34,7 @@ def create(host: Host, name: str, *options: str) -> IPv4Network:
 
 
 def ps(host: Host) -> list[dict[str, Any]]:
-    command = (sys.executable, "-m", "driver", "ps", "--json")
+    command = (sys.executable, "-m", "driver", "ps", "--format", "json")
     found: list[dict[str, Any]] = json.loads(host.run(*command, cwd=PROJECT).stdout)
     return found
 

@@ -59,4 +59,4 @@ def test_the_etcd_of_the_examples_takes_the_hosts_and_nobody_else(bed: Bed) -> N
     assert f"etcd at {open_to_all} asks for no client certificate and no login" in told[0]
     assert "containers on docker0 may reach it" in told[0]
     shown = host.run(sys.executable, "-m", "driver", "status", cwd=PROJECT).stdout
-    assert f"warnings   1\n  {told[0]}\n" in shown
+    assert f"WARNING\n{told[0]}\n" in shown

@@ -54,8 +54,8 @@ def test_the_docker_cli_plugin(host: Host) -> None:
     folder = Path(host.docker_env["DOCKER_CONFIG"], "cli-plugins")
     folder.mkdir(parents=True)
     (folder / "docker-flannel").symlink_to(COMMAND)
-    assert f"  {block}  gateway {block[1]}, 1 of 62 addresses used" in " ".join(
-        host.docker("flannel", "status").stdout.split("\n")
+    assert f" {block} {block[1]} 1 of 62 " in " ".join(
+        host.docker("flannel", "status").stdout.split()
     )
     assert "flannel*" in host.docker("--help").stdout
 

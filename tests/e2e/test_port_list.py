@@ -24,7 +24,7 @@ def docker_flannel(host: Host) -> None:
 
 def listed(host: Host, *words: str) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = json.loads(
-        host.docker("flannel", "ports", "--json", *words).stdout
+        host.docker("flannel", "ports", "--format", "json", *words).stdout
     )
     return found
 
@@ -51,7 +51,7 @@ def test_the_ports_of_containers_by_name_and_id(host: Host) -> None:
     (chosen,) = (p for p in ports if p["container_port"] == 443)
     assert f"has host port 0.0.0.0:{chosen['host_port']}->443/tcp" in host.plugin_log()
     text = host.docker("flannel", "ports", "two").stdout
-    assert [line.split()[1] for line in text.splitlines()] == ["two", "two"]
+    assert [line.split()[1] for line in text.splitlines()] == ["CONTAINER", "two", "two"]
     unknown = host.docker("flannel", "ports", "three", check=False)
     assert "no published port belongs to 'three'" in unknown.stderr
 
@@ -75,7 +75,7 @@ def test_without_docker_ids_alone_work(host: Host) -> None:
     hidden = "mount --bind /dev/null /run/docker.sock && exec"
     shown = host.run(
         *("unshare", "-m", "sh", "-c", f'{hidden} "$@"', "sh"),
-        *(sys.executable, "-m", "driver", "ports", endpoint[:12], "--json"),
+        *(sys.executable, "-m", "driver", "ports", endpoint[:12], "--format", "json"),
     )
     (port,) = json.loads(shown.stdout)
     assert (port["name"], port["held"], port["host_port"]) == (None, True, 8080)

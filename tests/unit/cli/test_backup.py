@@ -12,7 +12,7 @@ import pytest
 from driver.__main__ import main
 from driver.errors import StoreError
 from driver.host.journal import SqliteJournal, copy
-from driver.service import Lock
+from driver.host.lock import Lock
 from tests.unit.journal_files import make_garbage, written
 from tests.unit.sample import LEASE, RECORDS, endpoint, network, state_of
 
@@ -124,7 +124,7 @@ def test_backup_and_restore_as_commands(
     where = ("--state-dir", path.parent)
     assert cli(capsys, "backup", kept, *where) == (0, "")
     store.commit([], [LEASE], durable=True)
-    lock = Lock(path.parent / "lock")
+    lock = Lock(path.parent)
     lock.take()
     code, said = cli(capsys, "restore", kept, *where)
     assert (code, "stop it first" in said) == (1, True)

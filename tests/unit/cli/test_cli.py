@@ -10,6 +10,7 @@ import pytest
 from driver import __version__
 from driver.__main__ import main
 from driver.api.status import document
+from driver.cli import COMMANDS
 from driver.config import SETTINGS
 from tests.unit.bench import make_core
 from tests.unit.cli.command import Serve, http, refusal
@@ -23,7 +24,9 @@ def test_docker_is_told_what_this_plugin_is(capsys: pytest.CaptureFixture[str]) 
     assert set(found) == {"SchemaVersion", "Vendor", "Version", "ShortDescription"}
 
 
-@pytest.mark.parametrize("words", [["--version"], ["--help"], ["serve", "--help"]])
+@pytest.mark.parametrize(
+    "words", [["--version"], ["--help"], *([name, "--help"] for name in COMMANDS)]
+)
 def test_help_and_version_end_well(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         main(words)
@@ -89,7 +92,7 @@ def test_a_refusal_is_handed_on(serve: Serve, capsys: pytest.CaptureFixture[str]
     assert refusal(capsys, "status", "--socket", str(path)) == "docker-flannel: the state is gone\n"
 
 
-@pytest.mark.parametrize("form", ["text", "json"])
+@pytest.mark.parametrize("form", ["table", "json"])
 def test_status_is_shown(form: str, serve: Serve, capsys: pytest.CaptureFixture[str]) -> None:
     found = document(make_core().core)
     path = serve(http(json.dumps(found).encode()))

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from driver.api.status import document
+from driver.cli.docker_opts import render
 from driver.errors import Unavailable
-from driver.flannel.docker_options import options, render
+from driver.flannel.docker_options import options
 from tests.unit.bench import make_core
 
 NET = IPv4Network("10.5.34.0/24")

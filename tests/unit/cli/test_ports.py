@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from driver.__main__ import main
-from driver.api.ports import document, name, of, render
+from driver.api.ports import document
+from driver.cli.ports import add_names, of, render
+from driver.errors import UnknownObject
 from driver.model.objects import Element, PortSocket
 from tests.unit.cli.command import Serve, http, refusal
 from tests.unit.docker import Container, port
@@ -53,37 +55,40 @@ def test_what_is_lost_is_not_claimed(
     on.bench.nft.lose(kind)
     on.bench.ports.lose(kind)
     on.bench.woken()
-    found = document(on.bench.core)
+    found = document(on.bench.core)["ports"]
     assert on.bench.woken(), "who looks at a disturbed firewall must not keep a pass from it"
-    assert [p[flag] for p in found["ports"] if p["endpoint"] == made.id] == [False, False]
-    name(found, [])
-    assert f"not {flag}: " in render(found["ports"])
+    assert [p[flag] for p in found if p["endpoint"] == made.id] == [False, False]
+    add_names(found, [])
+    assert f"not {flag}: " in render(found)
     on.bench.passes(1)
     assert all(p[flag] for p in document(on.bench.core)["ports"])
 
 
 def test_a_container_is_found_by_name_and_by_ids(on: Setting, made: Container) -> None:
     beside = on.docker.start(made.net, port(80, 8081))
-    found = document(on.bench.core)
-    name(found, [docker_knows(made, "web"), docker_knows(beside, "web2")])
+    found = document(on.bench.core)["ports"]
+    add_names(found, [docker_knows(made, "web"), docker_knows(beside, "web2")])
     for what in ("web", made.id, made.id[:12], f"/var/run/docker/netns/{made.id[:12]}"):
         assert {p["endpoint"] for p in of(found, what)} == {made.id}, what
     assert len(of(found, "c0ffee")) == 3
-    assert of(found, "we") == []
-    name(found, [])
-    assert of(found, "web") == []
+    with pytest.raises(UnknownObject):
+        of(found, "we")
+    add_names(found, [])
+    with pytest.raises(UnknownObject):
+        of(found, "web")
     assert len(of(found, made.id[:12])) == 2
 
 
 def test_a_line_for_each_port(on: Setting, made: Container) -> None:
-    found = document(on.bench.core)
-    name(found, [docker_knows(made, "web")])
+    found = document(on.bench.core)["ports"]
+    add_names(found, [docker_knows(made, "web")])
     ip = made.address.split("/")[0]
-    assert render(found["ports"]).splitlines() == [
-        f"0.0.0.0:8080->{ip}:80/tcp    web  endpoint {made.id[:12]}",
-        f"192.168.1.5:53->{ip}:53/udp  web  endpoint {made.id[:12]}",
+    assert [line.split() for line in render(found).splitlines()] == [
+        ["PORT", "CONTAINER", "ENDPOINT", "PROBLEM"],
+        [f"0.0.0.0:8080->{ip}:80/tcp", "web", made.id[:12]],
+        [f"192.168.1.5:53->{ip}:53/udp", "web", made.id[:12]],
     ]
-    assert render([]) == ""
+    assert render([]).split() == ["PORT", "CONTAINER", "ENDPOINT", "PROBLEM"]
 
 
 def test_over_http_and_on_the_command_line(
@@ -91,7 +96,7 @@ def test_over_http_and_on_the_command_line(
 ) -> None:
     reply = on.plugin.client.get("/ports").data
     path = str(serve(http(reply)))
-    assert main(["flannel", "ports", made.id[:12], "--json", "--socket", path]) == 0
+    assert main(["flannel", "ports", made.id[:12], "--format", "json", "--socket", path]) == 0
     shown = json.loads(capsys.readouterr().out)
     assert [(p["host_port"], p["name"]) for p in shown] == [(53, None), (8080, None)]
 

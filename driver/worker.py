@@ -1,10 +1,10 @@
-"""The server of the sockets: a worker of gunicorn in which waitress serves.
+"""gunicorn's worker process, in which waitress serves the sockets.
 
 gunicorn's own thread worker parses a request in a thread of its pool, so eight half requests stop
 everything. waitress reads and writes all connections in one thread, without waiting for any, and
-its pool gets whole requests. What is added here is how long a connection may keep us waiting. One
-that is silent between two requests stays: dockerd repeats a call with an empty body when we close
-a connection that it is about to use. Imports nothing of ours.
+its pool gets whole requests. Added here: a limit on how long a connection may keep us waiting. A
+connection that is silent between two requests stays open: when we close one that dockerd is about
+to use, dockerd repeats the call with an empty body.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ LIMITS = {
 
 
 class Connection(HTTPChannel):
-    """A connection. `awaited_since`: since when something of it is missing, None for nothing."""
+    """A connection. `awaited_since`: when we began to wait for a request, None if we do not."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.awaited_since: float | None = time.monotonic()
         super().__init__(*args, **kwargs)
 
     def received(self, data: bytes) -> bool:
-        """Take what the client has sent; what comes slowly gets no more time."""
+        """Take bytes from the client. The limit is on a whole request, however its bytes come."""
         whole = self.request is None
         taken = super().received(data)
         if self.request is None:
@@ -66,13 +66,13 @@ class Listener(UnixWSGIServer):
     channel_class = Connection
 
     def maintenance(self, now: float) -> None:  # noqa: ARG002 - waitress' clock may jump
-        """Close the connections that are overdue; waitress asks each `TICK_S`."""
+        """Close overdue connections. waitress calls this every `TICK_S`."""
         for connection in self.connections():
             if connection.overdue:
                 connection.will_close = True
 
     def connections(self) -> list[Connection]:
-        """Return those that clients have opened here."""
+        """Return the open connections to this socket."""
         return list(cast("dict[int, Connection]", self.active_channels).values())
 
 

@@ -1,0 +1,23 @@
+"""`docker-flannel forget`: give up a network that Docker no longer has."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+
+from driver.cli import client
+from driver.cli.program import Program
+from driver.cli.settings import add_settings
+
+HELP = "give up a network that Docker removed while the plugin was not running"
+
+
+def arguments(parser: ArgumentParser) -> None:
+    """Add the network and the option."""
+    parser.add_argument("what", help="beginning of the network's id, or its block")
+    add_settings(parser, "--socket")
+
+
+def run(program: Program, args: Namespace) -> None:
+    """Have the plugin forget the network."""
+    answer = client.ask(program.config, "POST", "/Upkeep.Forget", {"What": args.what})
+    print(f"forgotten: {answer['Forgotten']}")

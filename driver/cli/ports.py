@@ -1,0 +1,84 @@
+"""`docker flannel ports`: the published ports, as this host has them.
+
+Docker cannot show the ports of a remote driver, and never learns which one was chosen from a range.
+"""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterable
+from typing import Any
+
+from driver.cli import client
+from driver.cli.output import add_format, show, to_table
+from driver.cli.program import Program
+from driver.cli.settings import add_settings
+from driver.errors import UnknownObject
+from driver.model.records import short
+
+HELP = "list the published ports, as this host has them"
+HEADS = ("PORT", "CONTAINER", "ENDPOINT", "PROBLEM")
+Document = dict[str, Any]
+
+
+def arguments(parser: ArgumentParser) -> None:
+    """Add the container and the options."""
+    parser.add_argument("container", nargs="?", help="a name, or the beginning of an id")
+    add_settings(parser, "--socket")
+    add_format(parser)
+
+
+def run(program: Program, args: Namespace) -> None:
+    """Ask the plugin and Docker, and print the ports, those of one container if it is named."""
+    ports = client.ask(program.config, "GET", "/ports")["ports"]
+    add_names(ports, client.containers())
+    if args.container:
+        ports = of(ports, args.container)
+    show(ports, args.format, render)
+
+
+def add_names(ports: list[Document], containers: Iterable[Document]) -> None:
+    """Add to each port the id and name of its container, None where Docker knows of none.
+
+    Shape: `containers` as Docker's GET /containers/json has them.
+    """
+    found = client.names(containers)
+    for port in ports:
+        _, port["container"], port["name"] = found.get(port["endpoint"], (None, None, None))
+
+
+def of(ports: list[Document], what: str) -> list[Document]:
+    """Return the ports of a container by its name, or the beginning of its or an endpoint's id.
+
+    Errors: UnknownObject when there are none.
+    """
+    names, ids = ("name", "container", "endpoint", "sandbox"), ("container", "endpoint")
+    found = [port for port in ports if what in map(port.get, names)]
+    found = found or [p for p in ports if any((p[kind] or "").startswith(what) for kind in ids)]
+    if not found:
+        raise UnknownObject(
+            f"no published port belongs to {what!r}, as a container's name or id or an endpoint's "
+            "id; `docker flannel ports` lists all"
+        )
+    return found
+
+
+def render(ports: Iterable[Document]) -> str:
+    """Return a table of ports."""
+    return to_table(HEADS, map(_row, sorted(ports, key=_order)))
+
+
+def _order(port: Document) -> tuple[str, int, str]:
+    return port["host_ip"], port["host_port"], port["proto"]
+
+
+def _row(port: Document) -> tuple[str | None, ...]:
+    problems = [] if port["published"] else ["not published: the firewall lacks it"]
+    if not port["held"]:
+        problems.append("not held: another program may have the host port")
+    return (
+        "{host_ip}:{host_port}->{container_ip}:{container_port}/{proto}".format(**port),
+        port["name"],
+        short(port["endpoint"]),
+        "; ".join(problems),
+    )
