@@ -27,8 +27,8 @@ lint: venv ## ruff, that the code is formatted, and who imports whom
 	$(BIN)/ruff format --check . $(SCRIPTS)
 	$(BIN)/lint-imports --no-cache --no-logo
 
-type: venv ## mypy, strict
-	$(BIN)/mypy driver tests/bed demo benchmarks
+type: venv ## mypy, strict; of the kernel tests, which are not annotated, the bodies
+	$(BIN)/mypy driver tests demo benchmarks
 
 test-unit: venv ## unit tests
 	$(BIN)/python -m pytest -q -n 2 tests/unit

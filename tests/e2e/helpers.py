@@ -135,10 +135,10 @@ def page(node: Node, port: int, address: str) -> str:
     return node.fetch(url).strip() if node.reaches(url, 3) else ""
 
 
-def ports(host: Host) -> list[dict]:
+def ports(host: Host) -> list[dict[str, Any]]:
     """What the plugin has published."""
     listed = host.run(sys.executable, "-m", "driver", "ports", "--format", "json", cwd=PROJECT)
-    found: list[dict] = json.loads(listed.stdout)
+    found: list[dict[str, Any]] = json.loads(listed.stdout)
     return found
 
 

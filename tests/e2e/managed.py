@@ -138,7 +138,7 @@ def status(host: Host) -> dict[str, Any]:
 
 def config_file(host: Host) -> Path:
     """Give the file where Docker keeps the config of the installed plugin."""
-    return host.folder / "docker" / "plugins" / plugin(host)["Id"] / "config.json"
+    return host.folder / "docker" / "plugins" / str(plugin(host)["Id"]) / "config.json"
 
 
 @contextmanager

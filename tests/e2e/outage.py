@@ -284,7 +284,7 @@ class World:
     def meet(self, *hosts: Host) -> None:
         """Wait until hosts have leases, and each the others as peers and nobody else."""
         for host in hosts:
-            wait_for(lambda h=host: subnet(h) and not problems(h), f"a lease of {host.name}", 30)
+            wait_for(lambda: subnet(host) and not problems(host), f"a lease of {host.name}", 30)
         for host in hosts:
             has_peers(host, {subnet(h): h.address for h in hosts if h is not host})
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -121,9 +121,9 @@ def not_sqlite(host: Host) -> Iterator[Path]:
 
 @pytest.mark.parametrize("broken", [read_only, not_a_folder, not_sqlite])
 def test_a_bad_state_folder_and_its_repair(
-    host: Host, broken: Callable[[Host], contextmanager[Path]]
+    host: Host, broken: Callable[[Host], AbstractContextManager[Path]]
 ) -> None:
-    with broken(host) as folder:  # type: ignore[attr-defined]
+    with broken(host) as folder:
         start(host, "state f", DOCKER_FLANNEL_STATE_DIR=str(folder))
         told(host, str(folder))
     wait_for(lambda: serves(host), "the plugin to work without a restart")

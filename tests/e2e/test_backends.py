@@ -48,7 +48,7 @@ def test_the_backend_is_told_alone_and_heals(host: Host, visitor: Node, backend:
     for command in DAMAGE[backend]:
         whole, repairs = snapshot(host), len(status(host)["repaired"])
         host.run(*command.split())
-        wait_for(lambda n=repairs: len(status(host)["repaired"]) > n, "a repair", HEALED_S)
+        wait_for(lambda: len(status(host)["repaired"]) > repairs, "a repair", HEALED_S)
         ours = [line for line in whole.lines if "DKFLANNEL" in line]
         assert [line for line in snapshot(host).lines if "DKFLANNEL" in line] == ours
         assert answers()
@@ -75,6 +75,6 @@ def test_a_change_of_backend_leaves_nothing_of_the_other(bed: Bed, visitor: Node
         if backend == "iptables-legacy":
             host.run("update-alternatives", "--set", "iptables", "/usr/sbin/iptables-legacy")
         host.start_plugin(settings(backend))
-        wait_for(lambda one=backend: carriers(host) == {one}, f"{backend} alone to be in use")
+        wait_for(lambda: carriers(host) == {backend}, f"{backend} alone to be in use")
         assert visitor.reaches(f"http://{host.address}:8080/", 5)
         assert status(host)["problems"] == []

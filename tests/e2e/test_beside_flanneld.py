@@ -108,7 +108,7 @@ def test_a_flanneld_that_is_gone_with_its_device_is_followed(world: World) -> No
 
     def taken_over() -> bool:
         h1.call("Plugin.Activate")  # which asks for a pass
-        return status(h1)["phase"] == "held"
+        return bool(status(h1)["phase"] == "held")
 
     wait_for(taken_over, "the plugin to have the lease")
     said = status(h1)

@@ -44,8 +44,8 @@ def test_the_etcd_of_the_examples_takes_the_hosts_and_nobody_else(bed: Bed) -> N
 
     def writes(node: Node, address: str, *certificates: str) -> bool:
         ask = ("etcdctl", "--endpoints", f"https://{address}:2379", "--command-timeout=5s")
-        ask += ("--cacert", str(made / "ca.pem"), *certificates)
-        return node.run(*ask, "put", "/x", "y", env={"ETCDCTL_API": "3"}, check=False).ok
+        trust = ("--cacert", str(made / "ca.pem"), *certificates)
+        return node.run(*ask, *trust, "put", "/x", "y", env={"ETCDCTL_API": "3"}, check=False).ok
 
     client = ("--cert", str(made / "client.pem"), "--key", str(made / "client.key"))
     assert writes(stranger, store.address, *client)

@@ -46,7 +46,7 @@ def test_a_ca_that_is_missing_garbage_and_back(bed: Bed) -> None:
     for number, (text, words) in enumerate(((None, missing), ("garbage", "no certificate in PEM"))):
         if text is not None:
             place(ca, text)
-        wait_for(lambda w=words: w in " ".join(status(host)["problems"]), words)  # type: ignore[misc]
+        wait_for(lambda: words in " ".join(status(host)["problems"]), words)
         assert status(host)["phase"] == "unreachable"
         address = container(host, f"box{number}", "app", "-p", f"808{number + 1}:80")
         assert pings(host, "web", address)

@@ -86,7 +86,7 @@ def test_containers_ports_and_sandboxes(confined: Host) -> None:
     box = container(confined, "box", "app")
     assert pings(confined, "web", box)
     for url in ("http://127.0.0.1/", f"http://{confined.address}/"):
-        wait_for(lambda u=url: confined.reaches(u), url)  # type: ignore[misc]
+        wait_for(lambda: confined.reaches(url), url)
     confined.docker("network", "create", "-d", "flannel", "short")
     container(confined, "beside", "short")
     look = (*enter(confined, "beside"), "ip", "-o", "-4", "addr")

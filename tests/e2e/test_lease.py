@@ -56,7 +56,7 @@ def test_a_lease_file_that_comes_changes_and_breaks(fresh: Host) -> None:
         (GOOD.replace("1450", "1"), "FLANNEL_MTU 1 is not from 576 to 65535"),
     ):
         write(fresh, broken)
-        wait_for(lambda w=words: any(w in p for p in status(fresh)["problems"]), words)
+        wait_for(lambda: any(words in p for p in status(fresh)["problems"]), words)
         assert status(fresh)["lease"]["subnet"] == "10.5.34.0/24", "what was known is kept"
         assert pings(fresh, "one", "two")
     write(fresh, GOOD.replace("10.5.34.1/24", "10.5.77.1/24"))

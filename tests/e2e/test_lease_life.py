@@ -206,7 +206,7 @@ def talks(world: World) -> None:
         network(host, "safe")
         ips.append(web(host, "safe-web", "safe"))
     for host, ip in zip(world.hosts, reversed(ips), strict=True):
-        wait_for(lambda h=host, t=ip: gets(h, "safe-web", f"http://{t}/"), "the other host", 20)
+        wait_for(lambda: gets(host, "safe-web", f"http://{ip}/"), "the other host", 20)
     for host in world.hosts:
         host.docker("rm", "-f", "safe-web")
         host.docker("network", "rm", "safe")

@@ -11,8 +11,6 @@ from tests.bed import Bed, Process, wait_for
 from tests.bed.rootfs import PROJECT
 from tests.e2e.helpers import address, pings
 from tests.e2e.outage import (
-    CONFIG_KEY,
-    FOLDER,
     Traffic,
     World,
     has_peers,
@@ -24,6 +22,7 @@ from tests.e2e.outage import (
     subnet,
     told,
 )
+from tests.unit.etcd_member import CONFIG_KEY, FOLDER
 
 # with the LAN, etcd and the default gateway in it
 WIDE = (

@@ -92,7 +92,7 @@ def test_a_published_port_from_a_container_of_another_host(three: World) -> None
         for kind, port in (("udp", 53), ("tcp", 54)):
             echoes(host, "server", kind, port)
             ask = (other, kind, host.address, 8000 + port)
-            wait_for(lambda ask=ask: asked(*ask, 1, own(other)), f"an answer by {kind}")
+            wait_for(lambda: asked(*ask, 1, own(other)), f"an answer by {kind}")
             assert asked(*ask, within=own(other)) == other.address, "it leaves by its host"
     finally:
         host.docker("rm", "-f", "server")

@@ -73,7 +73,7 @@ class Chaos:
         wait_for(whole, f"the ports to be {self.wanted}")
         for name, number in self.wanted.items():
             where = self.host.address
-            wait_for(lambda n=number, w=where, c=name: page(self.host, n, w) == c, name)
+            wait_for(lambda: page(self.host, number, where) == name, name)
         for number in NUMBERS:
             taken = number in self.wanted.values() or (self.program and self.program[0] == number)
             bind = BIND.format(port=number)

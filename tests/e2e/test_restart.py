@@ -69,7 +69,7 @@ def all_is_well(host: Host, visitor: Node) -> None:
     new = [web(host, f"new{n}", "app", "-p", f"808{n}:80") for n in (1, 2)]
     assert len(taken | set(new)) == 4, "an address was given twice"
     for n in (1, 2):
-        wait_for(lambda n=n: answers(host, visitor, f"new{n}", 8080 + n), "a new container's port")
+        wait_for(lambda: answers(host, visitor, f"new{n}", 8080 + n), "a new container's port")
         assert pings(host, "peer", f"new{n}")
     assert {e["address"].partition("/")[0] for e in status(host)["endpoints"]} == taken | set(new)
     host.docker("rm", "-f", "new1", "new2")

@@ -44,7 +44,7 @@ def test_names_ports_and_both_addresses(host: Host, visitor: Node) -> None:
         assert host.fetch(f"http://{ip}/").strip() == "one"
     url = f"http://{host.address}:8080/"
     for asked in (visitor, host):
-        wait_for(lambda asked=asked: asked.reaches(url), "the port")
+        wait_for(lambda: asked.reaches(url), "the port")
         assert asked.fetch(url).strip() == "one"
     assert host.fetch("http://127.0.0.1:8080/").strip() == "one"
     assert gets(host, "two", url) == "one", "hairpin"
@@ -79,7 +79,7 @@ def test_two_such_networks_and_an_internal_one(host: Host) -> None:
             assert not answers(host, f"in-{one}", target), f"{one} reaches {two} at {target}"
     container(host, "beside", "inner")
     for target in both["inner"]:
-        wait_for(lambda t=target: answers(host, "beside", t), "the internal network itself")
+        wait_for(lambda: answers(host, "beside", target), "the internal network itself")
     assert "default" not in inside(host, "beside", "ip", "route").stdout
     assert not answers(host, "beside", "192.0.2.1")
 

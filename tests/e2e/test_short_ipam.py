@@ -50,7 +50,7 @@ def one_address(host: Host) -> None:
     for name, port in WEBS.items():
         assert gets(host, "one", f"http://{name}/") == name
         url = f"http://{host.address}:{port}/"
-        wait_for(lambda url=url: host.reaches(url), "the port")
+        wait_for(lambda: host.reaches(url), "the port")
         assert f" {ips[name]}/" in inside(host, name, "ip", "-o", "-4", "addr").stdout
     host.docker("restart", "one")
     assert in_lease(address(host, "one", "app"))

@@ -72,7 +72,7 @@ class Site:
         """Ports answer, and what is closed is closed."""
         for name, (_, port) in KINDS.items():
             url = f"http://{self.host.address}:{port}/"
-            wait_for(lambda url=url: self.visitor.reaches(url), f"the port of {name}")
+            wait_for(lambda: self.visitor.reaches(url), f"the port of {name}")
             assert self.visitor.fetch(url).strip() == f"web-{name}"
         for name in ("inner", "own"):
             assert not answers(self.host, "peer", self.ips[name])

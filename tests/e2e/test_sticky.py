@@ -54,7 +54,7 @@ def test_an_address_asked_for_by_name_waits_for_its_container(machine: Host, vis
     host.docker("rm", "-f", *(f"other{n}" for n in (0, 1, 3)), "plain-other")
     switch_off_and_on(host, visitor)
     for name in (*before, *leases):
-        wait_for(lambda n=name: inspect(host, "container", n)["State"]["Running"], f"{name} to run")
+        wait_for(lambda: inspect(host, "container", name)["State"]["Running"], f"{name} to run")
     assert {name: own(name) for name in before} == before
     assert {name: lease_ip(host, name, "plain") for name in leases} == leases
 
@@ -84,7 +84,7 @@ def test_an_address_that_has_another_mac_is_reached_at_once(
 
     ips = start(MACS[0])
     for target in ips:
-        wait_for(lambda t=target: answers(host, "near", t) and host_pings(host, t), "an answer")
+        wait_for(lambda: answers(host, "near", target) and host_pings(host, target), "an answer")
         host.popen(*enter(host, "near"), "ping", "-i", "0.2", target, log_name=f"ping-{target}")
     host.docker("rm", "-f", "changes")
     assert start(MACS[1]) == ips

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from driver.host.firewall.iptables import IptablesFirewall
 from driver.host.firewall.nft import NftFirewall
 from tests.kernel.namespaces import Namespace
 
-FIREWALLS = {
+FIREWALLS: dict[str, Callable[[], NftFirewall | IptablesFirewall]] = {
     "nft": NftFirewall,
     "iptables-nft": partial(IptablesFirewall, "nft"),
     "iptables-legacy": partial(IptablesFirewall, "legacy"),

@@ -77,7 +77,7 @@ class Ear:
 
     def until(self, end=END):
         """Give the packets before the one that ends with these bytes."""
-        found = []
+        found: list[bytes] = []
         while True:
             data, (_, _, direction, *_) = self._socket.recvfrom(65536)
             if direction == socket.PACKET_OUTGOING:

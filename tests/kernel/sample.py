@@ -1,6 +1,8 @@
 """Two networks and an internal one, with containers, as the objects the nft table has of them."""
 
+from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from typing import TypeVar
 
 from driver.core import firewall, strays
 from driver.host.firewall.nft import NftFirewall
@@ -12,6 +14,15 @@ TABLE = Table(firewall.TABLE_TEXT)
 LEASE = Lease(IPv4Network("10.2.0.0/16"), IPv4Network("10.2.0.0/24"), 1450, "standalone")
 LAN = "192.0.2.9"
 HOST = "192.0.2.1"
+
+
+T = TypeVar("T")
+
+
+def pick(kind: type[T], objects: Iterable[object]) -> T:
+    """Return the only one of its kind."""
+    [found] = (item for item in objects if isinstance(item, kind))
+    return found
 
 
 def network(letter, gateway, internal=False):

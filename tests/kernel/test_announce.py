@@ -77,7 +77,7 @@ def neighbour(node, ip, link):
 
 def warm(site, box):
     for node, link in ((box, "eth0"), (site.host, N1.bridge)):
-        wait_for(lambda node=node: reaches(node, IP), "the first container")
+        wait_for(lambda: reaches(node, IP), "the first container")
         assert neighbour(node, IP, link) == A.mac
 
 
@@ -91,7 +91,7 @@ def test_the_next_with_this_address_is_reached_at_once(site):
     site.start(ANEW)
     assert neighbour(box, IP, "eth0") == ANEW.mac
     for node in (box, site.host):
-        wait_for(lambda node=node: reaches(node, IP), "the second container", SOON_S)
+        wait_for(lambda: reaches(node, IP), "the second container", SOON_S)
 
 
 def test_the_host_knows_the_new_one_although_nobody_told_that_the_old_one_went(site):

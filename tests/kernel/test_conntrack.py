@@ -9,8 +9,8 @@ from contextlib import ExitStack, closing
 import pytest
 
 from driver.core.flows import Flows, Forgetful
-from driver.host.conntrack import DELETE, NETFILTER, Conntrack
-from driver.host.netlink.channel import Channel, attributes
+from driver.host.conntrack import DELETE, Conntrack
+from driver.host.netlink.channel import NETFILTER, Channel, attributes
 from driver.model.objects import Element, Plan
 from tests.kernel.namespaces import LIMIT_S, QUIET_S
 from tests.kernel.sample import HOST, LAN, A, B
@@ -24,23 +24,23 @@ WAYS = ("in the kernel", "many at once", "an old kernel")
 class OldChannel(Channel):
     """A kernel before 6.8: a message that names only parts of a flow is refused."""
 
-    def tell(self, requests):
+    def tell(self, requests, end=b""):
         return {
             i: OSError(errno.EINVAL, "Invalid argument")
             for i, (kind, _, body) in enumerate(requests)
             if kind == DELETE and FILTER in attributes(body, 20)
-        } or super().tell(requests)
+        } or super().tell(requests, end)
 
 
 @pytest.fixture(params=WAYS)
-def tracker(request, host):  # noqa: ARG001  it is made inside
+def tracker(request, host, monkeypatch):  # noqa: ARG001  it is made inside
     """Each way to forget; "many" adds flows that nobody has."""
     channel = OldChannel(NETFILTER) if request.param == "an old kernel" else Channel(NETFILTER)
     with closing(Conntrack(channel)) as made:
         more = [Flows("udp", n, None) for n in range(20000, 20100)]
         if request.param == "many at once":
             few = made.forget
-            made.forget = lambda wrong: few([*wrong, *more])
+            monkeypatch.setattr(made, "forget", lambda wrong: few([*wrong, *more]))
         yield made
 
 
@@ -206,7 +206,7 @@ def test_an_old_kernel_is_told_of_once(host, caplog):  # noqa: ARG001
 
 def test_what_the_kernel_refuses_is_told_and_nothing_else(host, caplog):  # noqa: ARG001
     class Refusing(Channel):
-        def tell(self, requests):  # noqa: ARG002
+        def tell(self, requests, end=b""):  # noqa: ARG002
             raise OSError(errno.EPERM, "Operation not permitted")
 
     with closing(Conntrack(Refusing(NETFILTER))) as made:

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from driver.host.loopback import LoopbackGuards
-from driver.host.netlink.channel import GROUP, Channel
+from driver.host.netlink.channel import GROUP
 from driver.model.objects import LoopbackGuard, Plan, diff
 from tests.kernel.adapters import refusals
 from tests.kernel.firewalls import flush
+from tests.kernel.frames import mac_of
 from tests.kernel.sample import HOST, A
 
 pytestmark = pytest.mark.kernel
@@ -210,8 +211,7 @@ class Attack:
     def __init__(self, lab):
         self.host, self.inside = lab.host, lab.container(A.bridge, "10.2.0.2/26", "10.2.0.1")
         self.servers = [self.host.listen(PORT, True, ip) for ip in ("127.0.0.1", "127.8.9.1", HOST)]
-        with self.host, closing(Channel()) as channel:
-            self.gateway = bytes.fromhex(channel.link(A.bridge).mac.replace(":", ""))
+        self.gateway = bytes.fromhex(mac_of(self.host, A.bridge).replace(":", ""))
 
     def arrives(self, dress):
         """Send the frames of a dress and a welcome packet; whether more than that came."""

@@ -54,7 +54,7 @@ class Record:
 
     def packets(self):
         """Give the overlay's packets of which something was recorded since the last time."""
-        found = set()
+        found: set[Seen] = set()
         while True:
             try:
                 frame = self._socket.recv(65536, socket.MSG_DONTWAIT)

@@ -216,7 +216,8 @@ def test_nothing_stays_open_and_this_thread_stays_where_it_is(sandboxes, one):
 def test_the_kernel_tells_when_the_other_end_comes_up(host, site):
     site.bridge(1)
     with closing(Links()) as netlink:
-        risen, drift, stop, heard = [], [], threading.Event(), threading.Event()
+        risen, drift = list[str](), list[str]()
+        stop, heard = threading.Event(), threading.Event()
 
         def rise(names):
             risen.extend(names)

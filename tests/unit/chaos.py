@@ -71,7 +71,7 @@ class Chaos:
     def containers(self) -> list[Container]:
         return [made for net in self.nets for made in net.containers]
 
-    def some_ports(self) -> list[dict]:
+    def some_ports(self) -> list[dict[str, Any]]:
         wishes = [port(80, 8000 + self.rng.randint(0, 3)), port(81, 9000, 9003)]
         return self.rng.sample(wishes, self.rng.randint(0, 2))
 

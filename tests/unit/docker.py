@@ -23,7 +23,9 @@ class Refused(Exception):
     """A call was answered with an error, or not at all."""
 
 
-def port(number: int, first: int = 0, last: int = 0, proto: int = 6, host: str = "") -> dict:
+def port(
+    number: int, first: int = 0, last: int = 0, proto: int = 6, host: str = ""
+) -> dict[str, Any]:
     """Give a PortBinding as dockerd words it."""
     return {
         "Proto": proto,
@@ -35,7 +37,7 @@ def port(number: int, first: int = 0, last: int = 0, proto: int = 6, host: str =
     }
 
 
-def portmap(*ports: dict) -> dict[str, Any]:
+def portmap(*ports: dict[str, Any]) -> dict[str, Any]:
     """Give the Options of Program."""
     return {"com.docker.network.portmap": list(ports)}
 
@@ -90,7 +92,7 @@ class Docker:
         return f"{self._serial:012x}".ljust(64, "0")
 
     def create_network(
-        self, pool: str = "", *, options: dict | None = None, internal: bool = False
+        self, pool: str = "", *, options: dict[str, Any] | None = None, internal: bool = False
     ) -> Net:
         net = Net(self.new_id(), internal=internal)
         reply = self._send(
@@ -124,7 +126,7 @@ class Docker:
     def _give_subnet_back(self, net: Net) -> None:
         self._subnets = {n: owner for n, owner in self._subnets.items() if owner != net.id}
 
-    def send_create(self, net: Net, options: dict) -> None:
+    def send_create(self, net: Net, options: dict[str, Any]) -> None:
         flags = {"com.docker.network.internal": True} if net.internal else {}
         space = SPACE if net.kind == "flannel" else "LocalDefault"
         blocks = [{"AddressSpace": space, "Gateway": net.gateway, "Pool": net.block}]
@@ -144,11 +146,11 @@ class Docker:
             },
         )
 
-    def address(self, net: Net, wanted: str = "", kind: dict | None = None) -> str:
+    def address(self, net: Net, wanted: str = "", kind: dict[str, Any] | None = None) -> str:
         body = {"PoolID": net.pool, "Address": wanted, "Options": kind}
         return str(self._send("IpamDriver.RequestAddress", body)["Address"])
 
-    def start(self, net: Net, *ports: dict, wanted: str = "", mac: str = "") -> Container:
+    def start(self, net: Net, *ports: dict[str, Any], wanted: str = "", mac: str = "") -> Container:
         made = Container(self.new_id(), net, mac=mac)
         if net.kind == "flannel":
             made.address = self.address(net, wanted)
@@ -165,7 +167,7 @@ class Docker:
         net.containers.append(made)
         return made
 
-    def _set_up(self, made: Container, ports: list[dict], done: list[str]) -> None:
+    def _set_up(self, made: Container, ports: list[dict[str, Any]], done: list[str]) -> None:
         ids = {"NetworkID": made.net.id, "EndpointID": made.id}
         interface = {"Address": made.address, "AddressIPv6": "", "MacAddress": made.mac}
         reply = self._send(
@@ -195,7 +197,7 @@ class Docker:
         addresses = (net.gateway.replace(".0.1/", f".0.{n}/") for n in range(2, 99))
         return next(ip for ip in addresses if ip not in taken)
 
-    def publish(self, made: Container, *ports: dict) -> None:
+    def publish(self, made: Container, *ports: dict[str, Any]) -> None:
         self._send(
             "NetworkDriver.ProgramExternalConnectivity",
             {"NetworkID": made.net.id, "EndpointID": made.id, "Options": portmap(*ports)},

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 from driver.errors import FlannelError
 from driver.host.journal import records
 from driver.model.records import Record, State
-from tests.unit.fakes import FIELDS, World
+from tests.unit.fakes import World
+from tests.unit.sample import state_of
 
 
 class MemoryJournal:
@@ -21,14 +21,7 @@ class MemoryJournal:
         self.gone = False  # deleted under the plugin
 
     def load(self) -> State:
-        found: dict[str, dict[str, Any]] = {f"{name.removesuffix('s')}": {} for name in FIELDS}
-        for (kind, row_id), record in self.rows.items():
-            found.setdefault(kind, {})[row_id] = record
-        return State(
-            *(found.get(kind, {}).get("own") for kind in ("lease", "overlay", "vtep")),
-            found.get("peer", {}),
-            **{f: found[f.removesuffix("s")] for f in FIELDS},
-        )
+        return state_of(*self.rows.values())
 
     def lost(self) -> bool:
         return self.gone

@@ -38,7 +38,6 @@ FACTS = Facts(
     gates=frozenset({"nft"}),
     uplink_mtu=1450,
 )
-FIELDS = ("pools", "freed", "holds", "claims", "networks", "endpoints")
 
 
 def seeded(seed: int) -> random.Random:

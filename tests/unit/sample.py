@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from typing import Any
 
@@ -113,5 +112,5 @@ def state_of(*records: Record) -> State:
     )
 
 
-def blocks(*cidrs: str) -> Iterable[IPv4Network]:
+def blocks(*cidrs: str) -> tuple[IPv4Network, ...]:
     return tuple(IPv4Network(cidr) for cidr in cidrs)

@@ -28,8 +28,10 @@ def foreign(subnet: str = "172.18.0.0/16", gateway: str = "") -> dict[str, Any]:
 FOREIGN = foreign()
 
 
-def create(on: Setting, body: dict[str, Any], net: str = NET, **options: Any) -> None:
-    both = {GENERIC: {}, **body["Options"], **options}
+def create(
+    on: Setting, body: dict[str, Any], net: str = NET, options: dict[str, Any] | None = None
+) -> None:
+    both = {GENERIC: {}, **body["Options"], **(options or {})}
     full = {"NetworkID": net, "IPv6Data": [], **body, "Options": both}
     assert on.plugin.call("NetworkDriver.CreateNetwork", full) == {}
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from ipaddress import IPv4Interface, IPv4Network
+from typing import Any
 
 import pytest
 
 from driver.errors import BadRequest, Conflict, Exhausted, FlannelError, Unavailable
 from driver.ipam import BURST, BURST_S, PoolRequest, check_inside, take_pool, unclaimed_pools
-from driver.model.records import Freed, Network, Pool, State
+from driver.model.records import Freed, Network, Pool, Record, State
 from tests.unit.fakes import seeded
 from tests.unit.sample import NET, NOW, blocks, hold, lease, network, pool, state_of
 
@@ -149,7 +150,7 @@ def test_ip_range_outside_the_subnet_is_refused() -> None:
         take_pool(state_of(lease("10.2.0.0/24")), want, (), "beef", NOW)
 
 
-def burst(count: int, age_s: float = 0.0, **changes: object) -> list[Pool]:
+def burst(count: int, age_s: float = 0.0, **changes: Any) -> list[Pool]:
     fields = {"automatic": True, "since": NOW - age_s, **changes}
     return [pool(f"10.2.0.{8 * i}/29", **fields) for i in range(count)]
 
@@ -161,11 +162,12 @@ def test_a_burst_of_automatic_requests_is_stopped() -> None:
 
 
 def test_only_new_automatic_unclaimed_blocks_make_a_burst() -> None:
-    calm = [burst(BURST, age_s=BURST_S), burst(BURST, automatic=False)]
-    claimed = [*burst(BURST), hold("10.2.0.1", "gateway", of="10.2.0.0/29/beef")]
-    for pools in (*calm, claimed):
-        assert take(state_of(lease("10.2.0.0/24"), *pools))
-    assert str(take(state_of(lease("10.2.0.0/24"), *burst(BURST)), "10.2.0.64/27").cidr)
+    full: list[Record] = [lease("10.2.0.0/24"), *burst(BURST)]
+    claim = hold("10.2.0.1", "gateway", of="10.2.0.0/29/beef")
+    assert take(state_of(lease("10.2.0.0/24"), *burst(BURST, age_s=BURST_S)))
+    assert take(state_of(lease("10.2.0.0/24"), *burst(BURST, automatic=False)))
+    assert take(state_of(*full, claim))
+    assert take(state_of(*full), "10.2.0.64/27")
 
 
 def test_a_pool_is_claimed_by_an_address_or_a_network() -> None:

@@ -76,7 +76,7 @@ def check_that_files_are_read_anew(
     ):
         if text is not None:
             ca.write_text(text)
-        wait_for(lambda words=words: words in str(took(partial(client.read, ALL))[1]), words)  # type: ignore[misc]
+        wait_for(lambda: words in str(took(partial(client.read, ALL))[1]), words)
     ca.write_text(right.cert.read_text())
     wait_for(lambda: answers(client), "the client to read the file again")
     proxy = Proxy(etcd.servers[0].port)

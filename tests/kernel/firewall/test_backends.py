@@ -34,7 +34,7 @@ def wait(condition, limit_s=10.0):
 
 
 def test_the_contract(firewall):
-    objects = [TABLE, *(e for e in diff((), WANTED).add if isinstance(e, Element))]
+    objects = [t for t in diff((), WANTED).add if isinstance(t, Table | Element)]
     check_adapter(firewall, objects, (ONE, dataclasses.replace(ONE, data="10.2.0.3 . 80")))
 
 

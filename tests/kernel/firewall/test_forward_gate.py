@@ -225,6 +225,7 @@ def test_the_lock_of_iptables_is_respected(gates, host):
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     ) as holder:
+        assert holder.stdout
         holder.stdout.readline()
         with pytest.raises(ExceptionGroup) as caught:
             gates.apply(tables.add)

@@ -156,7 +156,7 @@ def test_the_gate_of_an_earlier_version_gives_way_without_a_gap(site):
     for side in "io":
         site("-A", name, f"-{side}", "fl-+", "-j", "ACCEPT")
     site("-I", "DOCKER-USER", "-m", "comment", "--comment", "docker-flannel", "-j", name)
-    sent, stop = [], threading.Event()
+    stop, sent = threading.Event(), list[int]()
 
     def send():
         with site.lan:

@@ -8,7 +8,7 @@ import pytest
 from driver.core.strays import plan_route
 from driver.host.links import Links
 from driver.model.facts import Facts
-from driver.model.objects import Element, Plan
+from driver.model.objects import Element, Plan, UnreachableRoute
 from tests.kernel.namespaces import QUIET_S
 from tests.kernel.overlays.sample import ETH0, NET, OVERLAY, PEERS, SUBNET
 from tests.kernel.sample import HOST, LAN, A
@@ -82,6 +82,7 @@ def test_the_host_itself_reaches_peers_and_links_and_nothing_else(lab):
     with closing(Links()) as netlink, lan.listen(80) as server:
         assert lab.host.reach(server, stray, 80)
         [route] = plan_route(OVERLAY, SUBNET, PEERS, Facts(external=ETH0))
+        assert isinstance(route, UnreachableRoute)
         assert route.dst == NET
         netlink.apply(Plan(add=(route,)))
         assert netlink.observe() == {route}

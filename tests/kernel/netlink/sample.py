@@ -4,8 +4,9 @@ import json
 from ipaddress import IPv4Interface, IPv4Network
 
 from driver.core.bridge import mac_for, plan_endpoint, plan_lease, plan_network
-from driver.model.objects import diff
+from driver.model.objects import Bridge, LinkAddress, Sysctl, diff
 from driver.model.records import Endpoint, Lease, Network, PortMapping
+from tests.kernel.sample import pick
 
 LEASE = Lease(IPv4Network("10.2.0.0/16"), IPv4Network("10.2.0.0/20"), 1450, "standalone")
 PORTS = (PortMapping("tcp", IPv4Interface("0.0.0.0").ip, 8080, 80),)
@@ -27,7 +28,8 @@ E1, E2, E3 = endpoint(N1, 1), endpoint(N1, 2, PORTS), endpoint(N2, 1)
 NETWORKS = (*plan_lease(LEASE), *plan_network(N1), *plan_network(N2))
 V1, V2, V3 = (next(plan_endpoint(e, n)) for e, n in ((E1, N1), (E2, N1), (E3, N2)))
 ALL = frozenset((*NETWORKS, V1, V2, V3))
-BRIDGE, ADDRESS, NO_IPV6 = plan_network(N1)
+BRIDGE, ADDRESS = pick(Bridge, plan_network(N1)), pick(LinkAddress, plan_network(N1))
+NO_IPV6 = pick(Sysctl, plan_network(N1))
 
 
 def links(host):

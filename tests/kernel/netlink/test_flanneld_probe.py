@@ -30,6 +30,7 @@ def flanneld():
         argv = (sys.executable, "-c", NAMED, str(user))
         process = subprocess.Popen(argv, stdin=pipe, stdout=pipe, bufsize=0)
         started.append(process)
+        assert process.stdout
         assert process.stdout.readline()
         return process
 

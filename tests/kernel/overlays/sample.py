@@ -6,9 +6,10 @@ from ipaddress import IPv4Address, IPv4Network
 
 from driver.host.netlink.channel import METRIC, PROTOCOL
 from driver.model.facts import External
-from driver.model.objects import diff
+from driver.model.objects import Fdb, Neighbour, PeerRoute, diff
 from driver.model.records import Overlay, Peer, Vtep
 from driver.vxlan import plan_peers, plan_vtep
+from tests.kernel.sample import pick
 
 NET, SUBNET = IPv4Network("10.5.0.0/16"), IPv4Network("10.5.10.0/24")
 OVERLAY = Overlay(NET, 24, IPv4Address("10.5.1.0"), IPv4Address("10.5.255.0"), "vxlan")
@@ -26,7 +27,8 @@ def peer(number, host=None, mac=None):
 
 PEERS = (peer(24), peer(25))
 DEVICE, ADDRESS, ACCEPT_RA = plan_vtep(OVERLAY, SUBNET, VTEP, ETH0)
-NEIGHBOUR, FDB, ROUTE = plan_peers(OVERLAY, PEERS[:1], VTEP, ETH0)
+_peer = list(plan_peers(OVERLAY, PEERS[:1], VTEP, ETH0))
+NEIGHBOUR, FDB, ROUTE = pick(Neighbour, _peer), pick(Fdb, _peer), pick(PeerRoute, _peer)
 ALL = frozenset((DEVICE, ADDRESS, ACCEPT_RA, *plan_peers(OVERLAY, PEERS, VTEP, ETH0)))
 NAME = "flannel.1"
 

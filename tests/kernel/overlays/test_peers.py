@@ -7,7 +7,7 @@ import pytest
 
 from driver.host.netlink.channel import AT_ONCE
 from driver.model.objects import Fdb, Neighbour, PeerRoute, Plan, diff
-from driver.model.records import replace
+from driver.model.records import Peer, replace
 from tests.kernel.adapters import refusals
 from tests.kernel.overlays.sample import ALL, FDB, NET, OVERLAY, PEERS, peer, wanted
 
@@ -53,7 +53,7 @@ def test_device_of_an_old_number_goes(full):
 
 def test_thousand_changes_leave_no_entry_over(node):
     chance = random.Random(5)  # noqa: S311
-    peers, have = {}, wanted(())
+    peers, have = dict[int, Peer](), wanted(())
     node.apply(diff((), have))
     for _ in range(1000):
         number = chance.randrange(11, 60)

@@ -58,18 +58,18 @@ def test_the_driver_gives_the_addresses_where_no_ipam_does(
 
 
 def test_the_size_of_such_a_network_is_a_driver_option(on: Setting) -> None:
-    create(on, IPV4_OFF, **{GENERIC: {"flannel.size": "/29", ENABLE_IPV4: "false"}})
+    create(on, IPV4_OFF, options={GENERIC: {"flannel.size": "/29", ENABLE_IPV4: "false"}})
     create(on, NULL, NET2)
     blocks = {n.id: str(n.gateway.network) for n in on.bench.state.networks.values()}
     assert blocks == {NET: "10.2.0.0/29", NET2: "10.2.0.32/27"}
-    full = {"NetworkID": "f" * 64, "IPv4Data": [], "Options": {ENABLE_IPV4: False}}
-    full["Options"][GENERIC] = {"flannel.size": "/31"}
+    options = {ENABLE_IPV4: False, GENERIC: {"flannel.size": "/31"}}
+    full = {"NetworkID": "f" * 64, "IPv4Data": [], "Options": options}
     status, said = on.plugin.refusal("NetworkDriver.CreateNetwork", full)
     assert (status, said) == (400, "flannel.size /31 is not between /24 and /30")
 
 
 def test_an_internal_network_of_that_kind_gives_no_gateway(on: Setting) -> None:
-    create(on, IPV4_OFF, **{INTERNAL: True})
+    create(on, IPV4_OFF, options={INTERNAL: True})
     assert attach(on, end_id(1))["Address"] == "10.2.0.2/27"
     assert "Gateway" not in join(on, end_id(1))
 
@@ -77,7 +77,7 @@ def test_an_internal_network_of_that_kind_gives_no_gateway(on: Setting) -> None:
 def test_such_a_network_is_refused_when_it_is_full_and_takes_again_what_is_freed(
     on: Setting,
 ) -> None:
-    create(on, IPV4_OFF, **{GENERIC: {"flannel.size": "/30"}})
+    create(on, IPV4_OFF, options={GENERIC: {"flannel.size": "/30"}})
     attach(on, end_id(1))
     join(on, end_id(1))
     body = {"NetworkID": NET, "EndpointID": end_id(2), "Interface": {}}

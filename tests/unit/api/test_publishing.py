@@ -51,8 +51,9 @@ def test_every_range_passes_over_what_others_have(on: Setting) -> None:
 
 def test_a_range_passes_over_a_number_that_is_fixed_for_another_protocol(on: Setting) -> None:
     def taken(item: HostObject) -> FlannelError | None:
-        udp = isinstance(item, PortSocket) and item.proto == "udp" and item.port < 8005
-        return Conflict("taken", ("udp", item.ip, item.port)) if udp else None
+        if isinstance(item, PortSocket) and item.proto == "udp" and item.port < 8005:
+            return Conflict("taken", ("udp", item.ip, item.port))
+        return None
 
     on.bench.ports.refuse = taken
     fixed = (port(80 + i, 8000 + i) for i in range(10))
@@ -75,8 +76,8 @@ def test_a_port_that_is_taken_is_refused_in_dockers_words(by: str, on: Setting) 
         on.bench.ports.taken = {8080}
     made = on.docker.start(net)
     before = on.bench.state, on.bench.observed()
-    body = {"NetworkID": net.id, "EndpointID": made.id}
-    body["Options"] = portmap(port(443, 8443), port(80, 8080))
+    ids = {"NetworkID": net.id, "EndpointID": made.id}
+    body = {**ids, "Options": portmap(port(443, 8443), port(80, 8080))}
     status, message = on.plugin.refusal("NetworkDriver.ProgramExternalConnectivity", body)
     assert status == 409
     assert message.startswith("Bind for 0.0.0.0:8080 failed: port is already allocated")

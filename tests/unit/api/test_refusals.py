@@ -143,7 +143,7 @@ def test_a_host_or_journal_that_fails_leaves_no_trace(what: str) -> None:
         JOINS: {**JOIN, "NetworkID": net.id, "EndpointID": made.id, "SandboxKey": "/y"},
         PROGRAM: {**PUBLISH, "NetworkID": net.id, "EndpointID": made.id},
     }
-    bodies[PROGRAM]["Options"] = portmap(port(80, 8081))  # type: ignore[index]
+    bodies[PROGRAM]["Options"] = portmap(port(80, 8081))
     for method in LIFE:
         if what == "adapter" and method in (POOL, ADDRESS, JOINS):
             continue  # these change nothing on the host

@@ -62,7 +62,7 @@ def test_a_subnet_of_dockers_own_choice_gets_a_block_beside_it(
 
 def test_the_rules_know_both_addresses(on: Setting) -> None:
     create(on, FOREIGN)
-    create(on, foreign("172.19.0.0/16"), NET2, **{INTERNAL: True})
+    create(on, foreign("172.19.0.0/16"), NET2, {INTERNAL: True})
     end = start(on, 1, "172.18.0.2/16")
     publish(on, end, port(80, 8080))
     found = {(t.set, t.at, t.data) for t in on.bench.observed() if isinstance(t, Element)}
@@ -86,7 +86,7 @@ def test_the_rules_know_both_addresses(on: Setting) -> None:
 
 
 def test_an_internal_one_gives_a_lease_address_and_no_way_out(on: Setting) -> None:
-    create(on, FOREIGN, **{INTERNAL: True})
+    create(on, FOREIGN, options={INTERNAL: True})
     end = end_id(1)
     attach(on, end, "172.18.0.2/16")
     assert "Gateway" not in join(on, end)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,7 +19,7 @@ from tests.unit.docker import Container, port
 from tests.unit.plugin import Setting
 
 
-def docker_knows(made: Container, called: str) -> dict:
+def docker_knows(made: Container, called: str) -> dict[str, Any]:
     networks = {"app": {"EndpointID": made.id}, "other": {"EndpointID": "0" * 64}}
     return {"Id": "c0ffee" * 10, "Names": [f"/{called}"], "NetworkSettings": {"Networks": networks}}
 

@@ -51,8 +51,8 @@ def test_whatever_happens_the_host_becomes_what_the_state_says(seed: int) -> Non
     for net in chaos.nets:
         chaos.docker.remove_network(net)
     bench.passes(12)
-    for net in list(bench.state.networks):  # with its own IPAM Docker tells only once
-        bench.call("Upkeep.Forget", What=net)
+    for left in list(bench.state.networks):  # with its own IPAM Docker tells only once
+        bench.call("Upkeep.Forget", What=left)
     bench.passes(1)
     bench.assert_clean()
 

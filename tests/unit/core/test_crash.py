@@ -92,7 +92,7 @@ def test_a_machine_that_stops_at_any_step_comes_back_without_its_containers(part
         bench = make_core()
         bench.world.crash_at = step
         with pytest.raises(Crash):
-            life(Docker(bench, lambda method, body, bench=bench: bench.call(method, **body)))
+            life(Docker(bench, lambda method, body: bench.call(method, **body)))
         for adapter in bench.adapters:
             adapter.objects.clear()
         bench.boot()

@@ -258,7 +258,7 @@ def test_containers_are_kept_from_etcd() -> None:
     got = {
         t.at
         for t in desire(state_of(LEASE, network()), uses)
-        if getattr(t, "set", "")[:4] == "etcd"
+        if isinstance(t, Element) and t.set.startswith("etcd")
     }
     assert got == {"192.0.2.1 . 2379", "192.0.2.2 . 4001", "127.0.0.1 . 2380", "2379", "2380"}
 

@@ -8,7 +8,16 @@ import pytest
 
 from driver.core.desire import desire, left_alone
 from driver.model.facts import External, Facts, Flanneld
-from driver.model.objects import Bridge, Fdb, LinkAddress, Neighbour, PeerRoute, Sysctl, Vxlan
+from driver.model.objects import (
+    Bridge,
+    Fdb,
+    HostObject,
+    LinkAddress,
+    Neighbour,
+    PeerRoute,
+    Sysctl,
+    Vxlan,
+)
 from driver.model.records import Lease, Overlay, State, replace
 from tests.unit.sample import OVERLAY, PEER, VTEP
 
@@ -76,7 +85,8 @@ def test_what_bears_our_mark_but_is_a_flannelds_is_left_alone() -> None:
         PeerRoute(net, ip, "flannel.1", onlink=True),
         PeerRoute(net, ip, "eth0", onlink=False),
     )
-    all_, ours = frozenset((*bridge, *theirs)), frozenset(bridge)
+    ours = frozenset[HostObject](bridge)
+    all_ = ours | frozenset[HostObject](theirs)
     lease = Lease(OVERLAY.network, net, 1450, "etcd")
     seen, nobody = (Facts(flanneld=Flanneld(own=OWN, process=pid)) for pid in (7, 0))
     assert left_alone(all_, replace(lease, source="subnet-file"), nobody) == ours

@@ -12,6 +12,7 @@ from driver.core.reconciler import SOON_S
 from driver.core.report import Report
 from driver.errors import HostError, StoreError
 from driver.flannel.local_source import LocalSource
+from driver.model.facts import Facts
 from driver.model.objects import ForwardGate, LinkAddress, Plan, Table, UnreachableRoute, Veth
 from driver.model.records import replace, short
 from tests.unit.bench import NETWORK, WELL, Bench, make_core
@@ -149,7 +150,12 @@ def test_a_loop_makes_a_pass_when_it_is_woken_and_ends_when_told(
     stop, seen = threading.Event(), threading.Event()
     bench.nft.lose(Table)
     bench.gate.refuse = nothing
-    bench.survey.facts = lambda: (seen.set(), FACTS)[1]  # type: ignore[method-assign]
+
+    def facts() -> Facts:
+        seen.set()
+        return FACTS
+
+    bench.survey.facts = facts  # type: ignore[method-assign]
     bench.core.wake()
     thread = threading.Thread(target=bench.loop.run, args=(stop,), daemon=True)
     thread.start()
@@ -168,7 +174,12 @@ def test_a_loop_makes_a_pass_when_somebody_touched_the_firewall(
     stop, healed = threading.Event(), threading.Event()
     bench.nft.lose(Table)
     apply = bench.nft.apply
-    bench.nft.apply = lambda plan: (apply(plan), healed.set())[0]  # type: ignore[method-assign]
+
+    def heal(plan: Plan) -> None:
+        apply(plan)
+        healed.set()
+
+    bench.nft.apply = heal  # type: ignore[method-assign]
     bench.survey.changed = True
     thread = threading.Thread(target=bench.loop.run, args=(stop,), daemon=True)
     thread.start()
@@ -220,7 +231,8 @@ ENV = "FLANNEL_NETWORK=10.2.0.0/16\nFLANNEL_SUBNET=10.2.5.1/24\nFLANNEL_MTU=1450
 def test_a_lease_that_comes_late_is_adopted(tmp_path: Path) -> None:
     bench, file = with_file(tmp_path, None)
     assert bench.state.lease is None
-    assert bench.core.standing.problems == (f"lease file {file} is not there; start flanneld",)
+    problems = bench.core.standing.problems
+    assert problems == (f"lease file {file} is not there; start flanneld",)
     file.write_text(ENV)
     bench.passes(1)
     assert bench.core.standing.problems == ()
@@ -258,7 +270,8 @@ def test_a_lease_file_that_goes_leaves_the_lease(tmp_path: Path) -> None:
 
 def test_a_lease_of_another_source_is_given_up_when_nothing_uses_it(tmp_path: Path) -> None:
     bench = make_core()
-    assert bench.state.lease is not None
+    before = bench.state.lease
+    assert before is not None
     bench.leases = LocalSource("subnet-file", NETWORK, 24, tmp_path / "subnet.env")
     bench.boot()
     assert bench.state.lease is None

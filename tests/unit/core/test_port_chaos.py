@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 from ipaddress import IPv4Address
+from typing import Any
 
 import pytest
 
@@ -31,7 +32,7 @@ class PortChaos(Chaos):
         self.nets.append(self.docker.create_network())
         self.docker.start(self.nets[0])
 
-    def some_ports(self) -> list[dict]:
+    def some_ports(self) -> list[dict[str, Any]]:
         number, proto = self.rng.choice(NUMBERS), self.rng.choice([6, 17, 132])
         host = self.rng.choice(["", "", "192.0.2.1", "127.0.0.1"])
         wishes = [

@@ -161,7 +161,7 @@ def test_what_was_half_made_is_undone_item_by_item() -> None:
     for kind in (Veth, Element, Bridge, Table, Sysctl, UnreachableRoute):
         for action in ADDING.values():
             for adapter in bench.adapters:
-                adapter.refuse = lambda item, kind=kind: (
+                adapter.refuse = lambda item: (
                     HostError(f"no {item.key}") if isinstance(item, kind) else None
                 )
             try:

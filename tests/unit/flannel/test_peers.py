@@ -100,7 +100,7 @@ def test_of_two_subnets_that_begin_alike_one_of_the_right_length_counts() -> Non
     assert peers == {odder.peer}
     assert "has the subnet of the later" in problems[0]
     same = replace(odd, public_ip=good.public_ip, mac=good.mac)
-    assert sort_peers([same, good], OVERLAY, OWN) == ({same.peer, good.peer}, [])
+    assert sort_peers([same, good], OVERLAY, OWN) == (frozenset({same.peer, good.peer}), [])
 
 
 def test_one_host_may_have_two_subnets() -> None:

@@ -90,7 +90,10 @@ def test_a_host_with_another_subnet_is_the_same_host() -> None:
     moved = replace(later("10.5.40.0/24"), public_ip=OLD.public_ip, mac=OLD.mac)
     peers, problems = sort_peers([OLD, moved, OTHER], WIDE, HERE, BEFORE)
     assert (peers, problems) == (BEFORE | {moved.peer}, [])
-    assert sort_peers([moved, OTHER], WIDE, HERE, BEFORE) == ({moved.peer, OTHER.peer}, [])
+    assert sort_peers([moved, OTHER], WIDE, HERE, BEFORE) == (
+        frozenset({moved.peer, OTHER.peer}),
+        [],
+    )
 
 
 def test_a_host_that_takes_anothers_mac_for_its_own_lease_is_refused() -> None:
@@ -104,7 +107,7 @@ def test_a_host_that_takes_anothers_mac_for_its_own_lease_is_refused() -> None:
 def test_the_place_of_a_host_that_is_gone_is_free() -> None:
     heir = later("10.5.20.0/25", mac="02:00:00:00:00:20")
     assert OLD.peer not in sort_peers([heir, OTHER], WIDE, HERE, BEFORE)[0]
-    assert sort_peers([heir, OTHER], WIDE, HERE, BEFORE) == ({heir.peer, OTHER.peer}, [])
+    assert sort_peers([heir, OTHER], WIDE, HERE, BEFORE) == (frozenset({heir.peer, OTHER.peer}), [])
 
 
 def test_what_was_refused_gets_its_place_when_the_other_is_gone() -> None:
@@ -119,7 +122,7 @@ def test_a_peer_of_an_older_and_larger_subnet_length_stays() -> None:
     assert peers == {OLD.peer}
     assert "is larger than the config's SubnetLen, /26, allows" in problems[0]
     longer = later("10.5.40.0/27")
-    assert sort_peers([longer], smaller, HERE, BEFORE) == ({longer.peer}, [])
+    assert sort_peers([longer], smaller, HERE, BEFORE) == (frozenset({longer.peer}), [])
 
 
 def test_a_link_that_comes_later_inside_a_peers_subnet_does_not_cut_the_peer_off() -> None:
@@ -152,10 +155,10 @@ def test_no_newcomer_lives_among_the_containers() -> None:
     peers, problems = sort_peers([bad], WIDE, away)
     assert peers == frozenset()
     assert "has the PublicIP 10.99.0.1, which is inside the Network, where this" in problems[0]
-    assert sort_peers([bad], WIDE, away, frozenset({bad.peer})) == ({bad.peer}, [])
+    assert sort_peers([bad], WIDE, away, frozenset({bad.peer})) == (frozenset({bad.peer}), [])
     near = later("10.7.0.0/24", ip="10.3.0.7")
     for fine, here in ((near, away), (bad, HERE)):
-        assert sort_peers([fine], WIDE, here) == ({fine.peer}, [])
+        assert sort_peers([fine], WIDE, here) == (frozenset({fine.peer}), [])
 
 
 def test_thousands_of_one_host_inside_another_take_nobody_along() -> None:
