@@ -25,7 +25,8 @@ class Loop:
         """Make the first pass, and take over what the lease's source has said meanwhile."""
         with suppress(FlannelError, OSError):  # the pass tells why
             self._core.recall()
-            self._leases.begin(self._core.state, self._core.survey())
+        with suppress(FlannelError, OSError):
+            self._leases.begin(self._core.state, self._core.facts)
         self._core.attempt()
         self._core.follow()
 

@@ -27,7 +27,7 @@ from driver.errors import BadRequest, Conflict, FlannelError, StoreError
 from driver.model.facts import Facts
 from driver.model.interfaces import Journal, LeaseStatus, Source, Survey
 from driver.model.objects import Key, Kinds, Plan, PortSocket, diff
-from driver.model.records import Endpoint, Network, Peer, State
+from driver.model.records import Endpoint, Network, Peer, State, replace
 
 log = logging.getLogger(__name__)
 
@@ -111,7 +111,7 @@ class Reconciler:
             try:
                 if not edit.moved() and not self._apply(plan):
                     self._write(edit)
-                    self.standing = found
+                    self._take_over(found)
                     if plan:
                         log.info("peers: %s", ", ".join(summary(plan)))
                     return
@@ -277,8 +277,12 @@ class Reconciler:
         taken = self.takeover.adopt(edit, seen, self.state)
         self._write(edit)
         self.takeover.written(edit.state)
-        self.standing = found
+        self._take_over(found)
         return taken
+
+    def _take_over(self, found: LeaseStatus) -> None:
+        failed = self._leases.taken_over(found)
+        self.standing = replace(found, problems=(*found.problems, *failed))
 
     def again_s(self) -> float | None:
         """Return in how many seconds the next pass has something to make sure of, None: nothing."""

@@ -48,6 +48,7 @@ class EtcdSource:
         """`start` begins to follow etcd."""
         self._start, self._settings = start, settings
         self._membership: Membership | None = None
+        self._known = MembershipStatus()
         self._mac = _new_mac()
         self._written: Lease | None = None
 
@@ -59,13 +60,14 @@ class EtcdSource:
         return file_stamp(self._settings.file)
 
     def begin(self, state: State, facts: Facts) -> None:
-        """Begin to follow etcd; where no lease is stored, wait a moment for what it says."""
-        self.current(state, facts)
+        """Follow etcd; where no lease is stored, wait a moment for what it says."""
+        self._known = _stored(state)
+        self._follow(self.current(state, facts))
         if self._membership is not None and state.lease is None:
             self._membership.wait_until_known(FIRST_S)
 
     def current(self, state: State, facts: Facts) -> LeaseStatus:
-        """Say what etcd has for this host; what is stored stands as long as etcd says nothing."""
+        """Return what etcd has for this host; until etcd answers that is what is stored."""
         external = facts.external
         if external is None:
             return LeaseStatus(
@@ -79,9 +81,12 @@ class EtcdSource:
             )  # fmt: skip
         public_ip = self._settings.public_ip or external.ip
         vtep = Vtep(public_ip, state.vtep.mac if state.vtep else self._mac)
-        status = self._follow(ThisHost(public_ip, vtep.mac, local=facts.local_addresses), state)
+        status = self._membership.status() if self._membership else _stored(state)
         overlay = status.overlay
-        found = LeaseStatus(None, status.phase, status.problems, overlay, vtep, status.peers)
+        found = LeaseStatus(
+            None, status.phase, status.problems, overlay, vtep, status.peers,
+            local=facts.local_addresses,
+        )  # fmt: skip
         if what := facts.flanneld.sign(overlay):
             if overlay and facts.flanneld.joined(overlay) and _from_etcd(state.lease):
                 return replace(
@@ -99,8 +104,6 @@ class EtcdSource:
             problems += vxlan.problems(overlay, status.peers, vtep, external)
             if lease is not None:
                 problems += filter(None, [lan_fault(lease, facts)])
-            if status.phase != "beside":  # a flanneld is seen there that the facts do not have
-                problems += self._tell_others(lease)
         refusal = status.problems[0] if status.phase in TOLD and status.problems else ""
         return replace(found, lease=lease, problems=tuple(problems), refusal=refusal)
 
@@ -121,16 +124,30 @@ class EtcdSource:
         left = _left(state, auto=self._settings.auto)
         return replace(found, lease=left, phase="beside", problems=(why,), refusal=why)
 
-    def _follow(self, own: ThisHost, state: State) -> MembershipStatus:
+    def taken_over(self, status: LeaseStatus) -> tuple[str, ...]:
+        """Tell etcd's members what this host is like, and flannel's scripts of a new lease."""
+        self._follow(status)
+        lease = status.lease
+        if lease is None or not lease.held or lease.source != "etcd" or lease == self._written:
+            return ()
+        if status.local is None or status.phase == "beside":
+            return ()  # nothing is known, or a flanneld writes them
+        try:
+            write_subnet_env(self._settings.file, lease)
+            write_docker_options(self._settings.file.with_name(DOCKER_OPTIONS), lease)
+        except StoreError as error:
+            return (str(error),)
+        self._written = lease
+        return ()
+
+    def _follow(self, status: LeaseStatus) -> None:
+        """Have the membership know what this host is like, as soon as that is known."""
+        if status.vtep is None or status.local is None:
+            return
+        host = ThisHost(status.vtep.public_ip, status.vtep.mac, local=status.local)
         if self._membership is None:
-            lease = state.lease
-            ours = lease if lease and lease.source in ("etcd", "subnet-file") else None
-            known = MembershipStatus(
-                state.overlay, ours.subnet if ours else None, frozenset(state.peers.values())
-            )
-            self._membership = self._start(own, known)
-        self._membership.set_host(own)
-        return self._membership.status()
+            self._membership = self._start(host, self._known)
+        self._membership.set_host(host)
 
     def _lease(self, state: State, status: MembershipStatus, external: External) -> Lease | None:
         """Give the lease held; one that is lost stays, without giving, while it is in use.
@@ -148,17 +165,12 @@ class EtcdSource:
             return replace(stored, held=False)
         return None
 
-    def _tell_others(self, lease: Lease | None) -> list[str]:
-        """Write the files that flanneld and its scripts write, once for each lease."""
-        if lease is None or not lease.held or lease == self._written:
-            return []
-        try:
-            write_subnet_env(self._settings.file, lease)
-            write_docker_options(self._settings.file.with_name(DOCKER_OPTIONS), lease)
-        except StoreError as error:
-            return [str(error)]
-        self._written = lease
-        return []
+
+def _stored(state: State) -> MembershipStatus:
+    """Return what is known before etcd answers."""
+    lease = state.lease
+    subnet = lease.subnet if lease and lease.source in ("etcd", "subnet-file") else None
+    return MembershipStatus(state.overlay, subnet, frozenset(state.peers.values()))
 
 
 def _from_etcd(lease: Lease | None) -> bool:

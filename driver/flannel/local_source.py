@@ -33,10 +33,14 @@ class LocalSource:
     file: Path
 
     def begin(self, state: State, facts: Facts) -> None:
-        """Do nothing: it takes no time to say what the lease is."""
+        """Do nothing: nothing has to be waited for."""
+
+    def taken_over(self, _status: LeaseStatus) -> tuple[str, ...]:
+        """Tell nobody."""
+        return ()
 
     def current(self, state: State, facts: Facts) -> LeaseStatus:
-        """Say what the lease is now, and what is wrong.
+        """Return the lease, and what is wrong.
 
         While blocks are in use the source stays, and a standalone lease stays as it is.
         """

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from driver.model.facts import Facts, Resident
+from driver.model.facts import Facts, LocalAddresses, Resident
 from driver.model.objects import HostObject, Plan
 from driver.model.records import Lease, Overlay, Peer, Record, State, Vtep
 
@@ -101,7 +101,8 @@ class LeaseStatus:
 
     `phase` names how far the lease is, for people: "held", "acquiring", "lost", … `note`: why the
     lease comes from somewhere else than the settings suggest. `refusal`: what a call is told that
-    wants something of a lease that is not there; "" for the usual words.
+    wants something of a lease that is not there; "" for the usual words. `local`: what the host
+    uses itself, as the source has to know it; None: it has nothing to know.
     """
 
     lease: Lease | None
@@ -112,16 +113,20 @@ class LeaseStatus:
     peers: frozenset[Peer] = frozenset()
     note: str = ""
     refusal: str = ""
+    local: LocalAddresses | None = None
 
 
 class Source(Protocol):
     """Where the lease comes from."""
 
     def begin(self, state: State, facts: Facts) -> None:
-        """Get ready, in a moment, so that the first answer of `current` need not be the old one."""
+        """Start with what is stored; wait a moment for more if that is no lease."""
 
     def current(self, state: State, facts: Facts) -> LeaseStatus:
-        """Say how objects stand now, given what is stored and what the host is like."""
+        """Return what the lease is now, and change nothing."""
+
+    def taken_over(self, status: LeaseStatus) -> tuple[str, ...]:
+        """Tell others of a status that is stored now. Return what failed, a sentence each."""
 
     def stamp(self) -> object:
-        """Give a value that changes when it is worth asking again at once."""
+        """Return a value that changes when it is worth asking again at once."""

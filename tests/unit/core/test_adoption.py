@@ -205,6 +205,9 @@ class NoLease:
     def begin(self, *_: object) -> None:
         """Wait."""
 
+    def taken_over(self, _status: LeaseStatus) -> tuple[str, ...]:
+        return ()
+
     def stamp(self) -> None:
         """Nothing changes."""
 

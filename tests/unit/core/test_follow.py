@@ -58,6 +58,9 @@ class Said:
     def current(self, _state: State, _facts: Facts) -> LeaseStatus:
         return self.now
 
+    def taken_over(self, _status: LeaseStatus) -> tuple[str, ...]:
+        return ()
+
     def stamp(self) -> None:
         """The tests tell of news."""
 

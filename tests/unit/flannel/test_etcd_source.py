@@ -41,6 +41,9 @@ class Etcd:
         self.own, self.known = own, known
         return self
 
+    def wait_until_known(self, _wait_s: float) -> None:
+        """It is known."""
+
     def set_host(self, own: ThisHost) -> None:
         self.own = own
 
@@ -55,9 +58,16 @@ def source(
     return EtcdSource(etcd.start, settings)  # type: ignore[arg-type]
 
 
+def ask(source: EtcdSource, state: State, facts: Facts) -> LeaseStatus:
+    """Ask as the first pass does, and take over what is answered."""
+    source.begin(state, facts)
+    found = source.current(state, facts)
+    return replace(found, problems=(*found.problems, *source.taken_over(found)))
+
+
 def test_a_lease_that_is_held_is_given_and_told_to_others(tmp_path: Path) -> None:
     etcd = Etcd(HELD)
-    found = source(etcd, tmp_path).current(State(), HERE)
+    found = ask(source(etcd, tmp_path), State(), HERE)
     assert (found.lease, found.phase, found.problems) == (OURS, "held", ())
     assert (found.overlay, found.peers) == (OVERLAY, frozenset({PEER}))
     assert (tmp_path / "flannel/subnet.env").read_text() == (
@@ -68,30 +78,54 @@ def test_a_lease_that_is_held_is_given_and_told_to_others(tmp_path: Path) -> Non
     assert "--bip=10.2.3.1/24" in (tmp_path / "flannel/docker_opts.env").read_text()
 
 
+def test_looking_changes_nothing(tmp_path: Path) -> None:
+    etcd, stored = Etcd(HELD), State(OURS, OVERLAY, VTEP, {PEER.id: PEER})
+    asked = source(etcd, tmp_path)
+    asked.begin(stored, Facts())
+    found = asked.current(stored, HERE)
+    assert (found.lease, found.phase) == (OURS, "unreachable")
+    assert etcd.known == MembershipStatus(), "it is not followed"
+    assert not (tmp_path / "flannel").exists()
+
+
+def test_etcd_is_followed_as_soon_as_there_is_a_way_to_it(tmp_path: Path) -> None:
+    etcd, stored = Etcd(HELD), State(OURS, OVERLAY, VTEP, {PEER.id: PEER})
+    asked = source(etcd, tmp_path)
+    assert "no interface to the underlay" in ask(asked, stored, Facts()).problems[0]
+    assert etcd.known == MembershipStatus()
+    asked.taken_over(asked.current(stored, HERE))
+    assert etcd.known == MembershipStatus(OVERLAY, SUBNET, frozenset({PEER}))
+    assert (etcd.own.public_ip, etcd.own.local) == (EXTERNAL.ip, HERE.local_addresses)
+    assert asked.current(stored, HERE).phase == "held"
+    moved = replace(HERE, external=replace(EXTERNAL, ip=IPv4Address("192.0.2.99")))
+    asked.taken_over(asked.current(stored, moved))
+    assert etcd.own.public_ip == IPv4Address("192.0.2.99")
+
+
 def test_the_mac_is_made_once_and_kept(tmp_path: Path) -> None:
     etcd = Etcd(HELD)
-    first = source(etcd, tmp_path).current(State(), HERE).vtep
+    first = ask(source(etcd, tmp_path), State(), HERE).vtep
     assert first is not None
     assert int(first.mac[:2], 16) & 3 == 2, "locally administered, unicast"
-    again = source(etcd, tmp_path).current(State(vtep=first), HERE).vtep
+    again = ask(source(etcd, tmp_path), State(vtep=first), HERE).vtep
     assert again == first
     assert (first.public_ip, first.mac) == (etcd.own.public_ip, etcd.own.mac)
     moved = replace(HERE, external=replace(EXTERNAL, ip=IPv4Address("192.0.2.99")))
-    assert source(etcd, tmp_path).current(State(vtep=first), moved).vtep == replace(
+    assert ask(source(etcd, tmp_path), State(vtep=first), moved).vtep == replace(
         first, public_ip=IPv4Address("192.0.2.99")
     )
     public = IPv4Address("203.0.113.1")
-    told = source(etcd, tmp_path, public).current(State(vtep=first), HERE).vtep
+    told = ask(source(etcd, tmp_path, public), State(vtep=first), HERE).vtep
     assert told == replace(first, public_ip=public)
 
 
 def test_what_is_stored_stands_until_etcd_answers(tmp_path: Path) -> None:
     stored = State(OURS, OVERLAY, VTEP, {PEER.id: PEER})
     etcd = Etcd(MembershipStatus(OVERLAY, SUBNET, frozenset({PEER}), "unreachable", ("no etcd",)))
-    found = source(etcd, tmp_path).current(stored, HERE)
+    found = ask(source(etcd, tmp_path), stored, HERE)
     assert etcd.known == MembershipStatus(OVERLAY, SUBNET, frozenset({PEER}))
     assert (found.lease, found.vtep, found.problems) == (OURS, VTEP, ("no etcd",))
-    gone = source(etcd, tmp_path).current(stored, Facts())
+    gone = ask(source(etcd, tmp_path), stored, Facts())
     assert (gone.lease, gone.overlay, gone.vtep) == (OURS, OVERLAY, VTEP)
     assert gone.peers == frozenset({PEER})
     assert "no interface to the underlay" in gone.problems[0]
@@ -101,13 +135,13 @@ def test_what_is_stored_stands_until_etcd_answers(tmp_path: Path) -> None:
 def test_a_lease_that_is_lost_stays_in_use_but_gives_nothing(tmp_path: Path, phase: str) -> None:
     etcd = Etcd(MembershipStatus(OVERLAY, None, frozenset(), phase))
     used = State(OURS, OVERLAY, VTEP, pools={POOL.id: POOL})
-    assert source(etcd, tmp_path).current(used, HERE).lease == replace(OURS, held=False)
-    assert source(etcd, tmp_path).current(replace(used, pools={}), HERE).lease is None
+    assert ask(source(etcd, tmp_path), used, HERE).lease == replace(OURS, held=False)
+    assert ask(source(etcd, tmp_path), replace(used, pools={}), HERE).lease is None
 
 
 def test_the_source_does_not_change_while_networks_use_the_lease(tmp_path: Path) -> None:
     used = State(LEASE, pools={POOL.id: POOL})
-    found = source(Etcd(HELD), tmp_path).current(used, HERE)
+    found = ask(source(Etcd(HELD), tmp_path), used, HERE)
     assert found.lease == LEASE
     assert "the lease shall come from etcd, but networks use" in found.problems[-1]
     assert not (tmp_path / "flannel").exists()
@@ -120,7 +154,7 @@ def test_the_source_does_not_change_while_networks_use_the_lease(tmp_path: Path)
 
 def test_a_lan_in_the_lease_is_told(tmp_path: Path) -> None:
     inside = replace(HERE, lans=(IPv4Network("10.2.3.0/25"),))
-    told = source(Etcd(HELD), tmp_path).current(State(), inside).problems
+    told = ask(source(Etcd(HELD), tmp_path), State(), inside).problems
     assert told == (
         "the lease 10.2.3.0/24 overlaps 10.2.3.0/25, a LAN of this host: choose a Network without "
         "it, or SubnetMin and SubnetMax around it, and have this host get another",
@@ -129,16 +163,16 @@ def test_a_lan_in_the_lease_is_told(tmp_path: Path) -> None:
 
 def test_what_the_host_uses_itself_is_told_to_the_membership(tmp_path: Path) -> None:
     etcd, here = Etcd(HELD), replace(HERE, places=((IPv4Address("10.2.99.1"), ETCD),))
-    source(etcd, tmp_path).current(State(), here)
+    ask(source(etcd, tmp_path), State(), here)
     assert etcd.own.local == here.local_addresses
 
 
 def test_a_file_that_cannot_be_written_is_told_and_tried_again(tmp_path: Path) -> None:
     (tmp_path / "flannel").write_text("in the way")
     asked = source(Etcd(HELD), tmp_path)
-    assert "cannot be written" in asked.current(State(), HERE).problems[0]
+    assert "cannot be written" in ask(asked, State(), HERE).problems[0]
     (tmp_path / "flannel").unlink()
-    assert asked.current(State(), HERE).problems == ()
+    assert ask(asked, State(), HERE).problems == ()
     assert (tmp_path / "flannel/subnet.env").exists()
 
 
@@ -174,7 +208,7 @@ def beside(
     env.parent.mkdir(exist_ok=True)
     if file is not None:
         env.write_text(file)
-    found = source(Etcd(HELD), tmp_path, auto=auto).current(state, replace(HERE, flanneld=seen))
+    found = ask(source(Etcd(HELD), tmp_path, auto=auto), state, replace(HERE, flanneld=seen))
     assert (env.read_text() if env.exists() else None) == file
     return found
 
@@ -258,9 +292,9 @@ def test_a_flanneld_that_comes_later_is_named_and_all_goes_on(tmp_path: Path, au
 
 def test_when_the_flanneld_is_gone_its_lease_goes_on_as_ours(tmp_path: Path) -> None:
     etcd, used = Etcd(HELD), State(THEIRS, pools=BLOCKS)
-    assert source(etcd, tmp_path, auto=True).current(used, HERE).lease == OURS
+    assert ask(source(etcd, tmp_path, auto=True), used, HERE).lease == OURS
     assert etcd.known.subnet == SUBNET
     other = Etcd(replace(HELD, subnet=IPv4Network("10.2.9.0/24")))
-    found = source(other, tmp_path, auto=True).current(used, HERE)
+    found = ask(source(other, tmp_path, auto=True), used, HERE)
     assert found.lease == THEIRS
     assert "networks use 10.2.3.0/24 from subnet-file" in found.problems[0]
