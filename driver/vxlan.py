@@ -1,8 +1,8 @@
-"""This host's VTEP, and how each peer is reached, from the leases. Pure.
+"""This host's VTEP and the way to each peer, as kernel objects. Pure.
 
-As flannel has it: between hosts nothing is asked and nothing learned. A peer is one neighbour (its
-subnet's first address is its VTEP's), one FDB entry and one route; directly routed, one route.
-Source: flannel pkg/backend/{vxlan,hostgw}.
+As with flannel, hosts ask each other nothing and learn nothing: a peer is one neighbour (its VTEP,
+which has its subnet's first address), one FDB entry and one route; a directly routed one is just a
+route. Source: flannel, pkg/backend/{vxlan,hostgw}.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ ENCAPSULATION = 50  # bytes of outer Ethernet payload: IPv4 20, UDP 8, VXLAN 8, 
 
 
 def container_mtu(overlay: Overlay, external: External) -> int:
-    """Give the MTU of the overlay, in bytes: what passes the underlay in one piece."""
+    """Return the overlay's MTU, in bytes: what the underlay carries without fragments."""
     if overlay.backend == "host-gw":
         return external.mtu
     return min(overlay.mtu or external.mtu, external.mtu) - ENCAPSULATION
@@ -27,12 +27,12 @@ def container_mtu(overlay: Overlay, external: External) -> int:
 def plan_vtep(
     overlay: Overlay, subnet: IPv4Network, vtep: Vtep, external: External
 ) -> Iterator[HostObject]:
-    """Give the device with its address; host-gw needs none.
+    """Yield the VTEP device and its address; host-gw needs none.
 
-    The address is the subnet's first, /32 so that it brings no route along; what the host sends
-    into the overlay comes from it. `local` is the interface's address and not the public one: a
-    host behind NAT does not have that, and the kernel would drop all it sends. `accept_ra` is off
-    lest a peer become the host's IPv6 router.
+    The address is the subnet's first, as a /32, which adds no route; the host's own packets to the
+    overlay have it as source. The device sends from the interface's address, not the public one,
+    which a host behind NAT does not have. `accept_ra` is off so that no peer becomes the host's
+    IPv6 router.
     """
     if overlay.backend == "host-gw":
         return
@@ -55,8 +55,8 @@ def plan_vtep(
 def plan_peers(
     overlay: Overlay, peers: Iterable[Peer], vtep: Vtep, external: External
 ) -> Iterator[HostObject]:
-    """Give what all peers need; those that `problems` names get nothing."""
-    for peer, obstacle in _judged(overlay, peers, vtep, external):
+    """Yield what the peers need; those that `problems` names get nothing."""
+    for peer, obstacle in _with_obstacles(overlay, peers, vtep, external):
         if not obstacle:
             yield from _plan(overlay, peer, external)
 
@@ -64,8 +64,8 @@ def plan_peers(
 def problems(
     overlay: Overlay, peers: Iterable[Peer], vtep: Vtep, external: External
 ) -> Iterator[str]:
-    """Say of each peer that cannot be reached as it is why not, in the order of the subnets."""
-    for peer, obstacle in _judged(overlay, peers, vtep, external):
+    """Yield why peers cannot be reached, a sentence each, in the order of their subnets."""
+    for peer, obstacle in _with_obstacles(overlay, peers, vtep, external):
         if obstacle:
             yield f"peer {peer.subnet} {obstacle}"
 
@@ -73,11 +73,11 @@ def problems(
 def direct_peers(
     overlay: Overlay, peers: Iterable[Peer], vtep: Vtep, external: External
 ) -> Iterator[Peer]:
-    """List the peers whose packets come as they are, without those inside another's subnet."""
+    """Yield the directly routed peers, except those inside the subnet of another."""
     if not (overlay.direct_routing or overlay.backend == "host-gw"):
         return
     last: IPv4Network | None = None
-    for peer, obstacle in _judged(overlay, peers, vtep, external):
+    for peer, obstacle in _with_obstacles(overlay, peers, vtep, external):
         inside = last is not None and peer.subnet.subnet_of(last)
         if not obstacle and not inside and _is_direct(overlay, peer, external):
             last = peer.subnet
@@ -98,12 +98,12 @@ def _plan(overlay: Overlay, peer: Peer, external: External) -> Iterator[HostObje
     yield PeerRoute(peer.subnet, gateway, name, onlink=True)
 
 
-def _judged(
+def _with_obstacles(
     overlay: Overlay, peers: Iterable[Peer], vtep: Vtep, external: External
 ) -> Iterator[tuple[Peer, str]]:
-    """Give each peer with what keeps it from being reached, "" if nothing does.
+    """Yield each peer and why it cannot be reached, "" if it can, in the order of the subnets.
 
-    A MAC leads to one address. Of peers that claim it from several, the first by subnet has it.
+    A MAC can have one address only: of peers that claim it from several, the first one gets it.
     """
     holders: dict[str, Peer] = {}
     for peer in sorted(peers, key=lambda p: (int(p.subnet.network_address), p.subnet.prefixlen)):
@@ -124,11 +124,11 @@ def _obstacle(overlay: Overlay, peer: Peer, vtep: Vtep, external: External) -> s
         near = _is_direct(overlay, peer, external)
         return "" if near else f"is not on the link of {external.name}, as host-gw needs it"
     if peer.mac == vtep.mac and not _is_direct(overlay, peer, external):
-        return f"has this host's VTEP MAC, {peer.mac}"  # the kernel drops what has its own
+        return f"has this host's VTEP MAC, {peer.mac}"  # the kernel drops packets with its own
     return "" if peer.mac else "names no VTEP MAC"
 
 
 def _is_direct(overlay: Overlay, peer: Peer, external: External) -> bool:
-    """Tell whether a peer's packets go to it as they are, its host being on the same link."""
+    """Whether a peer is routed to directly, without VXLAN, since its host is on the same link."""
     may = overlay.direct_routing or overlay.backend == "host-gw"
     return may and any(peer.public_ip in prefix for prefix in external.onlink)

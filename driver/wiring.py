@@ -155,7 +155,7 @@ def _source(
             known,
             in_use=lambda: bool(core().state.pools),
             changed=lambda: core().follow(),
-            beside=lambda overlay: _beside(lookout, overlay),
+            flanneld_sign=lambda overlay: _beside(lookout, overlay),
         )
         _thread("etcd", lambda: member.run(stop))
         return member

@@ -1,15 +1,18 @@
-"""What is said of a flanneld that has this host's flannel network. Pure."""
+"""Messages about a flanneld that has this host's flannel network. Pure.
+
+`what` is the sign of it: a device or a process, as `facts.Flanneld.sign` names it.
+"""
 
 from __future__ import annotations
 
 
 def has_it(what: str) -> str:
-    """Say that a flanneld has the network, and what shows it."""
+    """Say that a flanneld has the lease."""
     return f"a flanneld on this host has its flannel lease, as {what} shows"
 
 
 def refusal(what: str) -> str:
-    """Say why nothing is done while etcd is what was asked for."""
+    """Say why nothing is done with the setting "etcd"."""
     return (
         f"{has_it(what)}: set DOCKER_FLANNEL_LEASE=subnet-file to use that lease, or stop flanneld "
         "and delete its device"
@@ -17,7 +20,7 @@ def refusal(what: str) -> str:
 
 
 def used(what: str, file: str) -> str:
-    """Say why the lease comes from the file although etcd has endpoints."""
+    """Say why the lease comes from the file although etcd endpoints are set."""
     return f"{has_it(what)}: it is used from {file}, and nothing is written to etcd"
 
 

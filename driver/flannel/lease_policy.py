@@ -1,8 +1,8 @@
-"""What to do about this host's lease, decided from what etcd has. No I/O, no clock.
+"""What to do about this host's lease, decided from what etcd holds. Pure, without a clock.
 
-flannel's rules, but every write is bound to the revision that was seen, another host's key is never
-written, and a second host with our public IP is known by its MAC, one that is a copy of this one by
-its public IP. Imports `flannel`, `lease_view`, `peers`, `model`.
+The rules are flannel's, but each write is a compare-and-swap on the revision seen, and another
+host's key is never written. Another host with our public IP is told by its MAC, and a copy of this
+host, which has our MAC, by its public IP.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from dataclasses import replace
 from ipaddress import IPv4Network
 from math import inf
 
+from driver.flannel.allocation import AllowedSubnets, compatible, taken_subnets
 from driver.flannel.lease_types import (
     Choose,
     Delete,
@@ -21,56 +22,48 @@ from driver.flannel.lease_types import (
     Step,
     ThisHost,
     Write,
-    identity,
 )
-from driver.flannel.records import (
-    AllowedSubnets,
-    LeaseRecord,
-    compatible,
-    lease_value,
-    taken_subnets,
-)
+from driver.flannel.records import LeaseRecord, lease_value
 from driver.model.records import Overlay
 
-SOON_S = 60.0  # a lease that something else wrote with our own values is written again so soon
+SOON_S = 60.0  # our lease is renewed so soon when somebody else has written it with our values
 
 
 def step(state: PolicyState, view: EtcdView, host: ThisHost, now: float, choose: Choose) -> Step:
-    """Decide the next step."""
+    """Return what to do next; `now` in seconds."""
     overlay, problem = _overlay(state, view, host)
     problems = (problem,) if problem else ()
     if overlay is None:
         return Step(state, "waiting", state.subnet, problems=problems)
     state = replace(state, overlay=overlay)
-    offer = AllowedSubnets(overlay, () if host.in_use else host.local.lans)
-    found = _keep(state, offer, view, host, now) if state.held else None
+    allowed = AllowedSubnets(overlay, () if host.in_use else host.local.lans)
+    found = _keep(state, allowed, view, host, now) if state.held else None
     if found is None:
-        found = _acquire(replace(state, held=None), offer, view, host, choose)
+        found = _acquire(replace(state, held=None), allowed, view, host, choose)
     return replace(found, problems=problems + found.problems)
 
 
 def written(
-    state: PolicyState, write: Write, revision: int, now: float, terms: LeaseTimes
+    state: PolicyState, write: Write, revision: int, now: float, times: LeaseTimes
 ) -> PolicyState:
-    """Remember a write that etcd has accepted."""
-    moved = state.subnet not in (None, write.subnet)
-    due = now + terms.ttl_s - terms.margin_s
+    """Return the state after etcd has accepted a write at `revision`."""
+    due = now + times.ttl_s - times.margin_s
     return replace(
         state,
         subnet=write.subnet,
         held=HeldLease(write.subnet, revision, due, write.value),
         rival=None,
-        moved=moved,
+        moved=state.subnet not in (None, write.subnet),
     )
 
 
 def _overlay(state: PolicyState, view: EtcdView, host: ThisHost) -> tuple[Overlay | None, str]:
-    """Give the config to go by, and what is wrong: as long as it can be, the one in etcd."""
+    """Return the config to follow, etcd's whenever possible, and what is wrong with etcd's."""
     old, new, subnet = state.overlay, view.config, state.subnet
     if new is None:
         return old, view.config_fault + (": the config stays as it was" if old else "")
-    keeps = host.in_use and subnet is not None and not compatible(new, subnet)
-    if old is not None and keeps and compatible(old, subnet or old.network):
+    outside = host.in_use and subnet is not None and not compatible(new, subnet)
+    if old is not None and outside and compatible(old, subnet or old.network):
         return old, (
             f"the network config in etcd does not allow our subnet {subnet} any more, but networks "
             "use it: the config stays as it was until they are removed"
@@ -78,34 +71,37 @@ def _overlay(state: PolicyState, view: EtcdView, host: ThisHost) -> tuple[Overla
     return new, ""
 
 
-def _value(overlay: Overlay, own: ThisHost) -> str:
-    return lease_value(own.public_ip, overlay.backend, overlay.vni, own.mac)
+def _value(overlay: Overlay, host: ThisHost) -> str:
+    return lease_value(host.public_ip, overlay.backend, overlay.vni, host.mac)
+
+
+# --- a lease we hold ---
 
 
 def _keep(
-    state: PolicyState, offer: AllowedSubnets, view: EtcdView, host: ThisHost, now: float
+    state: PolicyState, allowed: AllowedSubnets, view: EtcdView, host: ThisHost, now: float
 ) -> Step | None:
-    """Look after the lease we hold; None when it is ours no more."""
+    """Renew or repair the lease we hold, if need be; None if it is no longer ours."""
     held = state.held
-    assert held is not None  # noqa: S101 - the caller has looked
+    assert held is not None  # noqa: S101 - the caller has checked
     key = view.key(held.subnet)
     entry = view.entries.get(key)
-    if entry is None or not offer.allows(held.subnet):
+    if entry is None or held.subnet not in allowed:
         return None
-    value = _value(offer.overlay, host)
+    value = _value(allowed.overlay, host)
     if entry.revision != held.revision:
         record = view.record(key)
         if record is not None and entry.value not in (held.value.encode(), value.encode()):
-            own, other = identity(host), identity(record)
-            if other[0] != own[0] and other[1] != own[1]:
+            if record.public_ip != host.public_ip and record.mac != host.mac:
                 return None
-            if other[1] is not None and other != own:
+            other = record.identity
+            if other[1] is not None and other != host.identity:
                 elder, until = state.elder or (None, now)
                 if other == elder and now < until:
                     return _refused(replace(state, held=None, rival=other), record, host)
-                # it took our lease for its own of old; we had it first, and it will yield
+                # it took our lease for its own earlier one; we had it first, so it will yield
                 state = replace(state, elder=(other, now + SOON_S))
-        # our own write, of which the answer was lost, or somebody's repair
+        # a write of ours whose answer was lost, or somebody's repair
         held = replace(held, revision=entry.revision, due=min(held.due, now + SOON_S))
         state = replace(state, held=held)
     if now >= held.due or entry.value != value.encode():
@@ -115,7 +111,7 @@ def _keep(
 
 
 def _spare(key: str, view: EtcdView, host: ThisHost) -> Delete | None:
-    """Name a second lease of ours: a write that etcd carried out long after we had given it up."""
+    """Return how to drop a second lease of ours: etcd made that write after we had given it up."""
     for record in view.of(host):
         if record.key != key and record.mac == host.mac:
             return Delete(record.key, record.revision)
@@ -136,47 +132,51 @@ def _refused(state: PolicyState, record: LeaseRecord, host: ThisHost) -> Step:
     return Step(state, "refused", problems=(problem,))
 
 
+# --- a lease to get ---
+
+
 def _acquire(
-    state: PolicyState, offer: AllowedSubnets, view: EtcdView, host: ThisHost, choose: Choose
+    state: PolicyState, allowed: AllowedSubnets, view: EtcdView, host: ThisHost, choose: Choose
 ) -> Step:
-    """Find a subnet: a lease of ours, else the subnet we had, else a free one."""
-    own, mine = identity(host), view.of(host, state.subnet)
-    rivals = [r for r in mine if identity(r) == state.rival]
+    """Take a lease of ours that is in etcd, else our last subnet, else a free one."""
+    mine = view.of(host, state.subnet)
+    rivals = [r for r in mine if r.identity == state.rival]
     if rivals:
         return _refused(state, rivals[0], host)
     only = state.subnet if host.in_use else None
-    action = _reuse(mine, offer, state, only) or _drop(mine, offer, only)
+    action = _reuse(mine, allowed, state, only) or _drop(mine, allowed, only)
     if isinstance(action, Delete):
         return Step(state, "acquiring", only, action)
-    found = action or _choose(state.subnet, only, offer, view, choose)
+    found = action or _choose(state.subnet, only, allowed, view, choose)
     if isinstance(found, str):
         return Step(state, "lost" if only else "acquiring", problems=(found,))
     subnet, revision = found
-    elder = next((identity(r) for r in mine if r.subnet == subnet), own)
-    first = subnet == state.subnet and elder[1] != own[1]
-    if elder[1] is not None and elder != own and not first:
-        state = replace(state, elder=(elder, inf))  # we ourselves as we were, or another host
-    write = Write(view.key(subnet), subnet, revision, _value(offer.overlay, host))
+    elder = next((r.identity for r in mine if r.subnet == subnet), host.identity)
+    first = subnet == state.subnet and elder[1] != host.mac
+    if elder[1] is not None and elder != host.identity and not first:
+        state = replace(state, elder=(elder, inf))  # this host as it was, or another one
+    write = Write(view.key(subnet), subnet, revision, _value(allowed.overlay, host))
     kept = subnet if subnet == state.subnet else None
     return Step(state, "acquiring", kept, write)
 
 
 def _reuse(
-    mine: list[LeaseRecord], offer: AllowedSubnets, state: PolicyState, only: IPv4Network | None
+    mine: list[LeaseRecord], allowed: AllowedSubnets, state: PolicyState, only: IPv4Network | None
 ) -> tuple[IPv4Network, int] | None:
-    fit = [r for r in mine if r.subnet6 is None and offer.allows(r.subnet)]
+    """Return subnet and revision of a lease to take over: that of our last subnet comes first."""
+    fit = [r for r in mine if r.subnet6 is None and r.subnet in allowed]
     fit = [r for r in fit if only in (None, r.subnet)]
     fit.sort(key=lambda r: r.subnet != state.subnet)
     return (fit[0].subnet, fit[0].revision) if fit else None
 
 
 def _drop(
-    mine: list[LeaseRecord], offer: AllowedSubnets, only: IPv4Network | None
+    mine: list[LeaseRecord], allowed: AllowedSubnets, only: IPv4Network | None
 ) -> Delete | None:
-    """Name a lease of ours that does not fit, to go; one in use stays if its subnet fits not."""
+    """Return how to drop a lease of ours that is not allowed, unless networks use its subnet."""
     for record in mine:
-        allowed = offer.allows(record.subnet)
-        if not (allowed and record.subnet6 is None) and (record.subnet != only or allowed):
+        fits = record.subnet in allowed
+        if not (fits and record.subnet6 is None) and (record.subnet != only or fits):
             return Delete(record.key, record.revision)
     return None
 
@@ -184,14 +184,17 @@ def _drop(
 def _choose(
     before: IPv4Network | None,
     only: IPv4Network | None,
-    offer: AllowedSubnets,
+    allowed: AllowedSubnets,
     view: EtcdView,
     choose: Choose,
 ) -> tuple[IPv4Network, int] | str:
-    """Choose a subnet that nobody has, or say in a sentence why there is none."""
-    overlay = offer.overlay
-    taken = taken_subnets(view.entries.values(), overlay, view.known)
-    if before is not None and offer.allows(before):
+    """Return a subnet that nobody has, and revision 0; or a sentence that says why there is none.
+
+    `before`: our last subnet, which comes first; `only`: the subnet in use, which alone will do.
+    """
+    overlay = allowed.overlay
+    taken = taken_subnets(view.entries.values(), overlay, view.cache)
+    if before is not None and before in allowed:
         if not any(before.overlaps(other) for other in taken):
             return before, 0
         owner = view.record(view.key(before))
@@ -203,9 +206,9 @@ def _choose(
             f"our subnet {only} {why}, but networks use it: remove them, and this host gets "
             f"another; or delete the key {view.key(only)} if nobody else uses it"
         )
-    free = offer.free(taken)
+    free = allowed.free(taken)
     if not free:
-        but = f" outside this host's own {', '.join(map(str, offer.lans))}" if offer.lans else ""
+        but = f" outside this host's own {', '.join(map(str, allowed.lans))}" * bool(allowed.lans)
         return (
             f"no free subnet of /{overlay.subnet_len} from {overlay.subnet_min} to "
             f"{overlay.subnet_max}{but}: remove keys of hosts that are gone, or widen the network"

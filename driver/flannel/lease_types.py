@@ -1,7 +1,4 @@
-"""What a step about this host's lease begins with, and what it ends in. No I/O, no clock.
-
-Imports `flannel`, `peers`, `registry`, `model`.
-"""
+"""What the lease policy decides on, and what it decides. Pure."""
 
 from __future__ import annotations
 
@@ -11,21 +8,26 @@ from functools import cached_property
 from ipaddress import IPv4Address, IPv4Network
 
 from driver.flannel.etcd.registry import Entry
-from driver.flannel.records import LeaseRecord, ParseCache, lease_key, lease_range, read_leases
+from driver.flannel.records import (
+    Identity,
+    LeaseRecord,
+    ParseCache,
+    lease_key,
+    lease_range,
+    read_leases,
+)
 from driver.model.facts import LocalAddresses
 from driver.model.records import Overlay
 
 Choose = Callable[[Sequence[IPv4Network]], IPv4Network]
 
-Identity = tuple[IPv4Address, str | None]  # a host by its public IP and its MAC
-
 
 @dataclass(frozen=True, slots=True)
 class ThisHost:
-    """This host, for its lease and against others'. `mac`: None for a backend without VTEP.
+    """This host, as far as leases are concerned. `mac`: its VTEP's; None with host-gw.
 
     `subnet`: its own, which no peer may overlap. `local`: addresses it uses itself, which no peer
-    may cover. `in_use`: networks use its subnet, which then is not given up for another.
+    may cover. `in_use`: networks use the subnet, so it is not exchanged for another.
     """
 
     public_ip: IPv4Address
@@ -34,15 +36,15 @@ class ThisHost:
     local: LocalAddresses = field(default_factory=LocalAddresses)
     in_use: bool = False
 
-
-def identity(of: LeaseRecord | ThisHost) -> Identity:
-    """Return what tells one host from another."""
-    return of.public_ip, of.mac
+    @property
+    def identity(self) -> Identity:
+        """What tells this host from others."""
+        return self.public_ip, self.mac
 
 
 @dataclass(frozen=True, slots=True)
 class LeaseTimes:
-    """How long a lease lasts, in seconds, and how long before its end it is renewed."""
+    """How long a lease lasts, and how long before its end it is renewed, in seconds."""
 
     ttl_s: int = 86400
     margin_s: float = 3600.0
@@ -50,7 +52,7 @@ class LeaseTimes:
 
 @dataclass(frozen=True, slots=True)
 class HeldLease:
-    """A lease of ours as it was last seen in etcd. `due`: time of the renewal, seconds."""
+    """Our lease as it was last seen in etcd. `due`: when to renew it, in the clock's seconds."""
 
     subnet: IPv4Network
     revision: int
@@ -60,11 +62,11 @@ class HeldLease:
 
 @dataclass(frozen=True, slots=True)
 class PolicyState:
-    """What one step has to know of the steps before.
+    """What a step remembers of the steps before.
 
-    `subnet`: the one had last. `rival`: a host that has our lease, with our public IP or our MAC.
-    `elder`: one we yield to, for it had the lease before us, and until when. `moved`: the lease
-    held is for another subnet than before.
+    `subnet`: the last one leased. `moved`: it is not the one before it. `rival`: another host that
+    has our lease, with our public IP or our MAC. `elder`: one that had the lease before us, so that
+    we yield to it, and until when.
     """
 
     overlay: Overlay | None = None
@@ -77,44 +79,44 @@ class PolicyState:
 
 @dataclass(frozen=True, eq=False)
 class EtcdView:
-    """What etcd has: config, or its fault, and all where leases lie; what is `known` of those."""
+    """What etcd holds of the flannel network: config, or what is wrong with it, and lease keys."""
 
     prefix: str
     config: Overlay | None
     config_fault: str
     entries: Mapping[str, Entry] = field(default_factory=dict)
-    known: ParseCache = field(default_factory=dict)
+    cache: ParseCache = field(default_factory=dict)
 
     @cached_property
     def leases(self) -> tuple[list[LeaseRecord], list[str]]:
-        """Read the leases; see `read_leases`."""
-        return read_leases((self.entries[key] for key in sorted(self.entries)), self.known)
+        """The leases in key order, and what is wrong with other entries; see `read_leases`."""
+        return read_leases((self.entries[key] for key in sorted(self.entries)), self.cache)
 
     def record(self, key: str) -> LeaseRecord | None:
-        """Find a readable lease by its key."""
+        """Return the lease of a key, None if it cannot be read."""
         return next((r for r in self.leases[0] if r.key == key), None)
 
-    def of(self, own: ThisHost, subnet: IPv4Network | None = None) -> list[LeaseRecord]:
+    def of(self, host: ThisHost, subnet: IPv4Network | None = None) -> list[LeaseRecord]:
         """List the leases with this host's public IP, in key order.
 
-        One of `subnet` with its MAC is its own, too: the host may have got another public IP.
+        A lease of `subnet` with its MAC counts too: the host may have got another public IP.
         """
         folder = f"{lease_range(self.prefix)}/"
         mine = [
             r
             for r in self.leases[0]
-            if r.public_ip == own.public_ip or (r.subnet == subnet and r.mac == own.mac)
+            if r.public_ip == host.public_ip or (r.subnet == subnet and r.mac == host.mac)
         ]
         return [r for r in mine if r.key == folder + lease_key(r.subnet, r.subnet6)]
 
     def key(self, subnet: IPv4Network) -> str:
-        """Give the key of a subnet's lease."""
+        """Return the key of a subnet's lease."""
         return f"{lease_range(self.prefix)}/{lease_key(subnet)}"
 
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """Write our lease, if its key is still of this revision; 0 for a key that is not there."""
+    """Write our lease if its key still has this revision; 0: if there is no such key."""
 
     key: str
     subnet: IPv4Network
@@ -124,7 +126,7 @@ class Write:
 
 @dataclass(frozen=True, slots=True)
 class Delete:
-    """Delete a lease of ours that the config does not allow any more."""
+    """Delete our lease if its key still has this revision."""
 
     key: str
     revision: int
@@ -132,7 +134,7 @@ class Delete:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What is to be done now, and how objects stand until it is. `subnet` is the one to use."""
+    """What to do now. `phase` and `subnet`: what holds until that is done; see MembershipStatus."""
 
     state: PolicyState
     phase: str

@@ -1,8 +1,7 @@
-"""This host as a member of the flannel network: its lease, and the peers.
+"""This host's membership in the flannel network: it keeps the lease and finds the peers.
 
-One thread follows etcd and does what `lease_steps` decides; whoever wants to know takes the
-status. When etcd is away, everything stays as it was. Imports `lease_steps`, `mirror`, `peers`,
-`registry`, `model`, `errors`.
+One thread follows etcd and does what `lease_policy` decides; others read the status. While etcd is
+unreachable, everything stays as it was.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ from driver.flannel.lease_types import (
     Write,
 )
 from driver.flannel.mirror import Mirror
-from driver.flannel.peers import clear_of_local, sort_peers
+from driver.flannel.peers import clear_of_local, select_peers
 from driver.model.records import Overlay, Peer
 
 log = logging.getLogger(__name__)
@@ -39,18 +38,18 @@ RELIST_S = 300.0
 TICK_S = 1.0
 FIRST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 5.0
-BURST_S = 0.2  # a flood of events is looked at in portions of so long
-ROUNDS = 10
+BURST_S = 0.2  # for so long at most, events are collected before they are acted on
+MOST_STEPS = 10  # without a look at new events
 
 
 @dataclass(frozen=True, slots=True)
 class MembershipStatus:
-    """How objects stand. `subnet`: the one this host is to use; None while it has none.
+    """What this host has of the flannel network. `subnet`: the one to use; None: there is none.
 
-    `state`: "acquiring", "held", "renewing", "lost" (another host has our subnet), "moved" (held,
-    and another subnet than before), "refused" (another host has our public IP), "waiting" (for a
-    network config), "beside" (a flanneld of this host has the network: nothing is written) or
-    "unreachable" (etcd; the rest is as it was). `problems`: a sentence each.
+    `phase`: "acquiring", "held", "renewing", "lost" (another host has our subnet), "moved" (held,
+    and not the subnet of before), "refused" (another host has our public IP or MAC), "waiting" (for
+    a network config), "beside" (a flanneld on this host has the network: nothing is written) or
+    "unreachable" (etcd is; the rest is as it was). `problems`: a sentence each.
     """
 
     overlay: Overlay | None = None
@@ -64,7 +63,7 @@ class MembershipStatus:
 class Options:
     """What tests set. `clock` counts in seconds, also while the machine is suspended."""
 
-    terms: LeaseTimes = field(default_factory=LeaseTimes)
+    times: LeaseTimes = field(default_factory=LeaseTimes)
     relist_s: float = RELIST_S
     tick_s: float = TICK_S
     pause_s: float = FIRST_PAUSE_S
@@ -80,171 +79,170 @@ class Membership:
         self,
         registry: Registry,
         prefix: str,
-        own: ThisHost,
+        host: ThisHost,
         known: MembershipStatus = MembershipStatus(),
         *,
         in_use: Callable[[], bool] = lambda: False,
         changed: Callable[[], None] = lambda: None,
-        beside: Callable[[Overlay], str] = lambda _overlay: "",
+        flanneld_sign: Callable[[Overlay], str] = lambda _overlay: "",
         options: Options = Options(),
     ) -> None:
-        """Begin with what is `known` from before: overlay, subnet and peers.
+        """Begin with the overlay, subnet and peers `known` from before.
 
-        `in_use` tells whether networks use the subnet: it is then not given up for another.
-        `changed` is called in the thread of `run` after each change of the status. `beside` says
-        of what a flanneld of this host has, if it has this network: then nothing is written.
+        `in_use`: whether networks use the subnet, so that it is not exchanged for another.
+        `changed` is called in the thread of `run` after each change of the status.
+        `flanneld_sign` returns what shows that a flanneld on this host has an overlay; nothing is
+        written then.
         """
         self._registry, self._options = registry, options
-        self._own, self._in_use, self._changed = own, in_use, changed
-        self._mirror, self._beside = Mirror(registry, prefix), beside
+        self._host, self._in_use, self._changed = host, in_use, changed
+        self._mirror, self._flanneld_sign = Mirror(registry, prefix), flanneld_sign
         self._state = PolicyState(overlay=known.overlay, subnet=known.subnet)
-        self._snapshot = replace(known, phase="unreachable", problems=())
-        self._told: tuple[EtcdView, ThisHost, Step] | None = None
+        self._status = replace(known, phase="unreachable", problems=())
+        self._published: tuple[EtcdView, ThisHost, Step] | None = None
         self._pause_s = self._options.pause_s
-        self._heard = threading.Event()
+        self._known = threading.Event()
 
     def wait_until_known(self, wait_s: float) -> None:
-        """Wait until it is known how objects stand in etcd, or that it is away."""
-        self._heard.wait(wait_s)
+        """Wait until the status says what etcd holds, or that etcd is unreachable."""
+        self._known.wait(wait_s)
 
     def status(self) -> MembershipStatus:
-        """Tell how objects stand."""
-        return self._snapshot
+        """Return the status as it was published last."""
+        return self._status
 
-    def set_host(self, own: ThisHost) -> None:
-        """Say what this host is like; with another public IP or MAC its lease is written again."""
-        self._own = own
+    def set_host(self, host: ThisHost) -> None:
+        """Change what this host is; another public IP or MAC is written into its lease."""
+        self._host = host
 
     def run(self, stop: threading.Event) -> None:
-        """Follow etcd until `stop`. The lease stays."""
+        """Follow etcd until `stop`. The lease stays in etcd."""
         while not stop.is_set():
             try:
                 self._follow(stop)
             except Compacted as error:
-                log.info("%s: all is read anew", error)
-                self._mirror.forget()
+                log.info("%s: relisting", error)
+                self._mirror.invalidate()
             except FlannelError as error:
-                self._cut_off(str(error))
-            except Exception as error:  # what etcd holds must not end the thread
+                self._publish_unreachable(str(error))
+            except Exception as error:  # whatever etcd holds must not end the thread
                 log.error("following etcd failed", exc_info=error)
-                self._cut_off(f"following etcd failed: {error!r}")
-                self._mirror.forget()
-            self._heard.set()
+                self._publish_unreachable(f"following etcd failed: {error!r}")
+                self._mirror.invalidate()
+            self._known.set()
             stop.wait(self._pause_s)
             self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)
 
     def _follow(self, stop: threading.Event) -> None:
-        """Go on from what was seen last, for as long as etcd answers.
+        """Watch etcd from the last revision seen, and act, until a call fails.
 
         Errors: Compacted, FlannelError.
         """
-        with closing(self._registry.watch(self._mirror.begin())) as feed:
+        with closing(self._registry.watch(self._mirror.sync())) as watch:
             self._pause_s = self._options.pause_s
             listed = self._options.clock()
             while True:
                 began = time.monotonic()
-                self._settle()
+                self._take_steps()
                 now = time.monotonic()
-                self._take_burst(feed, now + (now - began))
+                self._collect_events(watch, now + (now - began))
                 if stop.is_set():
                     return
                 if self._options.clock() - listed >= self._options.relist_s:
-                    self._mirror.list()
+                    self._mirror.relist()
                     self._mirror.read_config()
                     listed = self._options.clock()
 
-    def _take_burst(self, feed: Watch, rested: float) -> None:
-        """Wait for events, and take all that are there, and that come until we have `rested`.
+    def _collect_events(self, watch: Watch, until: float) -> None:
+        """Wait for events; take those that are there, and those that come before `until`.
 
-        So a lone event is looked at at once, while a flood takes no more than half of our time.
+        So a single event is acted on at once, and a flood takes half of this thread's time.
         """
-        batch = feed.next(self._options.tick_s)
+        batch = watch.next(self._options.tick_s)
         end = time.monotonic() + self._options.burst_s
         while batch is not None:
-            self._mirror.take(batch)
+            self._mirror.apply(batch)
             now = time.monotonic()
-            batch = feed.next(max(0.0, min(rested, end) - now)) if now < end else None
+            batch = watch.next(max(0.0, min(until, end) - now)) if now < end else None
 
-    # --- what is done about it ---
+    # --- acting ---
 
-    def _settle(self) -> None:
-        """Take steps until there is nothing to do; those to come are taken after the next tick."""
-        for _ in range(ROUNDS):
-            view, now = self._mirror.look(), self._options.clock()
-            host = replace(self._own, in_use=self._in_use())
-            found = self._allowed(step(self._state, view, host, now, self._options.choose))
+    def _take_steps(self) -> None:
+        """Take steps until there is nothing to do, or until it is time for events again."""
+        for _ in range(MOST_STEPS):
+            view, now = self._mirror.view(), self._options.clock()
+            host = replace(self._host, in_use=self._in_use())
+            found = step(self._state, view, host, now, self._options.choose)
+            found = self._yielding_to_flanneld(found)
             self._state = found.state
-            if self._told != (view, host, found):
-                self._tell(found, view, host)
-                self._told = view, host, found
+            if self._published != (view, host, found):
+                self._publish_step(found, view, host)
+                self._published = view, host, found
             if found.action is None:
-                self._heard.set()
+                self._known.set()
                 return
-            if not self._attempt(found.action):
-                self._mirror.list()  # somebody was faster, or it was us and the answer was lost
+            if not self._carry_out(found.action):
+                self._mirror.relist()  # another host was faster, or the answer to us was lost
 
-    def _allowed(self, found: Step) -> Step:
-        """Leave etcd as it is where a flanneld has the network: look before anything is written."""
+    def _yielding_to_flanneld(self, found: Step) -> Step:
+        """Return a step without its action where a flanneld has the network."""
         if found.action is None or found.state.overlay is None:
             return found
-        why = self._beside(found.state.overlay)
-        if not why:
+        sign = self._flanneld_sign(found.state.overlay)
+        if not sign:
             return found
-        return replace(found, phase="beside", action=None, problems=(why, *found.problems))
+        return replace(found, phase="beside", action=None, problems=(sign, *found.problems))
 
-    def _attempt(self, action: Write | Delete) -> bool:
-        """Carry an action out; when it fails half-way, only a new list tells what was done."""
+    def _carry_out(self, action: Write | Delete) -> bool:
+        """Return whether etcd has accepted an action, since the key was as expected."""
         try:
-            return self._act(action)
+            return self._delete(action) if isinstance(action, Delete) else self._write(action)
         except FlannelError:
-            self._mirror.forget()
+            self._mirror.invalidate()  # only a new list shows what was done
             raise
 
-    def _act(self, action: Write | Delete) -> bool:
-        """Carry an action out; tell whether etcd was still as it was when that was decided."""
-        if isinstance(action, Delete):
-            done = self._registry.delete_if(action.key, action.revision)
-            if done:
-                log.info("deleted the lease %s, which this host may not have", action.key)
-                self._mirror.put(Entry(action.key, None, action.revision))
-            return done
-        lease = self._registry.grant(self._options.terms.ttl_s)
-        # the time is taken before: better too early than too late
-        now = self._options.clock()
+    def _delete(self, action: Delete) -> bool:
+        done = self._registry.delete_if(action.key, action.revision)
+        if done:
+            log.info("deleted the lease %s, which this host may not have", action.key)
+            self._mirror.put(Entry(action.key, None, action.revision))
+        return done
+
+    def _write(self, action: Write) -> bool:
+        times = self._options.times
+        lease = self._registry.grant(times.ttl_s)
+        now = self._options.clock()  # before the write: better renew too early than too late
         revision = self._registry.put_if(action.key, action.value, action.revision, lease)
         if revision is None:
             self._registry.revoke(lease)
             return False
         self._mirror.put(Entry(action.key, action.value.encode(), revision))
-        self._state = written(self._state, action, revision, now, self._options.terms)
+        self._state = written(self._state, action, revision, now, times)
         return True
 
-    # --- what others see ---
+    # --- the status ---
 
-    def _tell(self, found: Step, view: EtcdView, host: ThisHost) -> None:
-        overlay, peers = found.state.overlay, self._snapshot.peers
+    def _publish_step(self, found: Step, view: EtcdView, host: ThisHost) -> None:
+        overlay, peers = found.state.overlay, self._status.peers
         records, problems = view.leases
         if overlay is not None:
-            # a subnet that was lost is no peer's for us while containers use its addresses
+            # while containers use a subnet that we lost, its new holder is no peer of ours
             subnet = found.subnet or (found.state.subnet if host.in_use else None)
-            peers, more = sort_peers(records, overlay, replace(host, subnet=subnet), peers)
+            peers, more = select_peers(records, overlay, replace(host, subnet=subnet), peers)
             problems = problems + more
-        self._publish(
-            MembershipStatus(
-                overlay, found.subnet, peers, found.phase, found.problems + tuple(problems)
-            )
-        )
+        told = found.problems + tuple(problems)
+        self._publish(MembershipStatus(overlay, found.subnet, peers, found.phase, told))
 
-    def _cut_off(self, problem: str) -> None:
-        problems, self._told = [problem], None
-        held, terms, old = self._state.held, self._options.terms, self._snapshot
-        if held is not None and self._options.clock() >= held.due + terms.margin_s:
+    def _publish_unreachable(self, problem: str) -> None:
+        problems, self._published = [problem], None
+        held, times, old = self._state.held, self._options.times, self._status
+        if held is not None and self._options.clock() >= held.due + times.margin_s:
             problems.append(f"our lease of {held.subnet} has run out: another host may take it")
-        peers = clear_of_local(old.peers, old.overlay, self._own)
+        peers = clear_of_local(old.peers, old.overlay, self._host)
         self._publish(replace(old, peers=peers, phase="unreachable", problems=tuple(problems)))
 
     def _publish(self, new: MembershipStatus) -> None:
-        old, self._snapshot = self._snapshot, new
+        old, self._status = self._status, new
         known = frozenset(old.problems)  # there may be thousands
         for problem in new.problems:
             if problem not in known:

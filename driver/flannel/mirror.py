@@ -1,6 +1,6 @@
-"""What etcd has of the flannel network, as it was read last and as events have changed it.
+"""A copy of what etcd holds of the flannel network, kept up to date by events.
 
-Imports `flannel`, `flannel_config`, `lease_view`, `registry`, `errors`.
+It reads etcd when asked to; whoever watches etcd applies the events. For one thread.
 """
 
 from __future__ import annotations
@@ -14,47 +14,47 @@ from driver.model.records import Overlay
 
 
 class Mirror:
-    """The config and all that lies where leases lie. Of one thread."""
+    """The network config and all keys where leases are."""
 
     def __init__(self, registry: Registry, prefix: str) -> None:
         self._registry, self._prefix = registry, prefix
         self._config = KeyRange(config_key(prefix))
         self._leases = KeyRange(lease_range(prefix), prefix=True)
         self._entries: dict[str, Entry] = {}
-        self._known: ParseCache = {}
+        self._cache: ParseCache = {}
         self._overlay: tuple[Overlay | None, str] = (None, "")
         self._view: EtcdView | None = None
         self._seen: dict[KeyRange, int] = {}
 
-    def forget(self) -> None:
-        """Have all read anew when it is next looked at."""
+    def invalidate(self) -> None:
+        """Have the next `sync` read everything."""
         self._seen.clear()
 
-    def begin(self) -> dict[KeyRange, int]:
-        """Read what is not known; return from which revisions on events are wanted.
+    def sync(self) -> dict[KeyRange, int]:
+        """Read the config, and the leases if need be; return the revisions to watch from.
 
-        Errors: Compacted, FlannelError.
+        Errors: FlannelError.
         """
         if self._leases not in self._seen:
-            self.list()
+            self.relist()
         self.read_config()
-        return {span: revision + 1 for span, revision in self._seen.items()}
+        return {keys: revision + 1 for keys, revision in self._seen.items()}
 
-    def list(self) -> None:
+    def relist(self) -> None:
         """Read the leases. Errors: FlannelError."""
         entries, revision = self._registry.read(self._leases)
         self._entries = {entry.key: entry for entry in entries}
-        self._known = {e: self._known[e] for e in entries if e in self._known}
+        self._cache = {e: self._cache[e] for e in entries if e in self._cache}
         self._view = None
         self._seen[self._leases] = revision
 
     def read_config(self) -> None:
         """Read the config. Errors: FlannelError."""
         entries, revision = self._registry.read(self._config)
-        self._take_config(entries[0].value if entries else None)
+        self._put_config(entries[0].value if entries else None)
         self._seen[self._config] = revision
 
-    def _take_config(self, text: bytes | None) -> None:
+    def _put_config(self, text: bytes | None) -> None:
         self._view, place = None, f"in etcd at {self._config.key}"
         if text is None:
             self._overlay = None, f"there is no network config {place}"
@@ -64,28 +64,28 @@ class Mirror:
         except BadRecord as error:
             self._overlay = None, f"the network config {place} is bad: {error}"
 
-    def take(self, batch: EventBatch) -> None:
-        """Take over events, but for those older than the last list."""
+    def apply(self, batch: EventBatch) -> None:
+        """Apply events, except those older than the last read."""
         for event in batch.events:
-            if event.revision <= self._seen[batch.span]:
+            if event.revision <= self._seen[batch.keys]:
                 continue
-            if batch.span == self._config:
-                self._take_config(event.value)
+            if batch.keys == self._config:
+                self._put_config(event.value)
             else:
                 self.put(event)
-        self._seen[batch.span] = max(batch.revision, self._seen[batch.span])
+        self._seen[batch.keys] = max(batch.revision, self._seen[batch.keys])
 
     def put(self, entry: Entry) -> None:
-        """Take over one lease, or its end."""
+        """Set one lease's entry, or remove it if its value is None."""
         self._view = None
         old = self._entries.pop(entry.key, None)
         if old is not None:
-            self._known.pop(old, None)
+            self._cache.pop(old, None)
         if entry.value is not None:
             self._entries[entry.key] = entry
 
-    def look(self) -> EtcdView:
-        """Return what etcd has; leases are read anew only after a change."""
+    def view(self) -> EtcdView:
+        """Return what etcd holds: the same object until that changes."""
         if self._view is None:
-            self._view = EtcdView(self._prefix, *self._overlay, self._entries, self._known)
+            self._view = EtcdView(self._prefix, *self._overlay, self._entries, self._cache)
         return self._view

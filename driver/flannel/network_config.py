@@ -1,18 +1,17 @@
-"""flannel's network config: one JSON document in etcd, read as flannel reads it. No I/O.
+"""flannel's network config: one JSON document in etcd, read as flannel reads it. Pure.
 
-IPv6 fields are checked, since flannel refuses the whole document for a bad one; what they say is
-not used. Imports `prefixes`, `model`, `errors`.
+IPv6 fields are checked, since flannel refuses the whole document for a bad one, and then ignored.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Any, Generic, TypeVar
 
 from driver.errors import BadRecord
+from driver.flannel.documents import quoted, read_object
 from driver.model.prefixes import fault_of_network
 from driver.model.records import Overlay
 
@@ -22,29 +21,29 @@ HIGHEST_VNI = 2**24 - 1
 HIGHEST_PORT = 65535
 HIGHEST_MTU = 65535
 LOWEST_MTU = 68 + 50  # the least of IPv4, and VXLAN's headers
-MOST_QUOTED = 80
 
 N = TypeVar("N", IPv4Network, IPv6Network)
 
 
 @dataclass(frozen=True, slots=True)
 class Family(Generic[N]):
-    """What differs between IPv4 and IPv6. `usual` is the subnet length where there is room."""
+    """What differs between IPv4 and IPv6: fields' prefix, types, and lengths of subnets."""
 
     prefix: str
     network: type[N]
     address: type[IPv4Address] | type[IPv6Address]
     usual: int
     longest: int
+    example: str
 
 
-V4 = Family("", IPv4Network, IPv4Address, 24, 30)
-V6 = Family("IPv6", IPv6Network, IPv6Address, 64, 126)
+V4 = Family("", IPv4Network, IPv4Address, 24, 30, "10.5.0.0/16")
+V6 = Family("IPv6", IPv6Network, IPv6Address, 64, 126, "fd00:5::/48")
 
 
 @dataclass(frozen=True, slots=True)
-class Range(Generic[N]):
-    """The subnets that a network gives to hosts."""
+class SubnetRange(Generic[N]):
+    """The subnets of a network that hosts may lease: their length, the first and the last."""
 
     network: N
     length: int
@@ -53,7 +52,7 @@ class Range(Generic[N]):
 
 
 def read_config(text: str | bytes) -> Overlay:
-    """Read the network config, every default filled in.
+    """Return the overlay that a network config describes, every default filled in.
 
     Shape:  {Network, SubnetLen, SubnetMin, SubnetMax, Backend: {Type, ...}, ...}; names in any
             case, unknown ones ignored.
@@ -67,86 +66,38 @@ def read_config(text: str | bytes) -> Overlay:
         raise BadRecord(
             "EnableIPv4 is false in the network config: an overlay without IPv4 is not supported"
         )
-    given = _read_range(fields, V4)
-    _read_range(fields, V6, wanted=six)
-    assert given is not None  # noqa: S101 - IPv4 is wanted, so there is one or an error
+    subnets = _subnet_range(fields, V4)
+    _subnet_range(fields, V6, required=six)
+    assert subnets is not None  # noqa: S101 - IPv4 is required
     return Overlay(
-        network=given.network,
-        subnet_len=given.length,
-        subnet_min=given.first.network_address,
-        subnet_max=given.last.network_address,
+        network=subnets.network,
+        subnet_len=subnets.length,
+        subnet_min=subnets.first.network_address,
+        subnet_max=subnets.last.network_address,
         **_backend(fields),
     )
 
 
-def read_object(text: str | bytes, what: str) -> dict[str, Any]:
-    """Decode a JSON object; its names come in lower case, as flannel ignores their case.
-
-    Errors: BadRecord.
-    """
-    try:
-        if isinstance(text, bytes):
-            text = text.decode(json.detect_encoding(text), "surrogatepass")
-        found = _JSON.decode(text)
-    except (ValueError, RecursionError) as error:
-        raise BadRecord(f"{what} is no JSON: {error}") from None
-    if not isinstance(found, dict):
-        raise BadRecord(f"{what} is no JSON object: {quoted(found)}")
-    return {name.lower(): value for name, value in found.items()}
-
-
-def quoted(value: object) -> str:
-    """Show a value in a message, cut to a length."""
-    text = json.dumps(value)
-    return text if len(text) <= MOST_QUOTED else text[:MOST_QUOTED] + "..."
-
-
-def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is no value")
-
-
-_JSON = json.JSONDecoder(parse_constant=_no_constant)
-
-
-def _flag(fields: Mapping[str, Any], name: str, *, default: bool = False) -> bool:
-    value = fields.get(name.lower())
-    if value is None:
-        return default
-    if not isinstance(value, bool):
-        raise BadRecord(f"{name} {quoted(value)} is neither true nor false")
-    return value
-
-
-def _number(fields: Mapping[str, Any], name: str, lowest: int, highest: int) -> int:
-    """Give a whole number; 0 when it is not there, which is also a way to leave it out."""
-    value = fields.get(name.lower())
-    if value is None or (value == 0 and type(value) is int):
-        return 0
-    if type(value) is not int or not lowest <= value <= highest:
-        raise BadRecord(f"{name} {quoted(value)} is no whole number from {lowest} to {highest}")
-    return value
-
-
-def _read_range(
-    fields: Mapping[str, Any], family: Family[N], *, wanted: bool = True
-) -> Range[N] | None:
-    """Read what is there of a family; complain of what is missing or does not fit if `wanted`."""
+def _subnet_range(
+    fields: Mapping[str, Any], family: Family[N], *, required: bool = True
+) -> SubnetRange[N] | None:
+    """Check the fields of a family; return its range, None unless `required`."""
     prefix = family.prefix
     network = _network(fields, f"{prefix}Network", family)
-    asked = _number(fields, f"{prefix}SubnetLen", 1, 2**32 - 1)
+    length = _number(fields, f"{prefix}SubnetLen", 1, 2**32 - 1)
     first = _address(fields, f"{prefix}SubnetMin", family)
     last = _address(fields, f"{prefix}SubnetMax", family)
-    if not wanted:
+    if not required:
         return None
     if network is None:
         raise BadRecord(f"{prefix}Network is missing in the network config")
     fault = fault_of_network(network) if isinstance(network, IPv4Network) else ""
     if fault or network.prefixlen == 0:
         why = f": it {fault}" if fault else ""
-        raise BadRecord(f"{prefix}Network {network} is no network for an overlay{why}")
-    length = _length(network, asked, family)
+        raise BadRecord(f"{prefix}Network {network} cannot be an overlay's network{why}")
+    length = _length(network, length, family)
     size = 1 << (network.max_prefixlen - length)
-    return Range(
+    return SubnetRange(
         network,
         length,
         _subnet(f"{prefix}SubnetMin", first or network[size], network, length, family),
@@ -154,44 +105,8 @@ def _read_range(
     )
 
 
-def _network(fields: Mapping[str, Any], name: str, family: Family[N]) -> N | None:
-    if name.lower() not in fields:
-        return None
-    value = fields[name.lower()]
-    try:
-        if not isinstance(value, str) or "/" not in value:
-            raise ValueError
-        address, _, length = value.partition("/")
-        return family.network((family.address(address), _decimal(length)), strict=False)
-    except ValueError:
-        raise BadRecord(
-            f"{name} {quoted(value)} is no prefix like {family.network((1 << 3, 8), strict=False)}"
-        ) from None
-
-
-def _decimal(text: str) -> int:
-    if not (text.isascii() and text.isdigit()):
-        raise ValueError
-    return int(text)
-
-
-def _address(fields: Mapping[str, Any], name: str, family: Family[N]) -> Any:
-    """Give an address, None when it is not there or is the one that means so."""
-    if name.lower() not in fields:
-        return None
-    value = fields[name.lower()]
-    try:
-        if not isinstance(value, str):
-            raise ValueError
-        found = family.address(value)
-    except ValueError:
-        kind = f"IPv{family.address(0).version}"
-        raise BadRecord(f"{name} {quoted(value)} is no {kind} address; leave it out") from None
-    return found if int(found) else None
-
-
 def _length(network: N, asked: int, family: Family[N]) -> int:
-    """Give the prefix length of a subnet: at least four have to fit in."""
+    """Return the prefix length of a subnet, of which at least four must fit; `asked` 0: unset."""
     lowest = network.prefixlen + 2
     name = f"{family.prefix}SubnetLen"
     if asked and not lowest <= asked <= family.longest:
@@ -211,19 +126,22 @@ def _subnet(name: str, address: Any, network: N, length: int, family: Family[N])
     try:
         return family.network((int(address), length))
     except ValueError:
-        raise BadRecord(f"{name} {address} is no first address of a /{length} subnet") from None
+        raise BadRecord(
+            f"{name} {address} is not the first address of a /{length} subnet"
+        ) from None
 
 
 def _backend(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of Overlay that Backend decides on."""
     given = fields.get("backend", {"Type": "udp"})
     if given is None:
         given = {}
     if not isinstance(given, dict):
-        raise BadRecord(f'Backend {quoted(given)} is no JSON object like {{"Type": "vxlan"}}')
+        raise BadRecord(f'Backend {quoted(given)} is not a JSON object like {{"Type": "vxlan"}}')
     options = {name.lower(): value for name, value in given.items()}
     name = options.get("type", "") or ""
     if not isinstance(name, str) or name.lower() not in BACKENDS:
-        default = "" if "backend" in fields else " (it is what a missing Backend means)"
+        default = "" if "backend" in fields else " (the default without a Backend)"
         raise BadRecord(
             f"Backend type {quoted(name)}{default} is not supported; the supported ones are "
             f"{' and '.join(BACKENDS)}"
@@ -239,3 +157,55 @@ def _backend(fields: Mapping[str, Any]) -> dict[str, Any]:
         "direct_routing": _flag(options, "DirectRouting"),
         "mtu": _number(options, "MTU", LOWEST_MTU, HIGHEST_MTU) or None,
     }
+
+
+# --- fields ---
+
+
+def _flag(fields: Mapping[str, Any], name: str, *, default: bool = False) -> bool:
+    value = fields.get(name.lower())
+    if value is None:
+        return default
+    if not isinstance(value, bool):
+        raise BadRecord(f"{name} {quoted(value)} is neither true nor false")
+    return value
+
+
+def _number(fields: Mapping[str, Any], name: str, lowest: int, highest: int) -> int:
+    """Return a whole number; 0 if it is 0, null or missing."""
+    value = fields.get(name.lower())
+    if value is None or (value == 0 and type(value) is int):
+        return 0
+    if type(value) is not int or not lowest <= value <= highest:
+        raise BadRecord(f"{name} {quoted(value)} is not a whole number from {lowest} to {highest}")
+    return value
+
+
+def _network(fields: Mapping[str, Any], name: str, family: Family[N]) -> N | None:
+    if name.lower() not in fields:
+        return None
+    value = fields[name.lower()]
+    try:
+        if not isinstance(value, str) or "/" not in value:
+            raise ValueError
+        address, _, length = value.partition("/")
+        if not (length.isascii() and length.isdigit()):
+            raise ValueError
+        return family.network((family.address(address), int(length)), strict=False)
+    except ValueError:
+        raise BadRecord(f"{name} {quoted(value)} is not a prefix like {family.example}") from None
+
+
+def _address(fields: Mapping[str, Any], name: str, family: Family[N]) -> Any:
+    """Return an address; None if it is missing or all zeros."""
+    if name.lower() not in fields:
+        return None
+    value = fields[name.lower()]
+    try:
+        if not isinstance(value, str):
+            raise ValueError
+        found = family.address(value)
+    except ValueError:
+        kind = f"IPv{family.address(0).version}"
+        raise BadRecord(f"{name} {quoted(value)} is not an {kind} address; leave it out") from None
+    return found if int(found) else None

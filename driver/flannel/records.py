@@ -1,30 +1,25 @@
-"""flannel's leases: their keys, their values, and what they mean to this host. No I/O.
+"""flannel's lease records in etcd: their keys and values, read and written. Pure.
 
-Keys and values are byte for byte flannel's, since flannelds read them: one that they cannot read
-makes them drop all their peers. Imports `flannel_config`, `registry`, `prefixes`, `model`,
-`errors`.
+What is written is byte for byte flannel's: a flanneld drops all its peers for one bad record.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
-from itertools import islice
 from typing import Any, TypeVar
 
 from driver.errors import BadRecord
+from driver.flannel.documents import quoted, read_object
 from driver.flannel.etcd.registry import Entry
-from driver.flannel.network_config import quoted, read_object
-from driver.model.prefixes import overlap, parts
-from driver.model.records import Overlay, Peer
+from driver.model.records import Peer
 
-# The tail of a key is what counts: flannel does not look at what comes before.
+# Like flannel, look at a key's end only.
 KEY = re.compile(r"(\d+\.\d+\.\d+\.\d+)-(\d+)(?:&([a-f0-9:]+)-(\d+))?\Z", re.ASCII)
-CHOICES = 100  # free subnets to choose from, so that hosts seldom want the same one
 LONGEST_V4 = 31
 LONGEST_V6 = 127
 MAC_FORMS = re.compile(
@@ -32,11 +27,12 @@ MAC_FORMS = re.compile(
 )
 NO_ADDRESS = IPv4Address(0)
 A = TypeVar("A", IPv4Address, IPv6Address)
+Identity = tuple[IPv4Address, str | None]  # a host's public IP and MAC
 
 
 @dataclass(frozen=True)
 class LeaseRecord:
-    """A lease as it is in etcd. `revision`: the one at which it was last written."""
+    """A lease as it is in etcd; `revision` is that of its last write."""
 
     key: str
     subnet: IPv4Network
@@ -48,39 +44,44 @@ class LeaseRecord:
 
     @cached_property
     def peer(self) -> Peer:
-        """Give what it is to this host; always the same object, which is quick to compare."""
+        """The peer that holds it; always the same object, which is quick to compare."""
         return Peer(self.subnet, self.public_ip, self.backend, self.mac)
+
+    @property
+    def identity(self) -> Identity:
+        """What tells its host from others."""
+        return self.public_ip, self.mac
 
     @cached_property
     def numbers(self) -> tuple[int, int, int]:
-        """Subnet's start, its length, and public IP as numbers, which are quick to compare."""
+        """The subnet's first address, its length, and the public IP: quick to compare."""
         return int(self.subnet.network_address), self.subnet.prefixlen, int(self.public_ip)
 
 
-ParseCache = dict[Entry, LeaseRecord | str]  # a text says what is wrong
+ParseCache = dict[Entry, LeaseRecord | str]  # a string says why an entry cannot be read
 
 
 def config_key(prefix: str) -> str:
-    """Give the key of the network config."""
+    """Return the key of the network config."""
     return f"{prefix}/config"
 
 
 def lease_range(prefix: str) -> str:
-    """Give what the key of every lease starts with: without a slash at the end, as for flannel."""
+    """Return what every lease's key starts with; like flannel's, it does not end with a slash."""
     return f"{prefix}/subnets"
 
 
 def lease_key(subnet: IPv4Network, subnet6: IPv6Network | None = None) -> str:
-    """Name a subnet as the last part of its key does."""
+    """Return the last part of a lease's key."""
     text = f"{subnet.network_address}-{subnet.prefixlen}"
     return f"{text}&{subnet6.network_address}-{subnet6.prefixlen}" if subnet6 else text
 
 
 def read_key(key: str) -> tuple[IPv4Network, IPv6Network | None]:
-    """Read the subnets out of a lease's key.
+    """Return the subnets that a lease's key names.
 
     Shape:  ".../10.5.34.0-24", ".../10.5.34.0-24&fd00:5:0:45::-64".
-    Errors: BadRecord if the key is no subnet's.
+    Errors: BadRecord.
     Source: flannel, pkg/subnet ParseSubnetKey.
     """
     found = KEY.search(key)
@@ -91,16 +92,16 @@ def read_key(key: str) -> tuple[IPv4Network, IPv6Network | None]:
         if int(length) > LONGEST_V4 or int(length6 or 0) > LONGEST_V6:
             raise ValueError
         return (
-            # as a number, for ipaddress reads an address given as one twice
+            # as a number, since ipaddress parses an IPv4Address a second time
             IPv4Network((int(IPv4Address(four)), int(length)), strict=False),
             IPv6Network((IPv6Address(six), int(length6)), strict=False) if six else None,
         )
     except ValueError:
-        raise BadRecord(f"key {quoted(key)} is no subnet's") from None
+        raise BadRecord(f"key {quoted(key)} does not name a subnet") from None
 
 
 def lease_value(public_ip: IPv4Address, backend: str, vni: int, mac: str | None) -> str:
-    """Write a lease as flannel does; `vni` and `mac` are VXLAN's.
+    """Return a lease's value as flannel writes it; `vni` and `mac` are used for vxlan only.
 
     Source: flannel, pkg/lease LeaseAttrs.
     """
@@ -115,7 +116,7 @@ def lease_value(public_ip: IPv4Address, backend: str, vni: int, mac: str | None)
 
 
 def read_lease(key: str, value: bytes, revision: int) -> LeaseRecord:
-    """Read a lease.
+    """Return the lease of a key and its value.
 
     Shape:  value {PublicIP, PublicIPv6, BackendType, BackendData: {VNI, VtepMAC}}; names in any
             case, unknown ones ignored, PublicIP left out is 0.0.0.0.
@@ -127,7 +128,7 @@ def read_lease(key: str, value: bytes, revision: int) -> LeaseRecord:
     fields = read_object(value, what)
     backend = fields.get("backendtype")
     if not isinstance(backend, str | None):
-        raise BadRecord(f"{what}: BackendType {quoted(backend)} is no text")
+        raise BadRecord(f"{what}: BackendType {quoted(backend)} is not a string")
     return LeaseRecord(
         key=key,
         subnet=subnet,
@@ -153,7 +154,7 @@ def _address(kind: type[A], value: object, what: str, name: str) -> A:
             raise ValueError
         return kind(value)
     except ValueError:
-        raise BadRecord(f"{what}: {name} {quoted(value)} is no address") from None
+        raise BadRecord(f"{what}: {name} {quoted(value)} is not an address") from None
 
 
 def _vtep_mac(fields: dict[str, Any], what: str) -> str | None:
@@ -161,25 +162,22 @@ def _vtep_mac(fields: dict[str, Any], what: str) -> str | None:
     if given is None:
         return None
     if not isinstance(given, dict):
-        raise BadRecord(f"{what}: BackendData {quoted(given)} is no JSON object")
+        raise BadRecord(f"{what}: BackendData {quoted(given)} is not a JSON object")
     text = {name.lower(): value for name, value in given.items()}.get("vtepmac")
     if text is None:
         return None
     if not isinstance(text, str) or not MAC_FORMS.fullmatch(text.lower()):
-        raise BadRecord(f"{what}: VtepMAC {quoted(text)} is no MAC")
+        raise BadRecord(f"{what}: VtepMAC {quoted(text)} is not a MAC")
     return bytes.fromhex(re.sub("[:.-]", "", text)).hex(":")
 
 
-def read_leases(entries: Iterable[Entry], known: ParseCache) -> tuple[list[LeaseRecord], list[str]]:
-    """Read what lies where leases lie; what cannot be read is told in a sentence each.
-
-    `known` remembers what is read, for the next time.
-    """
+def read_leases(entries: Iterable[Entry], cache: ParseCache) -> tuple[list[LeaseRecord], list[str]]:
+    """Return the leases among entries, and a sentence for each entry that cannot be read."""
     records: list[LeaseRecord] = []
     problems: list[str] = []
     for entry in entries:
-        if (found := known.get(entry)) is None:
-            found = known[entry] = _reading(entry)
+        if (found := cache.get(entry)) is None:
+            found = cache[entry] = _lease_or_problem(entry)
         if isinstance(found, str):
             problems.append(found)
         else:
@@ -187,69 +185,8 @@ def read_leases(entries: Iterable[Entry], known: ParseCache) -> tuple[list[Lease
     return records, problems
 
 
-def _reading(entry: Entry) -> LeaseRecord | str:
+def _lease_or_problem(entry: Entry) -> LeaseRecord | str:
     try:
         return read_lease(entry.key, entry.value or b"", entry.revision)
     except BadRecord as error:
         return f"{error}: skipped"
-
-
-def taken_subnets(
-    entries: Iterable[Entry], overlay: Overlay, known: ParseCache
-) -> list[IPv4Network]:
-    """List the subnets that keys name, whatever their values say; `known`: as for `read_leases`.
-
-    A key that names the whole network or more would leave nothing, and is nobody's subnet.
-    """
-    taken, least = [], overlay.network.prefixlen
-    for entry in entries:
-        found = known.get(entry)
-        try:
-            subnet = found.subnet if isinstance(found, LeaseRecord) else read_key(entry.key)[0]
-        except BadRecord:
-            continue
-        if subnet.prefixlen > least or not overlay.network.subnet_of(subnet):
-            taken.append(subnet)
-    return taken
-
-
-def free_subnets(overlay: Overlay, taken: Iterable[IPv4Network]) -> Iterator[IPv4Network]:
-    """Give the free subnets in order; whatever overlaps a taken one is not free."""
-    size = 1 << (overlay.network.max_prefixlen - overlay.subnet_len)
-    blocked = sorted((int(n.network_address), int(n.broadcast_address)) for n in taken)
-    at, end, index = int(overlay.subnet_min), int(overlay.subnet_max), 0
-    while at <= end:
-        while index < len(blocked) and blocked[index][1] < at:
-            index += 1
-        if index < len(blocked) and blocked[index][0] < at + size:
-            at = blocked[index][1] // size * size + size  # subnets begin at multiples of their size
-            continue
-        yield IPv4Network((at, overlay.subnet_len))
-        at += size
-
-
-def compatible(overlay: Overlay, subnet: IPv4Network) -> bool:
-    """Tell whether the config allows a host to have a subnet."""
-    return (
-        subnet.prefixlen == overlay.subnet_len
-        and overlay.subnet_min <= subnet.network_address <= overlay.subnet_max
-    )
-
-
-class AllowedSubnets:
-    """The subnets that a host may have: those of the config that overlap none of its own LANs.
-
-    A LAN that has the whole Network in it is how the administrator has chosen the Network. A host
-    whose subnet is in use stays with it, and is given no LANs here.
-    """
-
-    def __init__(self, overlay: Overlay, lans: tuple[IPv4Network, ...]) -> None:
-        self.overlay, self.lans = overlay, parts(overlay.network, lans)
-
-    def free(self, taken: Iterable[IPv4Network]) -> list[IPv4Network]:
-        """Return the first of those that nobody else has."""
-        return list(islice(free_subnets(self.overlay, [*taken, *self.lans]), CHOICES))
-
-    def allows(self, subnet: IPv4Network) -> bool:
-        """Whether the host may have this one, if nobody else has it."""
-        return compatible(self.overlay, subnet) and not any(overlap(n, subnet) for n in self.lans)

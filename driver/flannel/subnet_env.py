@@ -1,6 +1,6 @@
-"""`subnet.env`, read and written as flanneld does it, and the file with Docker's options.
+"""Reads and writes `subnet.env` as flanneld does, and writes the file with dockerd's options.
 
-Imports `model`, `errors`, `files`, `docker_opts`. Source: flannel, pkg/subnet WriteSubnetFile.
+Source: flannel, pkg/subnet WriteSubnetFile.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from driver.model.records import HIGHEST_MTU, LOWEST_MTU, Lease
 
 log = logging.getLogger(__name__)
 
-MARK = "# written by docker-flannel"  # a comment for all readers: shells, systemd, flanneld, CNI
+MARK = "# written by docker-flannel"  # to shells, systemd, flanneld and CNI a comment
 
 
 @dataclass(frozen=True, slots=True)
 class SubnetFile:
-    """What a lease file says. `marked`: this plugin wrote it, and no flanneld."""
+    """What a lease file says. `marked`: this plugin wrote it, not a flanneld."""
 
     lease: Lease
     ipmasq: bool = False
@@ -30,10 +30,10 @@ class SubnetFile:
 
 
 def read_subnet_file(path: Path) -> SubnetFile:
-    """Read a lease file.
+    """Return what a lease file says.
 
     Shape:  lines NAME=VALUE; FLANNEL_NETWORK, FLANNEL_SUBNET (network address + 1) and
-            FLANNEL_MTU are needed, other names are ignored.
+            FLANNEL_MTU are required, others are ignored.
     Errors: Unavailable naming the file and the line.
     """
     try:
@@ -81,20 +81,20 @@ def _values(path: Path, lines: list[str]) -> dict[str, str]:
 def flannelds_lease(path: Path) -> Lease:
     """Return the lease in a flanneld's file.
 
-    Errors: Unavailable, as of `read_subnet_file`, and for a file that this plugin wrote.
+    Errors: Unavailable, as `read_subnet_file`, and if this plugin wrote the file.
     """
     found = read_subnet_file(path)
     if found.marked:
-        raise Unavailable(f"lease file {path} is this plugin's own, of before; start flanneld")
+        raise Unavailable(f"lease file {path} was written by this plugin earlier; start flanneld")
     return found.lease
 
 
 def is_ours(path: Path, stored: Lease | None, *, alone: bool) -> bool:
-    """Whether this plugin wrote a lease file, and not a flanneld.
+    """Whether this plugin wrote a lease file, not a flanneld.
 
-    Earlier versions set no mark. Their file names the lease that is `stored` from etcd, unless a
-    flanneld has taken that lease over, so the host must be `alone`. It gets its mark then, since
-    that lease is not stored for long any more.
+    Earlier versions wrote no mark. Such a file is ours if it names the lease that is `stored` from
+    etcd and no flanneld on this host can have taken that over (`alone`). It is marked now, since
+    that lease will not be stored for long.
     """
     try:
         found = read_subnet_file(path)
@@ -111,10 +111,7 @@ def is_ours(path: Path, stored: Lease | None, *, alone: bool) -> bool:
 
 
 def write_subnet_env(path: Path, lease: Lease) -> None:
-    """Write `subnet.env` for a lease of this plugin's own; flannel does no masquerading for it.
-
-    Errors: StoreError.
-    """
+    """Write `subnet.env` for a lease that this plugin holds. Errors: StoreError."""
     _replace(
         path,
         f"{MARK}\n"
@@ -126,22 +123,19 @@ def write_subnet_env(path: Path, lease: Lease) -> None:
 
 
 def write_docker_options(path: Path, lease: Lease) -> None:
-    """Write the options for a dockerd whose containers are all on `docker0`.
-
-    Errors: StoreError.
-    """
+    """Write the options for a dockerd with all containers on `docker0`. Errors: StoreError."""
     given = options(lease.subnet, lease.mtu, ipmasq=False)
     lines = [f'DOCKER_OPT_{name}="{option}"\n' for name, option in given.items()]
     _replace(path, "".join(lines) + f'DOCKER_OPTS=" {" ".join(given.values())}"\n')
 
 
 def _replace(path: Path, text: str) -> None:
-    """Put a file in the place of another at once, readable for all, as readers expect it."""
+    """Replace a file atomically by one that everybody may read."""
     new = path.with_name(f".{path.name}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         new.unlink(missing_ok=True)
-        with new.open("x", encoding="utf-8") as file:  # not into a FIFO or behind a link
+        with new.open("x", encoding="utf-8") as file:  # never into a FIFO or through a link
             file.write(text)
         new.chmod(0o644)
         new.replace(path)

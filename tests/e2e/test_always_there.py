@@ -77,7 +77,7 @@ def serves(host: Host) -> bool:
     ("name", "value", "words"),
     [
         ("DOCKER_FLANNEL_NETWORK", "here", "--network 'here' is no IPv4 prefix like 10.2.0.0/16"),
-        ("FLANNELD_ETCD_ENDPOINTS", "ftp://x", "'ftp://x' is no URL like http://192.0.2.1:2379"),
+        ("FLANNELD_ETCD_ENDPOINTS", "ftp://x", "'ftp://x' is not a URL like http://192.0.2.1:2379"),
         ("DOCKER_FLANNEL_LOG_LEVEL", "loud", "--log-level 'loud' is none of debug, info"),
         ("DOCKER_FLANNEL_SOCKET", "flannel.sock", f"meanwhile {PLUGIN_SOCKET} is served"),
         ("DOCKER_FLANNEL_SOCKET", "/proc/x.sock", f"meanwhile {PLUGIN_SOCKET} is served"),

@@ -89,7 +89,7 @@ def test_no_lease_takes_anything_from_peers_or_from_the_host(two: World, wire: P
     assert len(problems(h1).splitlines()) == len(lies)
     assert peers(h1) == others
     two.store.put(CONFIG_KEY, '{"Network": "0.0.0.0/1", "Backend": {"Type": "vxlan"}}')
-    told(h1, "Network 0.0.0.0/1 is no network for an overlay", "the config stays as it was")
+    told(h1, "Network 0.0.0.0/1 cannot be an overlay's network", "the config stays as it was")
     assert peers(h1) == others
     two.store.put(CONFIG_KEY, WIDE)
     for traffic in (inner, *outer):

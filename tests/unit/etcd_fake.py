@@ -29,10 +29,10 @@ class FakeRegistry:
 
     # --- the seam ---
 
-    def read(self, span: KeyRange) -> tuple[tuple[Entry, ...], int]:
+    def read(self, keys: KeyRange) -> tuple[tuple[Entry, ...], int]:
         self._called("read")
         with self.changed:
-            found = sorted(k for k in self.keys if covers(span, k))
+            found = sorted(k for k in self.keys if covers(keys, k))
             return tuple(self.keys[k] for k in found), self.revision
 
     def grant(self, ttl_s: int) -> int:
@@ -139,16 +139,16 @@ class FakeFeed:
         if self.registry.down or self.closed:
             raise Unavailable("the watch of etcd has ended")
         for events in self.registry.history:
-            for span, start in self.starts.items():
-                seen = tuple(e for e in events if covers(span, e.key) and e.revision >= start)
+            for keys, start in self.starts.items():
+                seen = tuple(e for e in events if covers(keys, e.key) and e.revision >= start)
                 if seen:
-                    self.starts[span] = seen[0].revision + 1
-                    return EventBatch(span, seen[0].revision, seen)
+                    self.starts[keys] = seen[0].revision + 1
+                    return EventBatch(keys, seen[0].revision, seen)
         return None
 
     def close(self) -> None:
         self.closed = True
 
 
-def covers(span: KeyRange, key: str) -> bool:
-    return key.startswith(span.key) if span.prefix else key == span.key
+def covers(keys: KeyRange, key: str) -> bool:
+    return key.startswith(keys.key) if keys.prefix else key == keys.key

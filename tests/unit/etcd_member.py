@@ -56,8 +56,8 @@ class Member:
         registry: Registry,
         host: Vtep,
         known: MembershipStatus = MembershipStatus(),  # noqa: B008 - it is immutable
-        terms: LeaseTimes = LeaseTimes(),  # noqa: B008 - as above
-        beside: Callable[[Overlay], str] = lambda _overlay: "",
+        times: LeaseTimes = LeaseTimes(),  # noqa: B008 - as above
+        flanneld_sign: Callable[[Overlay], str] = lambda _overlay: "",
         **options: Any,
     ) -> None:
         self.seen: list[MembershipStatus] = []
@@ -70,8 +70,8 @@ class Member:
             known,
             in_use=lambda: self.in_use,
             changed=lambda: self.seen.append(self.now),
-            beside=beside,
-            options=Options(terms=terms, **{**QUICK, **options}),
+            flanneld_sign=flanneld_sign,
+            options=Options(times=times, **{**QUICK, **options}),
         )
         self._thread = threading.Thread(target=self.membership.run, args=(self._stop,), daemon=True)
 

@@ -33,20 +33,20 @@ def value(**fields: Any) -> bytes:
 
 
 BROKEN: list[tuple[dict[str, Any], str]] = [
-    ({"PublicIP": None}, "PublicIP null is no address"),
-    ({"PublicIP": ""}, 'PublicIP "" is no address'),
-    ({"PublicIP": "1.2.3"}, "is no address"),
-    ({"PublicIP": 16909060}, "is no address"),
-    ({"PublicIP": "fd77::1"}, "is no address"),
-    ({"PublicIPv6": ""}, 'PublicIPv6 "" is no address'),
-    ({"PublicIPv6": 5}, "PublicIPv6 5 is no address"),
-    ({"BackendType": 5}, "BackendType 5 is no text"),
-    ({"BackendData": "x"}, "is no JSON object"),
-    ({"BackendData": {"VtepMAC": "xx:2d:0c:76:f0:81"}}, "is no MAC"),
-    ({"BackendData": {"VtepMAC": "fe:2d:0c:76:f0"}}, "is no MAC"),
-    ({"BackendData": {"VtepMAC": "fe:2d-0c:76:f0:81"}}, "is no MAC"),
-    ({"BackendData": {"VtepMAC": 5}}, "VtepMAC 5 is no MAC"),
-    ({"BackendData": {"VtepMAC": ""}}, 'VtepMAC "" is no MAC'),
+    ({"PublicIP": None}, "PublicIP null is not an address"),
+    ({"PublicIP": ""}, 'PublicIP "" is not an address'),
+    ({"PublicIP": "1.2.3"}, "is not an address"),
+    ({"PublicIP": 16909060}, "is not an address"),
+    ({"PublicIP": "fd77::1"}, "is not an address"),
+    ({"PublicIPv6": ""}, 'PublicIPv6 "" is not an address'),
+    ({"PublicIPv6": 5}, "PublicIPv6 5 is not an address"),
+    ({"BackendType": 5}, "BackendType 5 is not a string"),
+    ({"BackendData": "x"}, "is not a JSON object"),
+    ({"BackendData": {"VtepMAC": "xx:2d:0c:76:f0:81"}}, "is not a MAC"),
+    ({"BackendData": {"VtepMAC": "fe:2d:0c:76:f0"}}, "is not a MAC"),
+    ({"BackendData": {"VtepMAC": "fe:2d-0c:76:f0:81"}}, "is not a MAC"),
+    ({"BackendData": {"VtepMAC": 5}}, "VtepMAC 5 is not a MAC"),
+    ({"BackendData": {"VtepMAC": ""}}, 'VtepMAC "" is not a MAC'),
 ]
 
 

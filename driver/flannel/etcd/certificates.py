@@ -1,7 +1,6 @@
-"""The files of TLS for etcd: read anew whenever it may help, and checked before they are used.
+"""The TLS files for etcd, checked before use and read again after failures.
 
-gRPC says no more of a bad file than that there is no handshake. Imports `etcd_settings`, `files`,
-`errors`.
+Of a bad file gRPC would only say that the handshake failed.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from driver.flannel.etcd.settings import EtcdSettings
 
 @dataclass(frozen=True, slots=True)
 class Certificates:
-    """What is in the files; None where no file is set."""
+    """The contents of the files; None if no file is set."""
 
     authority: bytes | None
     own: bytes | None
@@ -24,7 +23,7 @@ class Certificates:
 
     @classmethod
     def read(cls, settings: EtcdSettings) -> Certificates:
-        """Read the files.
+        """Return what the files hold now.
 
         Errors: Unavailable naming the setting, the file and what is wrong.
         """
@@ -35,11 +34,8 @@ class Certificates:
         )
 
     def check(self, settings: EtcdSettings) -> None:
-        """See that TLS can be made of them.
-
-        Errors: Unavailable, as `read`.
-        """
-        import ssl  # noqa: PLC0415 - not for etcd without TLS
+        """Check that they are good for TLS. Errors: Unavailable, as `read`."""
+        import ssl  # noqa: PLC0415 - etcd without TLS needs none
 
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         try:
@@ -61,16 +57,16 @@ class Certificates:
 
 
 class CertificateFiles:
-    """The certificates as they are now, or as they were when they could be used last."""
+    """The certificates in the files, or the last good ones while the files are bad."""
 
     def __init__(self, settings: EtcdSettings) -> None:
         self._settings = settings
         self._good: Certificates | None = None
 
     def current(self) -> Certificates:
-        """Return what is to be used; a file that is being written must not end a connection.
+        """Return the certificates to use; a file being written must not end a connection.
 
-        Errors: Unavailable when they could never be used.
+        Errors: Unavailable if there were no good ones yet.
         """
         try:
             found = Certificates.read(self._settings)
@@ -88,6 +84,6 @@ def _content(name: str, path: Path | None) -> bytes | None:
         return read_file(path) if path else None
     except OSError as error:
         raise Unavailable(
-            f"{name} {path} cannot be read: {error.strerror}; put the file there, it is looked "
-            "for every few seconds"
+            f"{name} {path} cannot be read: {error.strerror}; put the file there; it is tried "
+            "again every few seconds"
         ) from None

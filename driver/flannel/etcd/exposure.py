@@ -1,20 +1,17 @@
-"""Whether containers of this host could rewrite what etcd says of all hosts. Pure.
-
-Imports `facts` and `etcd_settings`.
-"""
+"""Whether containers of this host could change all hosts' leases in etcd. Pure."""
 
 from __future__ import annotations
 
 from driver.flannel.etcd.settings import EtcdSettings
 from driver.model.facts import Facts
 
-SHOWN = 3  # bridges that are named
+SHOWN = 3  # bridges named in a warning
 
 
 def warnings(etcd: EtcdSettings | None, facts: Facts, *, ours: bool) -> list[str]:
-    """Warn of endpoints without login and client certificates that containers can reach.
+    """Return a warning if containers can reach endpoints without login or client certificates.
 
-    `ours`: those on this plugin's networks, too, since a setting allows it.
+    `ours`: a setting lets containers on this plugin's networks reach etcd.
     """
     bridges = ["this plugin's networks"] * ours + sorted(facts.foreign)
     if etcd is None or not etcd.unguarded or not bridges:

@@ -1,6 +1,6 @@
-"""What an answer of gRPC that is none means, in words for a user. No I/O.
+"""Explain gRPC failures to users. Pure.
 
-gRPC and etcd tell most failures apart only by their text. Imports nothing.
+gRPC and etcd tell most failures apart only by their text.
 """
 
 from __future__ import annotations
@@ -13,23 +13,23 @@ MOST_QUOTED = 160
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What is wrong, and whose fault it is.
+    """What is wrong, for a user, and what may help.
 
-    "token": a new one may help. "member": another member may do better. "tls": so it may, but the
-    settings are to be looked at. "refused": etcd has answered, and the answer is no.
+    "token": a new token. "member": another member. "tls": another member, or other settings.
+    "refused": nothing; etcd has answered with a refusal.
     """
 
     kind: Literal["token", "member", "tls", "refused"]
     reason: str
 
 
-# TLS 1.3 tells us only by hanging up: the client is done before the server has looked.
-UNKNOWN_CLIENT = Fault("tls", "TLS: it refuses our client certificate, or that we have none")
+# With TLS 1.3 the server only hangs up: it checks us after the client has finished the handshake.
+UNKNOWN_CLIENT = Fault("tls", "TLS: it refuses our client certificate, or wants one")
 
-# In this order: the first text that occurs counts.
+# The first text that occurs counts.
 KNOWN: tuple[tuple[str, Fault], ...] = (
-    ("invalid auth token", Fault("token", "it knows our token no more")),
-    ("revision of auth store is old", Fault("token", "it knows our token no more")),
+    ("invalid auth token", Fault("token", "it no longer knows our token")),
+    ("revision of auth store is old", Fault("token", "it no longer knows our token")),
     ("user name is empty", Fault("refused", "it wants a user name and a password")),
     ("invalid user id or password", Fault("refused", "wrong user name or password")),
     ("authentication failed", Fault("refused", "wrong user name or password")),
@@ -40,27 +40,24 @@ KNOWN: tuple[tuple[str, Fault], ...] = (
     ("wrong_version_number", Fault("tls", "TLS: it does not speak TLS; is it an http endpoint?")),
     ("tsi_data_corrupted", UNKNOWN_CLIENT),
     ("handshake read failed", Fault("tls", "TLS: it hangs up; is it an http endpoint?")),
-    ("handshake", Fault("tls", "TLS: no handshake")),
+    ("handshake", Fault("tls", "TLS: the handshake failed")),
     ("connection refused", Fault("member", "connection refused")),
-    ("http/2", Fault("member", "this is no etcd")),
+    ("http/2", Fault("member", "this is not etcd")),
     ("timed out", Fault("member", "no answer in time")),
     ("no leader", Fault("member", "it has no leader")),
-    ("lookup failed", Fault("member", "its name is not known")),
+    ("lookup failed", Fault("member", "its name is unknown")),
 )
-# what a member that speaks TLS does when it is spoken to without
+# what a member with TLS does on a connection without it
 HANGS_UP = Fault("member", "it hangs up; is it an https endpoint?")
 HUNG_UP = ("socket closed", "connection reset")
 
 
 def explain(code: str, details: str, *, tls: bool | None = None) -> Fault:
-    """Find out what a failure means; `code` is the name of a gRPC status.
-
-    `tls`: whether the member is spoken to by TLS, where that is known.
-    """
+    """Return what a failure means. `code`: a gRPC status; `tls`: None if it is unknown."""
     if code == "DEADLINE_EXCEEDED":
         return Fault("member", "no answer in time")
     if code == "UNIMPLEMENTED":
-        return Fault("member", "this is no etcd")
+        return Fault("member", "this is not etcd")
     text = details.lower()
     for needle, fault in KNOWN:
         if needle in text and not (tls is False and fault.kind == "tls"):

@@ -1,7 +1,4 @@
-"""The members of etcd: a gRPC channel to each, and what a failure of one means.
-
-Imports `etcd_settings`, `etcd_files`, `etcd_faults`, `errors`.
-"""
+"""The members of etcd: a gRPC channel to each, calls on it, and their failures."""
 
 from __future__ import annotations
 
@@ -14,8 +11,8 @@ from driver.flannel.etcd.certificates import CertificateFiles, Certificates
 from driver.flannel.etcd.faults import Fault, explain
 from driver.flannel.etcd.settings import Endpoint
 
-# Before gRPC and etcd3 are imported. etcd3's messages are of a kind that only this variant of
-# protobuf reads; and gRPC would write a line of its own for every connection that fails.
+# This must precede the imports of gRPC and etcd3. etcd3's messages need protobuf's Python variant;
+# and gRPC would log each connection that fails.
 os.environ.update(PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION="python", GRPC_VERBOSITY="NONE")
 import grpc
 
@@ -25,21 +22,21 @@ A = TypeVar("A")
 Metadata = tuple[tuple[str, str], ...]
 
 OPTIONS = (
-    ("grpc.max_receive_message_length", -1),  # thousands of leases come in one answer
+    ("grpc.max_receive_message_length", -1),  # one answer holds thousands of leases
     ("grpc.enable_http_proxy", 0),
     ("grpc.use_local_subchannel_pool", 1),
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 2000),  # also how long a connection may take to be made
+    ("grpc.min_reconnect_backoff_ms", 2000),  # also the limit for making a connection
     ("grpc.max_reconnect_backoff_ms", 2000),
-    ("grpc.keepalive_time_ms", 6000),  # etcd hangs up on more than one in 5 s
+    ("grpc.keepalive_time_ms", 6000),  # etcd hangs up if pings come less than 5 s apart
     ("grpc.keepalive_timeout_ms", 3000),
-    ("grpc.http2.ping_timeout_ms", 3000),  # its 60 s would hold whatever the line above says
+    ("grpc.http2.ping_timeout_ms", 3000),  # its default, 60 s, would override the line above
     ("grpc.http2.max_pings_without_data", 0),
 )
 
 
 class Failure(Exception):
-    """An attempt on one member failed, with a gRPC status and its text."""
+    """A call on one member failed, with this gRPC status and text."""
 
     def __init__(self, code: str, details: str) -> None:
         super().__init__(code)
@@ -47,18 +44,15 @@ class Failure(Exception):
         self.fault = explain(code, details)
 
     def at(self, endpoint: Endpoint) -> Fault:
-        """Return what it means, coming from this member."""
+        """Return what it means for the member at an endpoint."""
         return explain(self._code, self._details, tls=endpoint.tls)
 
 
 class Member:
-    """One member. The channel connects when it is first used, and again when it broke.
-
-    Threads may share it.
-    """
+    """One member. Its channel connects at the first call, and reconnects. Threads may share it."""
 
     def __init__(self, endpoint: Endpoint, files: CertificateFiles) -> None:
-        """Do nothing yet: certificates that are not there now may be there later."""
+        """Read no certificates yet: they may come later."""
         self.endpoint, self._files = endpoint, files
         self._lock = threading.Lock()
         self._channel: grpc.Channel | None = None
@@ -66,31 +60,25 @@ class Member:
 
     @property
     def channel(self) -> grpc.Channel:
-        """The channel.
-
-        Errors: Unavailable when a certificate's file cannot be used.
-        """
+        """The channel. Errors: Unavailable if a certificate file cannot be used."""
         with self._lock:
             if self._channel is None:
-                self._channel = self._made()
+                self._channel = self._open()
             return self._channel
 
-    def renew(self) -> None:
-        """After a failure: forget a channel that was made with other certificates than are in use.
-
-        Errors: as `channel`.
-        """
+    def close_if_outdated(self) -> None:
+        """Close the channel if the certificates have changed since. Errors: as `channel`."""
         if self.endpoint.tls and self._files.current() != self._certificates:
             self.close()
 
     def close(self) -> None:
-        """End the connection; the next use makes another."""
+        """Close the channel; the next call opens another."""
         with self._lock:
             if self._channel is not None:
                 self._channel.close()
             self._channel = None
 
-    def _made(self) -> grpc.Channel:
+    def _open(self) -> grpc.Channel:
         host, port = self.endpoint.host, self.endpoint.port
         target = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         if not self.endpoint.tls:
@@ -100,11 +88,8 @@ class Member:
         return grpc.secure_channel(target, credentials, OPTIONS)
 
 
-def ask(method: grpc.Unary[Q, A], request: Q, limit_s: float, metadata: Metadata) -> A:
-    """Make one call on one member.
-
-    Errors: Failure.
-    """
+def call(method: grpc.Unary[Q, A], request: Q, limit_s: float, metadata: Metadata) -> A:
+    """Return a member's answer. Errors: Failure."""
     try:
         return method(request, timeout=max(0.0, limit_s), metadata=metadata)
     except grpc.RpcError as error:
@@ -112,12 +97,12 @@ def ask(method: grpc.Unary[Q, A], request: Q, limit_s: float, metadata: Metadata
 
 
 def failure_of(error: grpc.RpcError) -> Failure:
-    """Read what gRPC says of a failed call."""
+    """Return what gRPC says of a failed call."""
     return Failure(error.code().name, error.details() or "")
 
 
 def sum_up(faults: list[tuple[Endpoint, Fault]]) -> FlannelError:
-    """Make one sentence of what was wrong with each member."""
+    """Return an error that says what was wrong with each member."""
     text = "; ".join(f"{endpoint}: {fault.reason}" for endpoint, fault in faults)
     if faults[-1][1].kind in ("refused", "token"):
         return FlannelError(f"etcd refuses: {text}")

@@ -1,6 +1,6 @@
-"""What is asked of etcd, in its nouns and as one seam, met by `etcd.Etcd` and the tests' fake.
+"""What the flannel room asks of etcd: a protocol and its types, met by `Etcd` and the tests' fake.
 
-Imports nothing of ours.
+flannel calls this the registry, too.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True)
 class KeyRange:
-    """One key, or every key that starts with a text."""
+    """One key, or with `prefix` every key that starts with it."""
 
     key: str
     prefix: bool = False
@@ -20,7 +20,7 @@ class KeyRange:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A key as it stands, or as an event leaves it. `value` None: it is gone since `revision`."""
+    """A key as of its last write. In an event, `value` None means that it was deleted."""
 
     key: str
     value: bytes | None
@@ -29,9 +29,9 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class EventBatch:
-    """What one answer of a watch brings. A watch goes on at `revision` + 1."""
+    """The events of one answer of a watch, which can be resumed from `revision` + 1."""
 
-    span: KeyRange
+    keys: KeyRange
     revision: int
     events: tuple[Entry, ...] = ()
 
@@ -40,9 +40,9 @@ class Watch(Protocol):
     """A running watch."""
 
     def next(self, wait_s: float) -> EventBatch | None:
-        """Give the next batch, or None when none came in time.
+        """Return the next batch, or None if none came in time.
 
-        Errors: Compacted, Unavailable, FlannelError; the feed is then dead.
+        Errors: Compacted, Unavailable, FlannelError; the watch has ended then.
         """
 
     def close(self) -> None:
@@ -52,27 +52,24 @@ class Watch(Protocol):
 class Registry(Protocol):
     """etcd's calls. Each ends within a limit, with Unavailable or another FlannelError."""
 
-    def read(self, span: KeyRange) -> tuple[tuple[Entry, ...], int]:
-        """Give what is there, in key order, and the store's revision."""
+    def read(self, keys: KeyRange) -> tuple[tuple[Entry, ...], int]:
+        """Return the entries of a range in key order, and the store's revision."""
 
     def grant(self, ttl_s: int) -> int:
-        """Make an etcd lease."""
+        """Return the id of a new etcd lease."""
 
     def revoke(self, lease: int) -> None:
-        """End an etcd lease; the keys that hang on it go."""
+        """End an etcd lease and delete the keys attached to it."""
 
     def put_if(self, key: str, value: str, revision: int, lease: int = 0) -> int | None:
-        """Write a key if its revision is still this one, 0 for a key that is not there.
+        """Write a key if it still has this revision; 0: if it does not exist.
 
-        Gives the new revision, None when the key was another. A call that failed half-way may
-        have written: None can mean that we did.
+        Returns the new revision, None if the key has another. If an earlier call failed half-way,
+        None can mean that it has written.
         """
 
     def delete_if(self, key: str, revision: int) -> bool:
-        """Delete a key if its revision is still this one."""
+        """Delete a key if it still has this revision; return whether it had."""
 
     def watch(self, starts: Mapping[KeyRange, int]) -> Watch:
-        """Watch spans, each from a revision on.
-
-        Errors: as `Watch.next`.
-        """
+        """Watch ranges, each from a revision on. Errors: as of `Watch.next`."""

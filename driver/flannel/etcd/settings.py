@@ -1,4 +1,4 @@
-"""Where etcd is and how to get in. Imports `errors`."""
+"""The settings for etcd: its endpoints, prefix and credentials. Pure."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class EtcdSettings:
-    """The settings for etcd, checked. The password is in no text made of them."""
+    """The settings for etcd, checked. Their repr does not show the password."""
 
     endpoints: tuple[Endpoint, ...]
     prefix: str = DEFAULT_PREFIX
@@ -39,9 +39,9 @@ class EtcdSettings:
 
     @property
     def unguarded(self) -> tuple[Endpoint, ...]:
-        """The endpoints that let anybody write, as far as the settings tell.
+        """The endpoints that let anybody write, as far as the settings show.
 
-        With a user's name etcd has a login; with a certificate it may ask everybody for one.
+        With a user name, etcd has a login; with a client certificate, it may ask everybody for one.
         """
         if self.username:
             return ()
@@ -59,7 +59,7 @@ class EtcdSettings:
         username: str = "",
         password: str = "",
     ) -> EtcdSettings:
-        """Check the settings as flanneld's variables have them; "" is not set.
+        """Return the settings of flanneld's variables; "" is not set.
 
         Shape:  `endpoints` "http://a:2379,https://b:2379".
         Errors: BadRequest naming the setting, the value and what is allowed.
@@ -87,31 +87,33 @@ class EtcdSettings:
 
 
 def _endpoint(text: str) -> Endpoint:
-    """Read an endpoint. What it says is not shown before it is sure that it holds no password."""
+    """Return an endpoint; an error does not quote one that may hold a password."""
     name = "FLANNELD_ETCD_ENDPOINTS"
     if "@" in text:
-        raise BadRequest(f"{name}: no user name in an endpoint; set FLANNELD_ETCD_USERNAME")
+        raise BadRequest(
+            f"{name}: an endpoint must not hold a user name; set FLANNELD_ETCD_USERNAME"
+        )
     try:
         parts = urlsplit(text if "://" in text else f"http://{text}")
         port = parts.port or DEFAULT_PORT
     except ValueError:
-        raise BadRequest(f"{name}: {text!r} is no URL like http://192.0.2.1:2379") from None
+        raise BadRequest(f"{name}: {text!r} is not a URL like http://192.0.2.1:2379") from None
     if not _is_plain(parts):
-        raise BadRequest(f"{name}: {text!r} is no URL like http://192.0.2.1:2379")
+        raise BadRequest(f"{name}: {text!r} is not a URL like http://192.0.2.1:2379")
     return Endpoint(parts.hostname or "", port, parts.scheme == "https")
 
 
 def _is_plain(parts: SplitResult) -> bool:
-    """Tell whether a URL is a scheme, a host and perhaps a port, and nothing else."""
+    """Whether a URL is a scheme, a host and perhaps a port, and nothing else."""
     rest = parts.path.strip("/") or parts.query or parts.fragment
     return parts.scheme in ("http", "https") and bool(parts.hostname) and not rest
 
 
 def _prefix(text: str) -> str:
-    """Clean a prefix as flannel does: one slash in front, none doubled, none at the end."""
+    """Return a prefix as flannel has it: a slash in front, none doubled, none at the end."""
     parts = [part for part in text.split("/") if part]
     if not parts or {".", ".."} & set(parts):
-        raise BadRequest(f"FLANNELD_ETCD_PREFIX {text!r} is no path like {DEFAULT_PREFIX}")
+        raise BadRequest(f"FLANNELD_ETCD_PREFIX {text!r} is not a path like {DEFAULT_PREFIX}")
     return "/" + "/".join(parts)
 
 

@@ -52,9 +52,9 @@ def test_an_endpoint_that_is_no_etcd(one: Cluster) -> None:
     with talker() as web, silence() as port:
         limit = 1.0
         for url, words in (
-            (f"http://127.0.0.1:{web}", "no etcd"),
+            (f"http://127.0.0.1:{web}", "not etcd"),
             (f"http://127.0.0.1:{port}", "no answer in time"),
-            ("http://nosuch.invalid:2379", "name is not known"),
+            ("http://nosuch.invalid:2379", "name is unknown"),
             (f"https://127.0.0.1:{one.servers[0].port}", "TLS"),
         ):
             client = one.client(url, limit)

@@ -188,7 +188,7 @@ def stale(client: Etcd) -> None:
 
 def test_a_membership_with_few_rights(guarded: Cluster) -> None:
     client = guarded.client(**LOGIN)
-    with Member(client, vtep(11), terms=LeaseTimes(30, 28)) as host:
+    with Member(client, vtep(11), times=LeaseTimes(30, 28)) as host:
         host.until("held", problems=())
         stale(client)
         host.wait(lambda _: host.phases.count("renewing") > 1, "renewals")

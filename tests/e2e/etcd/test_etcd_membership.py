@@ -96,7 +96,7 @@ def test_compacted_while_cut_off(one: Cluster) -> None:
 
 def test_cut_off_for_longer_than_the_lease_lasts(one: Cluster) -> None:
     proxy = Proxy(one.servers[0].port)
-    with closing(proxy), Member(one.client(proxy.url, 2), vtep(11), terms=LeaseTimes(6, 3)) as host:
+    with closing(proxy), Member(one.client(proxy.url, 2), vtep(11), times=LeaseTimes(6, 3)) as host:
         subnet = host.until("held").subnet
         key = host.key
         proxy.dead = True

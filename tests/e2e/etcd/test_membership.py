@@ -10,7 +10,7 @@ from ipaddress import IPv4Network
 import pytest
 
 from driver.flannel.lease_types import LeaseTimes, ThisHost
-from driver.flannel.peers import sort_peers
+from driver.flannel.peers import select_peers
 from driver.flannel.records import read_leases
 from driver.model.records import Overlay
 from tests.unit.etcd_fake import FakeRegistry
@@ -102,7 +102,7 @@ def test_an_answer_that_is_lost_does_no_harm(registry: FakeRegistry) -> None:
 
 
 def test_a_lease_is_renewed_before_it_ends(registry: FakeRegistry) -> None:
-    with Member(registry, vtep(11), terms=LeaseTimes(3, 2.8)) as host:
+    with Member(registry, vtep(11), times=LeaseTimes(3, 2.8)) as host:
         host.until("held")
         first = registry.keys[host.key].revision
         host.wait(lambda _: registry.keys[host.key].revision > first + 2, "three renewals")
@@ -183,11 +183,11 @@ def test_beside_a_flanneld_nothing_is_written_and_peers_are_followed(
     before, asked = dict(registry.keys), list[int]()
     here = [True]
 
-    def beside(overlay: Overlay) -> str:
+    def sign(overlay: Overlay) -> str:
         asked.append(overlay.vni)
         return "a flanneld is here" if here[0] else ""
 
-    with Member(registry, vtep(11), beside=beside) as host:
+    with Member(registry, vtep(11), flanneld_sign=sign) as host:
         now = host.until("beside", peers={peer(20, "10.5.200.0/24")})
         assert "a flanneld is here" in now.problems
         host.wait(lambda _: len(asked) > 3, "several looks")
@@ -242,7 +242,7 @@ def test_a_history_of_events_ends_in_exactly_the_peers_there_are(seed: int) -> N
         entries = [e for k, e in sorted(registry.keys.items()) if k.startswith(FOLDER)]
         records, bad = read_leases(entries, {})
         assert host.now.overlay is not None
-        peers, faults = sort_peers(records, host.now.overlay, own)
+        peers, faults = select_peers(records, host.now.overlay, own)
         host.until("held", peers=peers, problems=(*bad, *faults))
 
 

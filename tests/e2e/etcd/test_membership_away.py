@@ -61,7 +61,7 @@ def test_etcd_away_longer_than_the_lease_lasts(taken: bool) -> None:
     clock = [0.0]
     registry = FakeRegistry(lambda: clock[0])
     registry.change((CONFIG_KEY, CONFIG))
-    with Member(registry, vtep(11), terms=LeaseTimes(100, 10), clock=lambda: clock[0]) as host:
+    with Member(registry, vtep(11), times=LeaseTimes(100, 10), clock=lambda: clock[0]) as host:
         subnet = host.until("held").subnet
         key = host.key
         registry.stop()

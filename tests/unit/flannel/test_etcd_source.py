@@ -261,7 +261,7 @@ def test_auto_uses_the_lease_of_the_flanneld(
     ("file", "words"),
     [
         (None, "is not there; start flanneld"),
-        (f"{MARK}\n{FILE}", "is this plugin's own, of before"),
+        (f"{MARK}\n{FILE}", "was written by this plugin earlier"),
     ],
 )
 def test_auto_waits_for_the_file_of_the_flanneld(

@@ -158,7 +158,7 @@ def test_auto_never_takes_the_plugins_own_file_for_a_flannelds(env: Path) -> Non
     assert ask(source, before, (), FACTS) == (OWN, "")
     assert ask(source, OWN, (), FACTS) == (OWN, "")
     told = ask(leases("subnet-file", env), None, (), FACTS)
-    assert told == (None, f"lease file {env} is this plugin's own, of before; start flanneld")
+    assert told == (None, f"lease file {env} was written by this plugin earlier; start flanneld")
 
 
 def test_auto_never_switches_while_networks_exist(env: Path) -> None:

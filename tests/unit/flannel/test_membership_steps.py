@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from driver.flannel.allocation import CHOICES
 from driver.flannel.etcd.registry import Entry
 from driver.flannel.lease_policy import step, written
 from driver.flannel.lease_types import (
@@ -18,7 +19,6 @@ from driver.flannel.lease_types import (
     ThisHost,
     Write,
 )
-from driver.flannel.records import CHOICES
 from driver.model.facts import LocalAddresses
 from tests.unit.lease_sample import (
     BUSY,

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from driver.flannel.lease_types import ThisHost
-from driver.flannel.peers import clear_of_local, sort_peers
+from driver.flannel.peers import clear_of_local, select_peers
 from driver.flannel.records import LeaseRecord
 from driver.model.facts import ETCD, GATEWAY, OWN, LocalAddresses
 from driver.model.records import Peer
@@ -52,7 +52,7 @@ def later(subnet: str, ip: str = "10.1.2.30", mac: str = "02:00:00:00:00:30") ->
 )
 def test_a_newcomer_is_refused_and_named(bad: LeaseRecord, words: str) -> None:
     for records in ([bad, OLD, OTHER], [OTHER, OLD, bad]):
-        peers, problems = sort_peers(records, WIDE, HERE, BEFORE)
+        peers, problems = select_peers(records, WIDE, HERE, BEFORE)
         assert peers == BEFORE
         assert len(problems) == 1
         assert words in problems[0]
@@ -61,10 +61,10 @@ def test_a_newcomer_is_refused_and_named(bad: LeaseRecord, words: str) -> None:
 
 def test_a_lease_that_covers_another_host_is_refused() -> None:
     routed = replace(OLD, public_ip=IP("10.8.0.20"))
-    peers, problems = sort_peers([later("10.8.0.0/24"), routed], WIDE, HERE, frozenset())
+    peers, problems = select_peers([later("10.8.0.0/24"), routed], WIDE, HERE, frozenset())
     assert peers == {routed.peer} or peers == {later("10.8.0.0/24").peer}, "one of them"
     assert len(problems) == 1
-    peers, problems = sort_peers(
+    peers, problems = select_peers(
         [later("10.8.0.0/24"), routed], WIDE, HERE, frozenset({routed.peer})
     )
     assert peers == {routed.peer}
@@ -81,16 +81,16 @@ def test_a_lease_that_covers_another_host_is_refused() -> None:
 )
 def test_a_host_that_writes_its_lease_again_keeps_its_place(again: LeaseRecord) -> None:
     liars = [later("10.5.20.0/25"), later("10.5.31.0/24", mac="02:00:00:00:00:21")]
-    peers, problems = sort_peers([*liars, again, OTHER], WIDE, HERE, BEFORE)
+    peers, problems = select_peers([*liars, again, OTHER], WIDE, HERE, BEFORE)
     assert peers == {again.peer, OTHER.peer}
     assert len(problems) == len(liars)
 
 
 def test_a_host_with_another_subnet_is_the_same_host() -> None:
     moved = replace(later("10.5.40.0/24"), public_ip=OLD.public_ip, mac=OLD.mac)
-    peers, problems = sort_peers([OLD, moved, OTHER], WIDE, HERE, BEFORE)
+    peers, problems = select_peers([OLD, moved, OTHER], WIDE, HERE, BEFORE)
     assert (peers, problems) == (BEFORE | {moved.peer}, [])
-    assert sort_peers([moved, OTHER], WIDE, HERE, BEFORE) == (
+    assert select_peers([moved, OTHER], WIDE, HERE, BEFORE) == (
         frozenset({moved.peer, OTHER.peer}),
         [],
     )
@@ -99,40 +99,40 @@ def test_a_host_with_another_subnet_is_the_same_host() -> None:
 def test_a_host_that_takes_anothers_mac_for_its_own_lease_is_refused() -> None:
     thief = replace(OTHER, mac=OLD.mac, revision=50)
     for own in (OLD, replace(OLD, public_ip=IP("10.1.2.120"), revision=51)):
-        peers, problems = sort_peers([thief, own], WIDE, HERE, BEFORE)
+        peers, problems = select_peers([thief, own], WIDE, HERE, BEFORE)
         assert peers == {own.peer}
         assert "has the MAC 02:00:00:00:00:20 of the" in problems[0]
 
 
 def test_the_place_of_a_host_that_is_gone_is_free() -> None:
     heir = later("10.5.20.0/25", mac="02:00:00:00:00:20")
-    assert OLD.peer not in sort_peers([heir, OTHER], WIDE, HERE, BEFORE)[0]
-    assert sort_peers([heir, OTHER], WIDE, HERE, BEFORE) == (frozenset({heir.peer, OTHER.peer}), [])
+    found = select_peers([heir, OTHER], WIDE, HERE, BEFORE)
+    assert found == (frozenset({heir.peer, OTHER.peer}), [])
 
 
 def test_what_was_refused_gets_its_place_when_the_other_is_gone() -> None:
-    peers, _ = sort_peers([later("10.5.20.0/25"), OLD], WIDE, HERE, BEFORE)
-    assert sort_peers([later("10.5.20.0/25")], WIDE, HERE, peers)[1] == []
+    peers, _ = select_peers([later("10.5.20.0/25"), OLD], WIDE, HERE, BEFORE)
+    assert select_peers([later("10.5.20.0/25")], WIDE, HERE, peers)[1] == []
 
 
 def test_a_peer_of_an_older_and_larger_subnet_length_stays() -> None:
     smaller = replace(WIDE, subnet_len=26)
-    assert sort_peers([OLD, OTHER], smaller, HERE, BEFORE) == (BEFORE, [])
-    peers, problems = sort_peers([OLD, OTHER], smaller, HERE, frozenset({OLD.peer}))
+    assert select_peers([OLD, OTHER], smaller, HERE, BEFORE) == (BEFORE, [])
+    peers, problems = select_peers([OLD, OTHER], smaller, HERE, frozenset({OLD.peer}))
     assert peers == {OLD.peer}
     assert "is larger than the config's SubnetLen, /26, allows" in problems[0]
     longer = later("10.5.40.0/27")
-    assert sort_peers([longer], smaller, HERE, BEFORE) == (frozenset({longer.peer}), [])
+    assert select_peers([longer], smaller, HERE, BEFORE) == (frozenset({longer.peer}), [])
 
 
 def test_a_link_that_comes_later_inside_a_peers_subnet_does_not_cut_the_peer_off() -> None:
     """The kernel takes the longer prefix for the link by itself."""
     ground = LocalAddresses((N("10.5.20.128/25"),), places=((IP("10.5.20.129"), OWN),))
     here = replace(HERE, local=ground)
-    assert sort_peers([OLD, OTHER], WIDE, here, BEFORE) == (BEFORE, [])
-    assert "overlaps 10.5.20.128/25" in sort_peers([OLD, OTHER], WIDE, here)[1][0]
+    assert select_peers([OLD, OTHER], WIDE, here, BEFORE) == (BEFORE, [])
+    assert "overlaps 10.5.20.128/25" in select_peers([OLD, OTHER], WIDE, here)[1][0]
     etcd = replace(here, local=replace(ground, places=((IP("10.5.20.1"), ETCD),)))
-    assert "covers 10.5.20.1, an endpoint" in sort_peers([OLD, OTHER], WIDE, etcd, BEFORE)[1][0]
+    assert "covers 10.5.20.1, an endpoint" in select_peers([OLD, OTHER], WIDE, etcd, BEFORE)[1][0]
 
 
 @pytest.mark.parametrize("around", ["10.0.0.0/8", "10.0.0.0/7", "10.5.0.0/16"])
@@ -143,28 +143,28 @@ def test_a_link_with_the_whole_network_in_it_says_nothing_about_a_lease(around: 
         HERE, local=LocalAddresses((N(around, strict=False),), places=((IP("10.5.7.7"), OWN),))
     )
     here = replace(here, subnet=N("10.5.9.0/24"))
-    assert sort_peers([OLD, OTHER], overlay, here) == (BEFORE, [])
+    assert select_peers([OLD, OTHER], overlay, here) == (BEFORE, [])
     bad = later("10.5.7.0/24")
-    assert "covers 10.5.7.7, this host's own address" in sort_peers([bad], overlay, here)[1][0]
+    assert "covers 10.5.7.7, this host's own address" in select_peers([bad], overlay, here)[1][0]
 
 
 def test_no_newcomer_lives_among_the_containers() -> None:
     """Or one lease would open the Network's way to the default route."""
     away = replace(HERE, public_ip=IP("192.0.2.3"))
     bad = later("10.7.0.0/24", ip="10.99.0.1")
-    peers, problems = sort_peers([bad], WIDE, away)
+    peers, problems = select_peers([bad], WIDE, away)
     assert peers == frozenset()
     assert "has the PublicIP 10.99.0.1, which is inside the Network, where this" in problems[0]
-    assert sort_peers([bad], WIDE, away, frozenset({bad.peer})) == (frozenset({bad.peer}), [])
+    assert select_peers([bad], WIDE, away, frozenset({bad.peer})) == (frozenset({bad.peer}), [])
     near = later("10.7.0.0/24", ip="10.3.0.7")
     for fine, here in ((near, away), (bad, HERE)):
-        assert sort_peers([fine], WIDE, here) == (frozenset({fine.peer}), [])
+        assert select_peers([fine], WIDE, here) == (frozenset({fine.peer}), [])
 
 
 def test_thousands_of_one_host_inside_another_take_nobody_along() -> None:
     bad = [later(f"10.5.20.{n}/32", mac=f"02:00:00:00:01:{n:02x}") for n in range(256)]
     bad += [later(f"10.5.20.{n}/31", mac=f"02:00:00:00:02:{n:02x}") for n in range(0, 256, 2)]
-    peers, problems = sort_peers([*bad, OLD, OTHER], WIDE, HERE, BEFORE)
+    peers, problems = select_peers([*bad, OLD, OTHER], WIDE, HERE, BEFORE)
     assert peers == BEFORE
     assert len(problems) == len(bad)
 

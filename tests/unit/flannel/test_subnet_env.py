@@ -165,7 +165,7 @@ def test_what_is_in_the_way_of_our_file_is_replaced(env: Path, kind: str) -> Non
 def test_our_own_file_is_never_taken_for_a_flannelds(env: Path) -> None:
     write_subnet_env(env, OURS)
     assert is_ours(env, None, alone=False)
-    with pytest.raises(Unavailable, match=f"^lease file {env} is this plugin's own"):
+    with pytest.raises(Unavailable, match=f"^lease file {env} was written by this plugin"):
         flannelds_lease(env)
     env.write_text(GOOD)
     assert flannelds_lease(env) == FROM_FILE
