@@ -28,7 +28,7 @@ from driver.host.firewall.iptables_ports import PortRule
 from driver.host.firewall.iptables_reading import read_back
 from driver.host.firewall.iptables_rendering import CHAIN_PREFIX, PARENTS, Tables, render
 from driver.host.firewall.nft_generation import Generation
-from driver.host.scratch import in_scratch
+from driver.host.namespaces import in_scratch
 from driver.model.objects import Element, HostObject, Key, Plan, Table
 
 GONE = "our iptables chains are not as they were written: somebody changed or flushed them"

@@ -28,7 +28,7 @@ from driver.errors import Conflict, FlannelError, HostError
 from driver.host.firewall import nft_listing
 from driver.host.firewall.nft_elements import NftElements
 from driver.host.firewall.nft_generation import Generation
-from driver.host.scratch import in_scratch
+from driver.host.namespaces import in_scratch
 from driver.model.objects import Element, HostObject, Key, Plan, Table
 
 PATH = f"inet {TABLE}"
