@@ -50,9 +50,9 @@ class Node:
         run("ip", "link", "add", "eth0", "up", "type", "veth", "peer", "name", "far")
         run("ip", "link", "set", "far", "up")
         run("ip", "addr", "add", f"{HOST}/12", "dev", "eth0")
-        news = Monitor()
-        self.overlays = made.enter_context(closing(OverlayAdapter(news)))
-        self.netlink = made.enter_context(closing(Links(news)))
+        monitor = Monitor()
+        self.overlays = made.enter_context(closing(OverlayAdapter(monitor)))
+        self.netlink = made.enter_context(closing(Links(monitor)))
         with closing(Underlay()) as underlay:
             self.external = underlay.external("eth0", None)
         self.news: list[frozenset[str]] = []

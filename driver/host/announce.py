@@ -4,7 +4,7 @@ An announcement goes out of the bridge itself to all of its ports: the bridge le
 MAC from what it sends. The host, which does not hear it, forgets what it knows. What cannot be
 told is left: after half a minute everybody asks anew.
 
-Imports `events`. Source: packet(7), RFC 826, RFC 5227, linux/neighbour.h.
+Source: packet(7), RFC 826, RFC 5227.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ import struct
 from ipaddress import IPv4Address
 from typing import ClassVar
 
-from driver.host.netlink import channel
-from driver.host.netlink.channel import Channel, attribute
+from driver.host.netlink import constants as nl
+from driver.host.netlink import encoder
+from driver.host.netlink.channel import Channel
 from driver.model.objects import HostObject, Plan, Veth
 
 log = logging.getLogger(__name__)
 
 _EVERYBODY = b"\xff" * 6
 _ARP = struct.pack(">HHHBBH", 0x0806, 1, 0x0800, 6, 4, 1)  # of Ethernet and IPv4: who has …?
-_DST = 1  # of a neighbour
 
 
 class Announcer:
@@ -59,9 +59,8 @@ class Announcer:
     def _forget(self, veth: Veth) -> None:
         if veth.ips and (bridge := self._channel.link(veth.bridge)):
             for ip in veth.ips:
-                body = channel.NEIGHBOUR.pack(socket.AF_INET, bridge.number, 0, 0, 0)
-                body += attribute(_DST, ip.packed)
-                self._channel.ask(channel.DELNEIGH, body, fine=errno.ENOENT)
+                request = encoder.neighbour(bridge.number, ip)
+                self._channel.ask(nl.RTM_DELNEIGH, request, fine=errno.ENOENT)
 
     def _announce(self, veth: Veth) -> None:
         if self._packets:

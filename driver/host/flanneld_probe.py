@@ -1,7 +1,4 @@
-"""Looks for a flanneld on this host: its device, and its process.
-
-Imports `events` and `facts`. Source: linux/if_link.h.
-"""
+"""Looks for a flanneld on this host: its device, and its process."""
 
 from __future__ import annotations
 
@@ -10,10 +7,10 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from driver.host.netlink.channel import Channel, Link, attributes, integer
+from driver.host.netlink.channel import Channel
+from driver.host.netlink.decoder import Link, read_vxlan
 from driver.model.facts import Flanneld
 
-ID, PORT = 1, 15  # attributes of a vxlan
 NAME = b"flanneld\n"
 PROCESSES = Path("/proc")
 RESTART_S = 20.0  # a flanneld that is started anew is away for some time
@@ -79,5 +76,5 @@ def _namespace(process: str) -> int:
 
 
 def _device(link: Link) -> tuple[str, int, int]:
-    found = attributes(link.detail)
-    return link.name, integer(found.get(ID, b"")), int.from_bytes(found.get(PORT, b""), "big")
+    found = read_vxlan(link)
+    return link.name, found.vni, found.port

@@ -1,8 +1,4 @@
-"""Makes links, addresses, settings and routes be what a plan says, and tells what is there.
-
-Imports `events`, `listing`, `news` and `surroundings`, which read, `encoding` for what is written,
-and `sysctls`.
-"""
+"""Makes links, addresses, settings and routes as a plan says, and observes them."""
 
 from __future__ import annotations
 
@@ -11,13 +7,16 @@ import logging
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from ipaddress import IPv4Network
 from typing import ClassVar
 
 from driver.errors import HostError
 from driver.host import surroundings
-from driver.host.netlink import channel, dump, encoder
-from driver.host.netlink.channel import DOOMED, GROUP, MAIN_TABLE, METRIC, PROTOCOL, Channel, Link
-from driver.host.netlink.monitor import Heard, Monitor, unheard
+from driver.host.netlink import constants as nl
+from driver.host.netlink import dump, encoder
+from driver.host.netlink.channel import Channel
+from driver.host.netlink.decoder import Link
+from driver.host.netlink.monitor import Monitor, Report, unreported
 from driver.host.sysctls import Sysctls
 from driver.model.facts import Facts
 from driver.model.objects import (
@@ -35,7 +34,7 @@ from driver.model.records import ALIAS_PREFIX, CONTAINER_END_PREFIX, HOST_END_PR
 
 log = logging.getLogger(__name__)
 
-NEW = 0x600  # make it, fail if it exists
+NEW = nl.NLM_F_CREATE | nl.NLM_F_EXCL
 BATCH = 50  # veths removed at once; the kernel keeps other changes waiting some 30 ms
 ACCEPT_RA = Sysctl("", "ipv6", "accept_ra", "0")
 FORWARDING = Sysctl(ALL, "ipv4", "forwarding", "1")
@@ -44,9 +43,10 @@ SETTINGS = {"bridge": (NO_IPV6,), "vxlan": (ACCEPT_RA,)}
 
 
 class Links:
-    """The kernel's side of the host, in the namespace of the thread that makes it.
+    """Our bridges and veths, in the namespace of the thread that makes this.
 
-    Ours are links by mark (`Link.ours`; `vtep` makes the vxlan), what they carry, and some routes.
+    We own marked links (`Link.ours`), their addresses and settings, also those of the vxlan device
+    that `overlay` makes, and the lease's unreachable route.
     """
 
     kinds: ClassVar[tuple[type[HostObject], ...]] = (
@@ -57,30 +57,30 @@ class Links:
         UnreachableRoute,
     )
 
-    def __init__(self, news: Monitor | None = None, *, forwards: bool = True) -> None:
-        """Begin; `news` will not tell what this does. `forwards`: it may switch forwarding on."""
+    def __init__(self, monitor: Monitor | None = None, *, forwards: bool = True) -> None:
+        """Begin; `monitor` will ignore what this does. `forwards`: it may switch forwarding on."""
         self._may_forward, self._docker_has_acted = forwards, False
         self._sysctls = Sysctls()
         self._channel = Channel()
-        self._news = news or Monitor()
-        self._news.ignore(self._channel)
+        self._monitor = monitor or Monitor()
+        self._monitor.ignore(self._channel)
         self._waiting: dict[str, Veth] = {}
         self._sweeps = ThreadPoolExecutor(1, "veth-removal")
         self._swept = self._sweeps.submit(self._sweep)
 
     @staticmethod
     def prepare() -> None:
-        """Load now what the first change would have to wait for."""
+        """Load what the first change would have to wait for."""
         encoder.link()
 
     def close(self) -> None:
         """Finish the removals that wait, then give everything back."""
         self._sweeps.shutdown()
         self._channel.close()
-        self._news.close()
+        self._monitor.close()
 
     def observe(self) -> frozenset[HostObject]:
-        """Give what the host has of ours; a link that is down differs from every wanted one."""
+        """Return what the host has of ours; a link that is down differs from every wanted one."""
         names, ours = self._look()
         found = dump.addresses(self._channel)
         with_network = self._forwards and any(link.kind == "bridge" for link in ours)
@@ -88,7 +88,7 @@ class Links:
         return frozenset([*self._routes(), *everywhere, *self._carried(ours, names, found)])
 
     def observe_links(self, wanted: Iterable[str]) -> frozenset[HostObject]:
-        """Give what some of our links are and carry, in some 0.1 ms for each."""
+        """Return what some of our links are and carry, in some 0.1 ms for each."""
         objects = set[HostObject]()
         for link in filter(None, map(self._channel.link, wanted)):
             if link.ours:
@@ -99,15 +99,15 @@ class Links:
         return frozenset(objects)
 
     def _carried(
-        self, links: Sequence[Link], names: dict[int, str], addresses: Iterable[dump.Address]
+        self, links: Sequence[Link], names: dict[int, str], addresses: Iterable[dump.AddressEntry]
     ) -> Iterator[HostObject]:
-        """Give what links of ours are, with their settings, and their addresses."""
+        """Yield what links of ours are, with their settings, and their addresses."""
         addressed = dict[int, str]()
         forwarding = [FORWARDING] if self._forwards else []
         with_network = any(link.kind == "bridge" for link in links)
         for link in links:
             # One that is not up, or is doomed, shows an MTU nobody wants.
-            mtu = link.mtu if link.up and link.group == GROUP else 0
+            mtu = link.mtu if link.up and link.group == nl.GROUP else 0
             more = forwarding if with_network and link.kind in SETTINGS else []
             for setting in (*SETTINGS.get(link.kind, ()), *more):
                 yield self._now(setting, link.name)
@@ -131,7 +131,7 @@ class Links:
         return self._may_forward and self._docker_has_acted
 
     def docker_acts(self) -> None:
-        """Take note that Docker makes something, so it has set up the host in its own way.
+        """Note that Docker makes something, so it has set up the host in its own way.
 
         Docker closes the host to strangers' packets only when it switches forwarding on itself.
         """
@@ -142,22 +142,23 @@ class Links:
         return self._sysctls.disturbed()
 
     def links(self) -> frozenset[str]:
-        """Give the names of our veths' and bridges' ends that are in this namespace."""
+        """List the names of our bridges, and of our veths' ends that are in this namespace."""
         names, ours = self._look()
         host_ends = {link.name for link in ours}
         ends = {name.replace(HOST_END_PREFIX, CONTAINER_END_PREFIX, 1) for name in host_ends}
         return frozenset(host_ends | (ends & set(names.values())))
 
     def _look(self) -> tuple[dict[int, str], list[Link]]:
-        """Give all links' names by index, and our links without those that wait for removal."""
+        """Return all links' names by index, and our links but those that wait for removal."""
         waiting = set(self._waiting)  # before the list: what is removed meanwhile is in neither
         links = self._channel.links()
         ours = [link for link in links.values() if link.ours and link.name not in waiting]
         return {index: link.name for index, link in links.items()}, ours
 
     def _routes(self) -> set[UnreachableRoute]:
-        found = dump.routes(self._channel, encoder.UNREACHABLE, table=MAIN_TABLE, protocol=PROTOCOL)
-        return {UnreachableRoute(route.dst) for route in found if route.metric == METRIC}
+        ours = {"table": nl.RT_TABLE_MAIN, "protocol": nl.PROTOCOL}
+        found = dump.routes(self._channel, nl.RTN_UNREACHABLE, **ours)
+        return {UnreachableRoute(route.dst) for route in found if route.metric == nl.METRIC}
 
     def facts(self) -> Facts:
         """Look at the rest of the host."""
@@ -193,76 +194,79 @@ class Links:
             case Veth():
                 self._ensure_veth(item)
             case LinkAddress(name, ip):
-                request = encoder.address(self._own(name), ip)
-                self._channel.ask(channel.NEWADDR, request, NEW, fine=errno.EEXIST)
+                request = encoder.address(self._own(name).number, ip)
+                self._channel.ask(nl.RTM_NEWADDR, request, NEW, fine=errno.EEXIST)
             case Sysctl(name):
                 if name != ALL:
                     self._own(name)
                 self._sysctls.write(item)
             case UnreachableRoute(dst):
-                self._channel.ask(
-                    channel.NEWROUTE, encoder.unreachable(dst), NEW, fine=errno.EEXIST
-                )
+                self._channel.ask(nl.RTM_NEWROUTE, _unreachable(dst), NEW, fine=errno.EEXIST)
                 if item not in self._routes():
                     raise HostError(f"route {dst} exists and is not this plugin's; delete it")
 
     def _ensure_bridge(self, bridge: Bridge) -> None:
-        name, group = ("IFLA_IFNAME", bridge.name), ("IFLA_GROUP", GROUP)
+        name, group = ("IFLA_IFNAME", bridge.name), ("IFLA_GROUP", nl.GROUP)
         mac = ("IFLA_ADDRESS", bridge.mac)
         if not self._find(bridge.name):
-            kind = encoder.nest("IFLA_LINKINFO", ("IFLA_INFO_KIND", "bridge"))
-            self._channel.ask(channel.NEWLINK, encoder.link(name, group, mac, kind), NEW)
+            request = encoder.link(name, group, mac, encoder.link_kind("bridge"))
+            self._channel.ask(nl.RTM_NEWLINK, request, NEW)
         # An MTU given at creation would not stay: only a later one keeps the ports' from it.
         rest = ("IFLA_MTU", bridge.mtu), ("IFLA_IFALIAS", ALIAS_PREFIX + bridge.owner)
-        self._channel.ask(channel.NEWLINK, encoder.link(name, group, mac, *rest, up=True))
+        self._channel.ask(nl.RTM_NEWLINK, encoder.link(name, group, mac, *rest, up=True))
 
     def _ensure_veth(self, veth: Veth) -> None:
         if veth.name in self._waiting:
             self._swept.result()
-        name, mtu = ("IFLA_IFNAME", veth.name), ("IFLA_MTU", veth.mtu)
         bridge = self._own(veth.bridge).number
-        place = name, mtu, ("IFLA_MASTER", bridge), ("IFLA_GROUP", GROUP)
         if found := self._find(veth.name):
-            if (found.up, found.mtu, found.master, found.group) != (True, veth.mtu, bridge, GROUP):
-                self._channel.ask(channel.NEWLINK, encoder.link(*place, up=True))
+            wanted = True, veth.mtu, bridge, nl.GROUP
+            if (found.up, found.mtu, found.master, found.group) != wanted:
+                self._channel.ask(nl.RTM_NEWLINK, encoder.host_end(veth, bridge))
         else:
-            end = ("IFLA_IFNAME", veth.container_end), mtu, ("IFLA_ADDRESS", veth.mac)
-            pair = encoder.nest("IFLA_INFO_DATA", encoder.nest("VETH_INFO_PEER", *end))
-            kind = encoder.nest("IFLA_LINKINFO", ("IFLA_INFO_KIND", "veth"), pair)
             try:
-                self._channel.ask(channel.NEWLINK, encoder.link(*place, kind, up=True), NEW)
+                self._channel.ask(nl.RTM_NEWLINK, encoder.veth(veth, bridge), NEW)
             except FileExistsError:
                 raise _foreign(veth.container_end) from None
-        self._channel.ask(channel.NEWLINK, channel.bridge_port(veth.name, veth.owner, veth.hairpin))
+        self._channel.ask(nl.RTM_NEWLINK, encoder.bridge_port(veth))
 
     def _remove(self, item: HostObject) -> None:
         match item:
             case Bridge(name):
                 if any(veth.bridge == name for veth in list(self._waiting.values())):
                     self._swept.result()
-                if index := self._channel.doom(name):
-                    self._channel.ask(channel.DELLINK, encoder.link(index=index), fine=errno.ENODEV)
+                if index := self._doom(name):
+                    request = encoder.link(index=index)
+                    self._channel.ask(nl.RTM_DELLINK, request, fine=errno.ENODEV)
             case Veth():
                 self._waiting[item.name] = item
                 self._swept = self._sweeps.submit(self._sweep)
             case LinkAddress(name, ip):
                 if (link := self._channel.link(name)) and link.ours:
-                    request = encoder.address(link, ip)
-                    self._channel.ask(channel.DELADDR, request, fine=errno.EADDRNOTAVAIL)
+                    request = encoder.address(link.number, ip)
+                    self._channel.ask(nl.RTM_DELADDR, request, fine=errno.EADDRNOTAVAIL)
             case UnreachableRoute(dst):
-                self._channel.ask(channel.DELROUTE, encoder.unreachable(dst), fine=errno.ESRCH)
+                self._channel.ask(nl.RTM_DELROUTE, _unreachable(dst), fine=errno.ESRCH)
 
     def _sweep(self) -> None:
         """Remove the veths that wait: one takes the kernel 15 ms, fifty in a group 30 ms."""
         batch = list(self._waiting)[:BATCH]
         try:
-            if sum(map(self._channel.doom, batch)):
-                request = encoder.link(("IFLA_GROUP", DOOMED))
-                self._channel.ask(channel.DELLINK, request, fine=errno.ENODEV)
+            if sum(map(self._doom, batch)):
+                request = encoder.link(("IFLA_GROUP", nl.DOOMED))
+                self._channel.ask(nl.RTM_DELLINK, request, fine=errno.ENODEV)
         except OSError as error:
             log.warning("veths stay until the next pass: %s names=%s", error, batch)
         for name in batch:
             del self._waiting[name]
+
+    def _doom(self, name: str) -> int:
+        """Put a link of ours among those that go; return its index, 0 if there is none."""
+        link = self._channel.link(name)
+        if not (link and link.ours):
+            return 0
+        self._channel.ask(nl.RTM_NEWLINK, encoder.doomed(link.number), fine=errno.ENODEV)
+        return link.number
 
     def _own(self, name: str) -> Link:
         if not (link := self._find(name)):
@@ -274,9 +278,13 @@ class Links:
             raise _foreign(name)
         return link
 
-    def watch(self, changed: Heard, stop: threading.Event, risen: Heard = unheard) -> None:
-        """Report what may be drift until told to stop: links of ours, "" for news of the host."""
-        self._news.watch(self._channel.links, changed, stop, risen)
+    def watch(self, changed: Report, stop: threading.Event, risen: Report = unreported) -> None:
+        """Report what may be drift until told to stop, as `Monitor` does."""
+        self._monitor.watch(self._channel.links, changed, stop, risen)
+
+
+def _unreachable(dst: IPv4Network) -> bytes:
+    return encoder.route(dst, encoder.u32(nl.RTA_PRIORITY, nl.METRIC), kind=nl.RTN_UNREACHABLE)
 
 
 def _foreign(name: str) -> HostError:

@@ -1,4 +1,4 @@
-"""Lets 127.0.0.1:PORT lead to containers, and never a container to 127.0.0.1. Over `events`.
+"""Lets 127.0.0.1:PORT lead to containers, and never a container to 127.0.0.1.
 
 `route_localnet` on a bridge lets answers come back from there, and would also let containers reach
 what the host binds to 127.0.0.1 (CVE-2020-8558). The firewall's table drops that, but a flush takes
@@ -11,7 +11,8 @@ rules: where br_netfilter is at work, answers have their address translated back
 here. It drops frames with a second VLAN tag, for the kernel takes off tags of VLAN 0 after this.
 A packet can also name 127.0.0.1 as a stage of its route: the bridge takes no such packets.
 
-Source: linux/{pkt_sched,pkt_cls,filter}.h, net/sched/cls_bpf.c, net/core/dev.c.
+pyroute2 cannot encode the filter: its class for it (0.9.7) has the program as one number.
+Source: net/sched/cls_bpf.c, net/core/dev.c.
 """
 
 from __future__ import annotations
@@ -24,46 +25,45 @@ from typing import ClassVar
 
 from driver.core.firewall import JUDGED
 from driver.errors import FlannelError, HostError
-from driver.host.netlink import channel
-from driver.host.netlink.channel import Channel, Link, attribute, attributes, messages
+from driver.host.netlink import constants as nl
+from driver.host.netlink.channel import Channel
+from driver.host.netlink.decoder import Link, attributes, integer
+from driver.host.netlink.encoder import attribute, bpf, nest, string, u32
 from driver.host.sysctls import Sysctls
 from driver.model.objects import HostObject, LoopbackGuard, Plan, Sysctl
 
-NEWQDISC, DELQDISC, NEWTFILTER, DELTFILTER, GETTFILTER = 36, 37, 44, 45, 46
-TRAFFIC = struct.Struct("=16xB3xiIII")  # header, family, index, handle, parent, info
-HANDLE = channel.GROUP  # of our filter
-_NEW, _MAKE = 0x600, 0x400  # make it, and fail if it exists; make it or change it
-_QDISC, _CLSACT, _INGRESS = 0xFFFF0000, 0xFFFFFFF1, 0xFFFFFFF2
+HANDLE = nl.GROUP  # of our filter
 _ALL_PROTOCOLS = socket.htons(3)
-_KIND, _OPTIONS = 1, 2
-_LENGTH, _PROGRAM, _FLAGS = 4, 5, 8  # of a filter's options
-_DIRECT = (1).to_bytes(4, byteorder)  # the flag that makes the program's result the verdict
-_NO_TRAFFIC_CONTROL = NEWQDISC, errno.EOPNOTSUPP  # how a kernel answers that has none
-_SOL_NETLINK, _ADD_GROUP, _GROUP = 270, 1, 4  # the group that hears of qdiscs and filters
-_CHANGES = (NEWQDISC, DELQDISC, NEWTFILTER, DELTFILTER)
-_PORT = struct.Struct("=12xI")  # of a netlink message: who asked for what it tells
+_NO_TRAFFIC_CONTROL = nl.RTM_NEWQDISC, errno.EOPNOTSUPP  # how a kernel answers that has none
+_CHANGES = (nl.RTM_NEWQDISC, nl.RTM_DELQDISC, nl.RTM_NEWTFILTER, nl.RTM_DELTFILTER)
+_SENDER = struct.Struct("=12xI")  # of a netlink message: who asked for what it reports
 
-_LOAD, _AND, _IF_EQUAL, _IF_BIT, _RETURN = 0x20, 0x54, 0x15, 0x45, 0x06
-_PROTOCOL, _MARK = -0x1000, -0x1000 + 20  # of the packet itself, not of its bytes
+# of the packet itself, not of its bytes
+_PROTOCOL, _MARK = nl.SKF_AD_OFF + nl.SKF_AD_PROTOCOL, nl.SKF_AD_OFF + nl.SKF_AD_MARK
 _GO_ON, _DROP = 0xFFFFFFFF, 2  # to the next filter; the packet ends here
 _SOURCE, _DESTINATION = 26, 30  # behind 14 bytes of Ethernet; its first VLAN tag is kept apart
 _STEPS = (
-    (_LOAD, 0, 0, _PROTOCOL),
-    (_IF_EQUAL, 0, 8, 0x0800),  # IPv4
-    (_LOAD, 0, 0, _SOURCE),
-    (_AND, 0, 0, 0xFF000000),
-    (_IF_EQUAL, 8, 0, 0x7F000000),
-    (_LOAD, 0, 0, _DESTINATION),
-    (_AND, 0, 0, 0xFF000000),
-    (_IF_EQUAL, 0, 4, 0x7F000000),
-    (_LOAD, 0, 0, _MARK),
-    (_IF_BIT, 2, 3, JUDGED),
-    (_IF_EQUAL, 2, 0, 0x8100),  # another VLAN tag
-    (_IF_EQUAL, 1, 0, 0x88A8),
-    (_RETURN, 0, 0, _GO_ON),
-    (_RETURN, 0, 0, _DROP),
+    (nl.BPF_LD_W, 0, 0, _PROTOCOL),
+    (nl.BPF_JEQ, 0, 8, 0x0800),  # IPv4
+    (nl.BPF_LD_W, 0, 0, _SOURCE),
+    (nl.BPF_AND, 0, 0, 0xFF000000),
+    (nl.BPF_JEQ, 8, 0, 0x7F000000),
+    (nl.BPF_LD_W, 0, 0, _DESTINATION),
+    (nl.BPF_AND, 0, 0, 0xFF000000),
+    (nl.BPF_JEQ, 0, 4, 0x7F000000),
+    (nl.BPF_LD_W, 0, 0, _MARK),
+    (nl.BPF_JSET, 2, 3, JUDGED),
+    (nl.BPF_JEQ, 2, 0, 0x8100),  # another VLAN tag
+    (nl.BPF_JEQ, 1, 0, 0x88A8),
+    (nl.BPF_RET, 0, 0, _GO_ON),
+    (nl.BPF_RET, 0, 0, _DROP),
 )
-PROGRAM = b"".join(struct.pack("=HBBI", c, y, n, k & 0xFFFFFFFF) for c, y, n, k in _STEPS)
+PROGRAM = bpf(_STEPS)
+_OPTIONS = (
+    attribute(nl.TCA_BPF_OPS_LEN, len(_STEPS).to_bytes(2, byteorder)),
+    attribute(nl.TCA_BPF_OPS, PROGRAM),
+    u32(nl.TCA_BPF_FLAGS, nl.TCA_BPF_FLAG_ACT_DIRECT),
+)
 
 
 class LoopbackGuards:
@@ -77,17 +77,16 @@ class LoopbackGuards:
     def __init__(self, classifier: str = "bpf") -> None:
         """Begin to listen, too; `classifier` is the kernel's name for the kind of filter."""
         self.able = True
-        self._kind = classifier.encode() + b"\0"
-        self._channel, self._news = Channel(), Channel()
-        self._news.socket.setsockopt(_SOL_NETLINK, _ADD_GROUP, _GROUP)
-        self._news.socket.setblocking(False)
+        self._kind = classifier
+        self._channel, self._reports = Channel(), Channel()
+        self._reports.subscribe(nl.RTNLGRP_TC)
         self._settings = Sysctls()
         self._numbers: frozenset[int] = frozenset()
 
     def close(self) -> None:
         """Give the sockets back; the guards stay."""
         self._channel.close()
-        self._news.close()
+        self._reports.close()
 
     def observe(self) -> frozenset[HostObject]:
         """List our bridges that have a guard; all of them where the kernel has none.
@@ -105,26 +104,15 @@ class LoopbackGuards:
 
     def disturbed(self) -> bool:
         """Whether somebody changed a guard, or a setting, since this was last asked; cheap."""
-        told, changed = self._told(), self._settings.disturbed()
-        return told or changed
+        reported = [self._matters(kind, body) for kind, body in self._reports.heard()]
+        return any([*reported, self._settings.disturbed()])
 
-    def _told(self) -> bool:
-        """Read what the kernel reports of filters: whether others changed those of our bridges."""
-        own, found = self._channel.socket.getsockname()[0], False
-        while True:
-            try:
-                data = self._news.socket.recv(channel.RECEIVE_BYTES)
-            except BlockingIOError:
-                return found
-            except OSError as error:
-                if error.errno != errno.ENOBUFS:
-                    raise
-                found = True
-                continue
-            for kind, _, _, body in messages(data):
-                by, number = _PORT.unpack_from(body)[0], TRAFFIC.unpack_from(body)[1]
-                told = kind in _CHANGES and by != own and number in self._numbers
-                found = found or told
+    def _matters(self, kind: int, body: bytes) -> bool:
+        """Whether others changed the filters of our bridges, or may have."""
+        if kind not in _CHANGES:
+            return kind == nl.NLMSG_OVERRUN
+        by_us = _SENDER.unpack_from(body)[0] == self._channel.port
+        return not by_us and nl.TCMSG.unpack_from(body)[1] in self._numbers
 
     def apply(self, plan: Plan) -> None:
         """Carry a plan out; what fails does not keep the rest from being done.
@@ -168,23 +156,22 @@ class LoopbackGuards:
 
     def _filters(self, link: Link) -> list[bytes]:
         """`tc filter show dev LINK ingress`."""
-        asked = TRAFFIC.pack(0, link.number, 0, _INGRESS, 0)
-        return self._channel.ask(GETTFILTER, asked, channel.DUMP, fine=errno.ENODEV)
+        asked = nl.TCMSG.pack(0, link.number, 0, nl.TC_H_INGRESS, 0)
+        return self._channel.dump(nl.RTM_GETTFILTER, asked, fine=errno.ENODEV)
 
     def _guard(self, link: Link) -> None:
         """`tc qdisc add dev LINK clsact; tc filter add dev LINK ingress bpf direct-action …`.
 
         Others' qdisc and filters stay. Where the kernel cannot, `able` becomes False.
         """
-        qdisc = TRAFFIC.pack(0, link.number, _QDISC, _CLSACT, 0) + attribute(_KIND, b"clsact\0")
-        options = attribute(_LENGTH, len(_STEPS).to_bytes(2, byteorder))
-        options += attribute(_PROGRAM, PROGRAM) + attribute(_FLAGS, _DIRECT)
-        self.able = self._takes(NEWQDISC, qdisc, _NEW)
+        qdisc = nl.TCMSG.pack(0, link.number, nl.TC_H_CLSACT_HANDLE, nl.TC_H_CLSACT, 0)
+        qdisc += string(nl.TCA_KIND, "clsact")
+        self.able = self._takes(nl.RTM_NEWQDISC, qdisc, nl.NLM_F_CREATE | nl.NLM_F_EXCL)
         if self.able:
             info = _place(self._filters(link)) << 16 | _ALL_PROTOCOLS
-            request = TRAFFIC.pack(0, link.number, HANDLE, _INGRESS, info)
-            request += attribute(_KIND, self._kind) + attribute(_OPTIONS, options)
-            self.able = self._takes(NEWTFILTER, request, _MAKE)
+            request = nl.TCMSG.pack(0, link.number, HANDLE, nl.TC_H_INGRESS, info)
+            request += string(nl.TCA_KIND, self._kind) + nest(nl.TCA_OPTIONS, *_OPTIONS)
+            self.able = self._takes(nl.RTM_NEWTFILTER, request, nl.NLM_F_CREATE)
 
     def _takes(self, kind: int, request: bytes, flags: int) -> bool:
         """Have a qdisc or filter made; whether the kernel has such an object. Errors: OSError."""
@@ -199,13 +186,13 @@ class LoopbackGuards:
 
 def _is_guard(body: bytes) -> bool:
     """Whether a filter is our guard, and is whole."""
-    _, _, handle, _, info = TRAFFIC.unpack_from(body)
-    found = attributes(body, TRAFFIC.size)
-    options = attributes(found.get(_OPTIONS, b""))
+    _, _, handle, _, info = nl.TCMSG.unpack_from(body)
+    found = attributes(body, nl.TCMSG.size)
+    options = attributes(found.get(nl.TCA_OPTIONS, b""))
     return (
-        (found.get(_KIND), handle, info & 0xFFFF) == (b"bpf\0", HANDLE, _ALL_PROTOCOLS)
-        and options.get(_PROGRAM) == PROGRAM
-        and options.get(_FLAGS) == _DIRECT
+        (found.get(nl.TCA_KIND), handle, info & 0xFFFF) == (b"bpf\0", HANDLE, _ALL_PROTOCOLS)
+        and options.get(nl.TCA_BPF_OPS) == PROGRAM
+        and integer(options.get(nl.TCA_BPF_FLAGS, b"")) == nl.TCA_BPF_FLAG_ACT_DIRECT
     )
 
 
@@ -213,9 +200,9 @@ def _place(filters: list[bytes]) -> int:
     """Return the priority for our filter: the one it has, else the first that is free."""
     taken = set[int]()
     for body in filters:
-        _, _, handle, _, info = TRAFFIC.unpack_from(body)
+        _, _, handle, _, info = nl.TCMSG.unpack_from(body)
         priority: int = info >> 16
-        if handle == HANDLE and attributes(body, TRAFFIC.size).get(_KIND) == b"bpf\0":
+        if handle == HANDLE and attributes(body, nl.TCMSG.size).get(nl.TCA_KIND) == b"bpf\0":
             return priority
         taken.add(priority)
     return next(number for number in range(1, 1 << 16) if number not in taken)

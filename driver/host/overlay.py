@@ -1,98 +1,71 @@
-"""Makes the overlay's device, neighbours, FDB entries and routes be what a plan says.
+"""Makes the overlay's device, neighbours, FDB entries and routes as a plan says.
 
-Imports `news`, and `events`, through whose channel thousands of entries go in few calls; it
-encodes and decodes them here, in microseconds, where pyroute2 takes a hundred for each.
-Source: linux/{if_link,neighbour,rtnetlink}.h, drivers/net/vxlan/vxlan_core.c.
+Source: drivers/net/vxlan/vxlan_core.c.
 """
 
 from __future__ import annotations
 
 import errno
-import socket
 from collections.abc import Callable, Iterable, Iterator
-from ipaddress import IPv4Address, IPv4Network
-from sys import byteorder
 from typing import ClassVar
 
 from driver.errors import HostError
-from driver.host.netlink import channel
-from driver.host.netlink.channel import Channel, Link, Request, attribute, attributes, integer
+from driver.host.netlink import constants as nl
+from driver.host.netlink import dump, encoder
+from driver.host.netlink.channel import Channel, Request
+from driver.host.netlink.decoder import Link, read_vxlan
 from driver.host.netlink.monitor import Monitor
 from driver.model.objects import RANK, Fdb, HostObject, Neighbour, PeerRoute, Plan, Vxlan
 from driver.model.records import ALIAS_PREFIX, ANY
 
-NEW, REPLACE = 0x600, 0x500  # make it, and fail if it exists; make it, or make it so
-UP = 1
-BRIDGE, SELF, PERMANENT = 7, 2, 0x80  # of FDB entries: family, flag; state of all of ours
-ONLINK, ANY_SCOPE = 4, 255  # flag of a route; scope of one that is removed
-MAC, NAME, MTU, LINKINFO, ALIAS, IN_GROUP = 1, 3, 4, 18, 20, 27  # attributes of a link,
-KIND, DETAIL = 1, 2  # of its LINKINFO,
-ID, PARENT, LOCAL, LEARNING, PORT, GBP = 1, 3, 4, 7, 15, 23  # of a vxlan's DETAIL,
-IP, LLADDR, DEVICE = 1, 2, 8  # of a neighbour or FDB entry,
-DST, OUT, GATEWAY, PRIORITY = 1, 4, 5, 6  # of a route
+NEW, REPLACE = nl.NLM_F_CREATE | nl.NLM_F_EXCL, nl.NLM_F_CREATE | nl.NLM_F_REPLACE
 GONE = (errno.ENOENT, errno.ESRCH, errno.ENODEV)
-Entry = Neighbour | Fdb | PeerRoute
+PeerObject = Neighbour | Fdb | PeerRoute
+_METRIC = encoder.u32(nl.RTA_PRIORITY, nl.METRIC)
 
 
 class OverlayAdapter:
-    """The overlay's side of the host, in the namespace of the thread that makes it.
+    """The VTEP and its peers, in the namespace of the thread that makes this.
 
-    Ours are vxlan devices by name and mark (`Link.ours`), what is permanent on them, and routes
-    by protocol and metric. A device's address and setting are `kernel`'s, which makes its objects
-    after this one.
+    We own vxlan devices by name and mark (`Link.ours`), what is permanent on them, and routes by
+    protocol and metric. A device's address and setting are `links`', applied after this.
     """
 
     kinds: ClassVar[tuple[type[HostObject], ...]] = (Vxlan, Neighbour, Fdb, PeerRoute)
 
-    def __init__(self, news: Monitor | None = None) -> None:
-        """Begin; `news` will not tell what this does."""
-        self._channel, self._news = Channel(), news or Monitor()
-        self._news.ignore(self._channel)
+    def __init__(self, monitor: Monitor | None = None) -> None:
+        """Begin; `monitor` will ignore what this does."""
+        self._channel, self._monitor = Channel(), monitor or Monitor()
+        self._monitor.ignore(self._channel)
 
     def close(self) -> None:
         """Give the socket back."""
         self._channel.close()
 
     def observe(self) -> frozenset[HostObject]:
-        """Give what the host has of ours; a device that is down differs from every wanted one."""
+        """Return what the host has of ours; a device that is down differs from every wanted one."""
         links = self._channel.links()
         names = {index: link.name for index, link in links.items()}
         objects: set[HostObject] = set(self._routes(names))
         for link in links.values():
             if link.ours and link.kind == "vxlan":
                 objects.add(_device(link, names))
-                objects.update(self._neighbours(link), self._fdb(link))
+                objects.update(
+                    Neighbour(link.name, entry.dst, entry.mac)
+                    for entry in dump.neighbours(self._channel, link.number)
+                )
+                objects.update(
+                    Fdb(link.name, entry.mac, entry.dst)
+                    for entry in dump.fdb(self._channel, link.number)
+                )
         return frozenset(objects)
 
     def _routes(self, names: dict[int, str]) -> Iterator[PeerRoute]:
-        """`ip route show table main proto 91 type unicast`."""
-        asked = channel.ROUTE.pack(
-            socket.AF_INET, 0, 0, 0, channel.MAIN_TABLE, channel.PROTOCOL, 0, channel.UNICAST, 0
-        )
-        for body in self._channel.ask(channel.GETROUTE, asked, channel.DUMP):
-            _, length, *_, flags = channel.ROUTE.unpack_from(body)
-            found = attributes(body, channel.ROUTE.size)
-            if integer(found.get(PRIORITY, b"")) == channel.METRIC:
-                dst, link = IPv4Network((_ip(found, DST), length)), integer(found.get(OUT, b""))
-                onlink = bool(flags & ONLINK)
-                yield PeerRoute(dst, _ip(found, GATEWAY), names.get(link, ""), onlink)
-
-    def _neighbours(self, link: Link) -> Iterator[Neighbour]:
-        """`ip neigh show dev flannel.1 nud permanent`."""
-        asked = channel.NEIGHBOUR.pack(socket.AF_INET, 0, 0, 0, 0) + _number(DEVICE, link.number)
-        for found in self._permanent(asked):
-            yield Neighbour(link.name, _ip(found, IP), found.get(LLADDR, b"").hex(":"))
-
-    def _fdb(self, link: Link) -> Iterator[Fdb]:
-        """`bridge fdb show dev flannel.1`."""
-        for found in self._permanent(channel.NEIGHBOUR.pack(BRIDGE, link.number, 0, 0, 0)):
-            yield Fdb(link.name, found.get(LLADDR, b"").hex(":"), _ip(found, IP))
-
-    def _permanent(self, asked: bytes) -> Iterator[dict[int, bytes]]:
-        for body in self._channel.ask(channel.GETNEIGH, asked, channel.DUMP, fine=errno.ENODEV):
-            _, _, state, _, _ = channel.NEIGHBOUR.unpack_from(body)
-            if state & PERMANENT:
-                yield attributes(body, channel.NEIGHBOUR.size)
+        ours = {"table": nl.RT_TABLE_MAIN, "protocol": nl.PROTOCOL}
+        for route in dump.routes(self._channel, nl.RTN_UNICAST, **ours):
+            if route.metric == nl.METRIC:
+                (link, via), *_ = *route.hops, (0, None)
+                yield PeerRoute(route.dst, via or ANY, names.get(link, ""), route.onlink)
 
     def apply(self, plan: Plan) -> None:
         """Carry a plan out; what fails does not keep the rest from being done.
@@ -101,7 +74,7 @@ class OverlayAdapter:
         link that is not there.
         """
         wanted = sorted((*plan.add, *(new for _, new in plan.change)), key=lambda t: RANK[type(t)])
-        with self._news.hush():
+        with self._monitor.hush():
             errors = [*self._drop(plan.remove), *self._each("remove", plan.remove, self._remove)]
             carried = self._carried([new.name for _, new in plan.change if isinstance(new, Vxlan)])
             errors += [*self._each("set up", wanted, self._ensure), *self._put(carried + wanted)]
@@ -111,7 +84,7 @@ class OverlayAdapter:
     def _carried(self, devices: list[str]) -> list[HostObject]:
         """List what is on devices that change: some changes make the kernel drop it."""
         there = self.observe() if devices else ()
-        return [item for item in there if isinstance(item, Entry) and item.link in devices]
+        return [item for item in there if isinstance(item, PeerObject) and item.link in devices]
 
     def _each(
         self, verb: str, objects: Iterable[HostObject], act: Callable[[Vxlan], None]
@@ -131,26 +104,29 @@ class OverlayAdapter:
         Then `ip link set NAME mtu MTU alias …`. A device that cannot be changed is made again.
         """
         parent, link = self._there(device.parent), self._find(device.name)
-        if link and _fixed(link) != (device.vni, device.port, device.gbp):
+        if link and read_vxlan(link)[:3] != (device.vni, device.port, device.gbp):
             self._remove(device)
             link = None
-        detail = _number(ID, device.vni) + _number(PARENT, parent.number)
-        detail += attribute(LOCAL, device.local.packed)
-        detail += attribute(LEARNING, bytes([device.learning]))
+        detail = [
+            ("IFLA_VXLAN_ID", device.vni),
+            ("IFLA_VXLAN_LINK", parent.number),
+            ("IFLA_VXLAN_LOCAL", str(device.local)),
+            ("IFLA_VXLAN_LEARNING", int(device.learning)),
+        ]
         if link is None:
-            detail += attribute(PORT, device.port.to_bytes(2, "big"))
-            detail += attribute(GBP, b"") if device.gbp else b""
-        which = channel.LINK.pack(0, 0, UP, UP) + _text(NAME, device.name)
-        which += _number(IN_GROUP, channel.GROUP)
-        info = attribute(LINKINFO, _text(KIND, "vxlan") + attribute(DETAIL, detail))
+            detail += [("IFLA_VXLAN_PORT", device.port)]
+            detail += [("IFLA_VXLAN_GBP", True)] if device.gbp else []
+        which = ("IFLA_IFNAME", device.name), ("IFLA_GROUP", nl.GROUP)
+        made_as = [encoder.link_kind("vxlan", *detail)]
         if link is None or link.mac != device.mac:  # even the same costs all neighbours
-            info += _mac(MAC, device.mac)
+            made_as += [("IFLA_ADDRESS", device.mac)]
+        request = encoder.link(*which, *made_as, up=True)
         try:
-            self._channel.ask(channel.NEWLINK, which + info, 0 if link else NEW)
+            self._channel.ask(nl.RTM_NEWLINK, request, 0 if link else NEW)
         except FileExistsError:
             raise self._taken(device) from None
-        rest = _number(MTU, device.mtu) + _text(ALIAS, f"{ALIAS_PREFIX}vtep")
-        self._channel.ask(channel.NEWLINK, which + rest)
+        rest = ("IFLA_MTU", device.mtu), ("IFLA_IFALIAS", f"{ALIAS_PREFIX}vtep")
+        self._channel.ask(nl.RTM_NEWLINK, encoder.link(*which, *rest, up=True))
         made = self._find(device.name)
         if made is None or made.mac != device.mac:
             raise HostError(
@@ -161,15 +137,15 @@ class OverlayAdapter:
     def _taken(self, device: Vxlan) -> HostError:
         wanted, what = (device.vni, device.port), f"VNI {device.vni} on port {device.port}"
         for link in self._channel.links().values():
-            if link.kind == "vxlan" and _fixed(link)[:2] == wanted:
+            if link.kind == "vxlan" and read_vxlan(link)[:2] == wanted:
                 return HostError(f"link {link.name} has {what} already; delete it or use another")
         return HostError(f"cannot set up vxlan {device.name}: {what} is taken")
 
     def _remove(self, device: Vxlan) -> None:
         link = self._channel.link(device.name)
         if link and link.ours:
-            which = channel.LINK.pack(0, link.number, 0, 0)
-            self._channel.ask(channel.DELLINK, which, fine=errno.ENODEV)
+            request = encoder.link(index=link.number)
+            self._channel.ask(nl.RTM_DELLINK, request, fine=errno.ENODEV)
 
     def _find(self, name: str) -> Link | None:
         link = self._channel.link(name)
@@ -186,112 +162,77 @@ class OverlayAdapter:
         raise HostError(f"link {name} is missing")
 
     def _put(self, objects: Iterable[HostObject]) -> Iterator[HostError]:
-        entries, numbers = _entries(objects), dict[str, int]()
-        ours = {e.link for e in entries if not isinstance(e, PeerRoute) or e.onlink}
-        for name in dict.fromkeys(e.link for e in entries):
+        items, numbers = _of_peers(objects), dict[str, int]()
+        ours = {item.link for item in items if not isinstance(item, PeerRoute) or item.onlink}
+        for name in dict.fromkeys(item.link for item in items):
             try:
                 link = self._find(name) if name in ours else None
                 numbers[name] = (link or self._there(name)).number
             except HostError as error:
                 yield error
-        ready = [e for e in entries if e.link in numbers]
-        refused = self._channel.tell([_addition(e, numbers[e.link]) for e in ready])
+        ready = [item for item in items if item.link in numbers]
+        refused = self._channel.tell([_addition(item, numbers[item.link]) for item in ready])
         yield from (_refusal("set up", ready[place], why) for place, why in refused.items())
 
     def _drop(self, objects: Iterable[HostObject]) -> Iterator[HostError]:
-        entries = _entries(objects)
-        names = {e.link for e in entries if not isinstance(e, PeerRoute)}
+        items = _of_peers(objects)
+        names = {item.link for item in items if not isinstance(item, PeerRoute)}
         links = {name: self._channel.link(name) for name in names}
         numbers = {name: link.number for name, link in links.items() if link and link.ours}
-        there = [e for e in entries if isinstance(e, PeerRoute) or e.link in numbers]
-        refused = self._channel.tell([_removal(e, numbers.get(e.link, 0)) for e in there])
+        there = [item for item in items if isinstance(item, PeerRoute) or item.link in numbers]
+        refused = self._channel.tell([_removal(item, numbers.get(item.link, 0)) for item in there])
         for place, why in refused.items():
             if why.errno not in GONE:
                 yield _refusal("remove", there[place], why)
 
 
-def _entries(objects: Iterable[HostObject]) -> list[Entry]:
-    return [item for item in objects if isinstance(item, Entry)]
+def _of_peers(objects: Iterable[HostObject]) -> list[PeerObject]:
+    return [item for item in objects if isinstance(item, PeerObject)]
 
 
-def _addition(entry: Entry, link: int) -> Request:
-    match entry:
+def _addition(item: PeerObject, link: int) -> Request:
+    match item:
         case Neighbour(_, ip, mac):
             # ip neigh replace IP lladdr MAC dev LINK nud permanent
-            body = channel.NEIGHBOUR.pack(socket.AF_INET, link, PERMANENT, 0, 0)
-            return channel.NEWNEIGH, REPLACE, body + attribute(IP, ip.packed) + _mac(LLADDR, mac)
+            return nl.RTM_NEWNEIGH, REPLACE, encoder.neighbour(link, ip, mac)
         case Fdb(_, mac, dst):
             # bridge fdb replace MAC dev LINK dst DST self permanent
-            body = channel.NEIGHBOUR.pack(BRIDGE, link, PERMANENT, SELF, 0)
-            return channel.NEWNEIGH, REPLACE, body + _mac(LLADDR, mac) + attribute(IP, dst.packed)
+            return nl.RTM_NEWNEIGH, REPLACE, encoder.fdb(link, mac, dst)
         case PeerRoute(dst, via, _, onlink):
             # ip route replace DST via VIA dev LINK [onlink] proto 91 metric 91000
-            body = _route(dst, 0, ONLINK if onlink else 0) + attribute(GATEWAY, via.packed)
-            return channel.NEWROUTE, REPLACE, body + _number(OUT, link)
+            way = _METRIC, encoder.ipv4(nl.RTA_GATEWAY, via), encoder.u32(nl.RTA_OIF, link)
+            flags = nl.RTNH_F_ONLINK if onlink else 0
+            return nl.RTM_NEWROUTE, REPLACE, encoder.route(dst, *way, flags=flags)
 
 
-def _removal(entry: Entry, link: int) -> Request:
-    match entry:
+def _removal(item: PeerObject, link: int) -> Request:
+    match item:
         case Neighbour(_, ip):
             # ip neigh del IP dev LINK
-            body = channel.NEIGHBOUR.pack(socket.AF_INET, link, 0, 0, 0)
-            return channel.DELNEIGH, 0, body + attribute(IP, ip.packed)
+            return nl.RTM_DELNEIGH, 0, encoder.neighbour(link, ip)
         case Fdb(_, mac):
             # bridge fdb del MAC dev LINK self
-            body = channel.NEIGHBOUR.pack(BRIDGE, link, 0, SELF, 0)
-            return channel.DELNEIGH, 0, body + _mac(LLADDR, mac)
+            return nl.RTM_DELNEIGH, 0, encoder.fdb(link, mac)
         case PeerRoute(dst):
             # ip route del DST proto 91 metric 91000
-            return channel.DELROUTE, 0, _route(dst, ANY_SCOPE, 0)
-
-
-def _route(dst: IPv4Network, scope: int, flags: int) -> bytes:
-    family, length = socket.AF_INET, dst.prefixlen
-    head = channel.ROUTE.pack(
-        family, length, 0, 0, channel.MAIN_TABLE, channel.PROTOCOL, scope, channel.UNICAST, flags
-    )
-    return head + attribute(DST, dst.network_address.packed) + _number(PRIORITY, channel.METRIC)
+            request = encoder.route(dst, _METRIC, scope=nl.RT_SCOPE_NOWHERE)
+            return nl.RTM_DELROUTE, 0, request
 
 
 def _device(link: Link, names: dict[int, str]) -> Vxlan:
-    found = attributes(link.detail)
-    vni, port, gbp = _fixed(link)
+    found = read_vxlan(link)
     return Vxlan(
         link.name,
-        vni,
-        port,
-        _ip(found, LOCAL),
-        names.get(integer(found.get(PARENT, b"")), ""),
+        found.vni,
+        found.port,
+        found.local,
+        names.get(found.parent, ""),
         link.mac,
-        link.mtu if link.up and link.group == channel.GROUP else 0,
-        gbp,
-        found.get(LEARNING) == b"\1",
+        link.mtu if link.up and link.group == nl.GROUP else 0,
+        found.gbp,
+        found.learning,
     )
-
-
-def _fixed(link: Link) -> tuple[int, int, bool]:
-    """Give number, port and GBP of a vxlan device, which the kernel does not change."""
-    found = attributes(link.detail)
-    return integer(found.get(ID, b"")), int.from_bytes(found.get(PORT, b""), "big"), GBP in found
 
 
 def _refusal(verb: str, item: HostObject, why: OSError) -> HostError:
     return HostError(f"cannot {verb} {' '.join(item.key).lower()}: {why.strerror}")
-
-
-def _ip(found: dict[int, bytes], kind: int) -> IPv4Address:
-    """Decode an IPv4 address; 0.0.0.0 for none."""
-    payload = found.get(kind, b"")
-    return IPv4Address(payload) if len(payload) == len(ANY.packed) else ANY
-
-
-def _number(kind: int, value: int) -> bytes:
-    return attribute(kind, value.to_bytes(4, byteorder))
-
-
-def _text(kind: int, value: str) -> bytes:
-    return attribute(kind, value.encode() + b"\0")
-
-
-def _mac(kind: int, value: str) -> bytes:
-    return attribute(kind, bytes.fromhex(value.replace(":", "")))

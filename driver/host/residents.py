@@ -1,46 +1,35 @@
 """Looks who is at the other ends of our veths: the running containers, whatever the state says.
 
 A veth whose other end is in another namespace has a container there: what nobody uses, Docker
-moves back to the host or removes with the sandbox. Imports `events` and `sandbox`.
-Source: linux/{if_link,net_namespace,rtnetlink}.h.
+moves back to the host or removes with the sandbox.
 """
 
 from __future__ import annotations
 
 import errno
 import os
-import socket
 from contextlib import closing, suppress
 from ipaddress import IPv4Address
 from pathlib import Path
-from sys import byteorder
 
 from driver.errors import HostError
 from driver.host import sandbox
-from driver.host.netlink import channel
-from driver.host.netlink.channel import (
-    DUMP,
-    MAIN_TABLE,
-    UNICAST,
-    Channel,
-    Link,
-    attribute,
-    attributes,
-    integer,
-)
+from driver.host.netlink import constants as nl
+from driver.host.netlink import dump, encoder
+from driver.host.netlink.channel import Channel
+from driver.host.netlink.decoder import Link, attributes, integer
 from driver.model.facts import Resident
+from driver.model.records import ANY
 
 RUN, SANDBOXES = Path("/run"), "*/netns/*"  # where Docker keeps them, also with another exec-root
-GETNSID = 90
-_NUMBER, _FILE = 1, 3  # of a namespace: its number here, and a file that stands for it
-_GATEWAY = 5  # of a route
+_RTGENMSG = bytes(20)  # header, family
 
 
 class Residents:
-    """The other ends of our veths, seen from the namespace of the thread that makes it."""
+    """The other ends of our veths, seen from the namespace of the thread that makes this."""
 
     def __init__(self, run: Path = RUN) -> None:
-        """`run` is the folder that Docker's sandboxes are in."""
+        """Begin; `run` is the folder that Docker's sandboxes are in."""
         self._channel, self._run = Channel(), run
 
     def close(self) -> None:
@@ -48,7 +37,7 @@ class Residents:
         self._channel.close()
 
     def occupied(self) -> frozenset[str]:
-        """Name the host ends of our veths whose other end is in another network namespace."""
+        """List the host ends of our veths whose other end is in another network namespace."""
         return frozenset(link.name for link in self._occupied())
 
     def _occupied(self) -> list[Link]:
@@ -76,13 +65,14 @@ class Residents:
         except OSError:
             return None
         try:
-            body = bytes(20) + attribute(_FILE, opened.to_bytes(4, byteorder))
-            answer = self._channel.ask(GETNSID, body, fine=errno.EINVAL)  # no namespace any more
+            asked = _RTGENMSG + encoder.u32(nl.NETNSA_FD, opened)
+            # EINVAL: no namespace any more
+            answer = self._channel.ask(nl.RTM_GETNSID, asked, fine=errno.EINVAL)
         except OSError:
             return None
         finally:
             os.close(opened)
-        return integer(attributes(answer[0], 20)[_NUMBER]) if answer else None
+        return integer(attributes(answer[0], len(_RTGENMSG))[nl.NETNSA_NSID]) if answer else None
 
 
 def _inside(link: Link, path: str) -> list[Resident]:
@@ -96,10 +86,6 @@ def _inside(link: Link, path: str) -> list[Resident]:
 
 
 def _gateways(inside: Channel) -> frozenset[IPv4Address]:
-    asked = channel.ROUTE.pack(socket.AF_INET, 0, 0, 0, MAIN_TABLE, 0, 0, UNICAST, 0)
-    found = set()
-    for body in inside.ask(channel.GETROUTE, asked, DUMP, fine=errno.ENOENT):
-        told = attributes(body, channel.ROUTE.size)
-        if not channel.ROUTE.unpack_from(body)[1] and _GATEWAY in told:
-            found.add(IPv4Address(told[_GATEWAY]))
-    return frozenset(found)
+    found = dump.routes(inside, nl.RTN_UNICAST, table=nl.RT_TABLE_MAIN)
+    hops = [hop for route in found if not route.dst.prefixlen for hop in route.hops]
+    return frozenset(gateway for _, gateway in hops if gateway not in (None, ANY))

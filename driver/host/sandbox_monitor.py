@@ -1,20 +1,17 @@
 """Hears what is taken away in sandboxes: addresses, and the routes of our table.
 
-The kernel tells it of every namespace that one of this one's links leads to, but only to those who
-have the right to broadcasts. Imports `events` and `news_filter`. Source: linux/netlink.h.
+The kernel reports it of every namespace that one of this one's links leads to, but only to those
+who have the right to broadcasts.
 """
 
 from __future__ import annotations
 
-import errno
 from contextlib import suppress
 
-from driver.host.netlink import channel, monitor_filter
-from driver.host.netlink.channel import Channel, attributes
-
-_SOL_NETLINK, _ADD_GROUP, _ALL_NAMESPACES = 270, 1, 8
-_GROUPS = (5, 7)  # IPv4 addresses, IPv4 routes
-_LOCAL, _SOURCE = 2, 7  # attributes of an address, of a route
+from driver.host.netlink import constants as nl
+from driver.host.netlink import monitor_filter
+from driver.host.netlink.channel import Channel
+from driver.host.netlink.decoder import attributes
 
 
 class Losses(Channel):
@@ -24,26 +21,18 @@ class Losses(Channel):
         """Begin to listen; `table` is where our routes in sandboxes are."""
         super().__init__()
         monitor_filter.take_losses(self.socket, table)
-        self.socket.setblocking(False)
         with suppress(OSError):  # without the right, the passes see what is lost
-            self.socket.setsockopt(_SOL_NETLINK, _ALL_NAMESPACES, 1)
-        for group in _GROUPS:
-            self.socket.setsockopt(_SOL_NETLINK, _ADD_GROUP, group)
+            self.socket.setsockopt(nl.SOL_NETLINK, nl.NETLINK_LISTEN_ALL_NSID, 1)
+        self.subscribe(nl.RTNLGRP_IPV4_IFADDR, nl.RTNLGRP_IPV4_ROUTE)
 
-    def told(self) -> tuple[set[bytes], bool]:
-        """Return the addresses that went, or whose routes did, and whether more was told."""
+    def reported(self) -> tuple[set[bytes], bool]:
+        """Return the addresses that went, or whose routes did, and whether reports were lost."""
         lost, overrun = set[bytes](), False
-        while True:
-            try:
-                data = self.socket.recv(channel.RECEIVE_BYTES)
-            except BlockingIOError:
-                return lost, overrun
-            except OSError as error:
-                if error.errno != errno.ENOBUFS:
-                    raise
+        for kind, body in self.heard():
+            if kind == nl.NLMSG_OVERRUN:
                 overrun = True
-                continue
-            for kind, _, _, body in channel.messages(data):
-                of_address = kind == channel.DELADDR
-                size = (channel.ADDRESS if of_address else channel.ROUTE).size
-                lost.add(attributes(body, size).get(_LOCAL if of_address else _SOURCE, b""))
+            elif kind == nl.RTM_DELADDR:
+                lost.add(attributes(body, nl.IFADDRMSG.size).get(nl.IFA_LOCAL, b""))
+            else:
+                lost.add(attributes(body, nl.RTMSG.size).get(nl.RTA_PREFSRC, b""))
+        return lost, overrun

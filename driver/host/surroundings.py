@@ -1,7 +1,4 @@
-"""Looks at what the host has beside ours: bridges, prefixes on its links, addresses, gateways.
-
-Imports `events`, `listing`, `tunnels` and nouns.
-"""
+"""Looks at what the host has beside ours: bridges, prefixes on its links, addresses, gateways."""
 
 from __future__ import annotations
 
@@ -9,28 +6,32 @@ from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
-from driver.host import tunnels
+from driver.host.netlink import constants as nl
 from driver.host.netlink import dump
-from driver.host.netlink.channel import MAIN_TABLE, ON_LINK, UNICAST, Channel, Link
-from driver.host.netlink.dump import Route
+from driver.host.netlink.channel import Channel
+from driver.host.netlink.decoder import Link, read_vxlan
+from driver.host.netlink.dump import RouteEntry
 from driver.model.facts import GATEWAY, OWN, Facts
 from driver.model.records import ANY
 
 BRIDGED = Path("/proc/sys/net/bridge/bridge-nf-call-iptables")  # there with br_netfilter
 HALF = 1  # two routes of this length are a default route, as VPNs make them
+UDP_PORT = (
+    8285  # flannel's udp backend (flannel pkg/backend/udp); its device does not tell the port
+)
 
 
 def look(channel: Channel) -> Facts:
     """Return the facts that netlink knows. A bridge leads out by a port or a gateway behind it."""
     links = channel.links()
     theirs = {index: link for index, link in links.items() if not link.ours}
-    routes = [route for route in dump.routes(channel, UNICAST) if route.hops]
+    routes = [route for route in dump.routes(channel, nl.RTN_UNICAST) if route.hops]
     outward = {link.master for link in theirs.values() if not link.local}
     outward.update(index for route in routes for index, gateway in route.hops if gateway)
     bridges = {index: link for index, link in theirs.items() if link.kind == "bridge"}
     inner = bridges.keys() - outward
-    main = [(route, route.hops[0][0]) for route in routes if route.table == MAIN_TABLE]
-    carrying = tunnels.carriers(links.values())
+    main = [(route, route.hops[0][0]) for route in routes if route.table == nl.RT_TABLE_MAIN]
+    carrying = {read_vxlan(link).parent for link in links.values() if link.kind == "vxlan"}
     reached, places = _reached(channel, theirs, main)
     defaults = [(route.metric, index) for route, index in main if not route.dst.prefixlen]
     ways = {index for index, link in theirs.items() if not link.name.startswith("flannel")}
@@ -40,7 +41,7 @@ def look(channel: Channel) -> Facts:
         foreign=frozenset(bridges[index].name for index in inner),
         onlink=_sorted(reached.values()),
         uplink_mtu=next((links[i].mtu for _, i in sorted(defaults) if i in links), None),
-        tunnels=tunnels.ports(links.values()),
+        tunnels=_tunnels(links.values()),
         carriers=frozenset(link.name for index, link in bridges.items() if index in carrying),
         lans=_sorted(
             {net for net in reached[index] if net.prefixlen < net.max_prefixlen}
@@ -55,13 +56,13 @@ def look(channel: Channel) -> Facts:
 
 
 def _reached(
-    channel: Channel, theirs: dict[int, Link], main: list[tuple[Route, int]]
+    channel: Channel, theirs: dict[int, Link], main: list[tuple[RouteEntry, int]]
 ) -> tuple[dict[int, set[IPv4Network]], dict[IPv4Address, str]]:
     """Return what each link of others reaches or owns, and the host's addresses and gateways."""
     reached: dict[int, set[IPv4Network]] = {index: set() for index in theirs}
     places: dict[IPv4Address, str] = {}
     for route, index in main:
-        if route.scope == ON_LINK and index in theirs and route.dst.prefixlen:
+        if route.scope == nl.RT_SCOPE_LINK and index in theirs and route.dst.prefixlen:
             reached[index].add(route.dst)
         if route.dst.prefixlen <= HALF:
             places |= {ip: GATEWAY for _, ip in route.hops if ip and ip != ANY}
@@ -74,3 +75,15 @@ def _reached(
 
 def _sorted(found: Iterable[set[IPv4Network]]) -> tuple[IPv4Network, ...]:
     return tuple(sorted({net for nets in found for net in nets if not net.is_loopback}))
+
+
+def _tunnels(links: Iterable[Link]) -> frozenset[int]:
+    """Return the UDP ports of flannel's devices, this plugin's own among them.
+
+    Nothing in a frame that comes there proves who sent it: whoever reaches the port is in every
+    network.
+    """
+    flannel = [link for link in links if link.name.startswith("flannel")]
+    found = {read_vxlan(link).port for link in flannel if link.kind == "vxlan"}
+    found |= {UDP_PORT for link in flannel if link.kind == "tun"}
+    return frozenset(found - {0})

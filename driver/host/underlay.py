@@ -1,6 +1,6 @@
 """Finds the interface to the underlay as flanneld does: by name, by address, by default route.
 
-Imports `events` and `listing`. Source: linux/if_addr.h; flannel pkg/ipmatch.
+Source: flannel pkg/ipmatch.
 """
 
 from __future__ import annotations
@@ -9,25 +9,25 @@ from ipaddress import IPv4Address
 from typing import NamedTuple
 
 from driver.errors import Unavailable
+from driver.host.netlink import constants as nl
 from driver.host.netlink import dump
-from driver.host.netlink.channel import MAIN_TABLE, ON_LINK, UNICAST, Channel, Link
-from driver.host.netlink.dump import Address, Route
+from driver.host.netlink.channel import Channel
+from driver.host.netlink.decoder import Link
+from driver.host.netlink.dump import AddressEntry, RouteEntry
 from driver.model.facts import External
-
-GLOBAL, DEPRECATED, PERMANENT = 0, 0x20, 0x80  # a scope and two flags of addresses
 
 
 class _Way(NamedTuple):
-    """A route of somebody else's in the main table, out of one link."""
+    """Somebody else's route in the main table, out of one link."""
 
-    route: Route
+    route: RouteEntry
     link: int
     gateway: IPv4Address | None
 
     @property
     def near(self) -> bool:
-        """Tell whether what it leads to is on the link."""
-        return self.route.scope == ON_LINK and self.gateway is None
+        """Whether what it leads to is on the link."""
+        return self.route.scope == nl.RT_SCOPE_LINK and self.gateway is None
 
 
 class Underlay:
@@ -48,8 +48,8 @@ class Underlay:
         Errors: Unavailable.
         """
         links = self._channel.links()
-        usable = [a for a in dump.addresses(self._channel) if not a.flags & DEPRECATED]
-        found = dump.routes(self._channel, UNICAST, table=MAIN_TABLE)
+        usable = [a for a in dump.addresses(self._channel) if not a.flags & nl.IFA_F_DEPRECATED]
+        found = dump.routes(self._channel, nl.RTN_UNICAST, table=nl.RT_TABLE_MAIN)
         ways = [_Way(r, *r.hops[0]) for r in found if len(r.hops) == 1]
         if iface:
             link, ip = _named(iface, links, usable)
@@ -66,13 +66,13 @@ class Underlay:
         return External(link.name, ip, link.mtu, tuple(sorted(near)))
 
 
-def _worth(address: Address) -> tuple[bool, bool]:
+def _worth(address: AddressEntry) -> tuple[bool, bool]:
     """Rank an address: the smaller, the more it is meant for others."""
-    return address.scope != GLOBAL, not address.flags & PERMANENT
+    return address.scope != nl.RT_SCOPE_UNIVERSE, not address.flags & nl.IFA_F_PERMANENT
 
 
 def _named(
-    iface: str, links: dict[int, Link], addresses: list[Address]
+    iface: str, links: dict[int, Link], addresses: list[AddressEntry]
 ) -> tuple[Link, IPv4Address | None]:
     for link in links.values():
         if link.name == iface:
@@ -85,7 +85,7 @@ def _named(
 
 
 def _holder(
-    ip: IPv4Address, setting: str, links: dict[int, Link], addresses: list[Address]
+    ip: IPv4Address, setting: str, links: dict[int, Link], addresses: list[AddressEntry]
 ) -> tuple[Link, IPv4Address]:
     for address in addresses:
         if address.ip == ip and address.link in links:

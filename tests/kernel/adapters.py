@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from driver.host.netlink.channel import GROUP
+from driver.host.netlink.constants import GROUP
 from tests.kernel.namespaces import LIMIT_S
 
 

@@ -9,15 +9,16 @@ from contextlib import ExitStack, closing
 import pytest
 
 from driver.core.flows import Flows, Forgetful
-from driver.host.conntrack import DELETE, Conntrack
-from driver.host.netlink.channel import NETFILTER, Channel, attributes
+from driver.host.conntrack import Conntrack
+from driver.host.netlink.channel import Channel
+from driver.host.netlink.constants import CTA_FILTER, IPCTNL_MSG_CT_DELETE, NETLINK_NETFILTER
+from driver.host.netlink.decoder import attributes
 from driver.model.objects import Element, Plan
 from tests.kernel.namespaces import LIMIT_S, QUIET_S
 from tests.kernel.sample import HOST, LAN, A, B
 
 pytestmark = pytest.mark.kernel
 
-FILTER = 25  # CTA_FILTER
 WAYS = ("in the kernel", "many at once", "an old kernel")
 
 
@@ -28,15 +29,15 @@ class OldChannel(Channel):
         return {
             i: OSError(errno.EINVAL, "Invalid argument")
             for i, (kind, _, body) in enumerate(requests)
-            if kind == DELETE and FILTER in attributes(body, 20)
+            if kind == IPCTNL_MSG_CT_DELETE and CTA_FILTER in attributes(body, 20)
         } or super().tell(requests, end)
 
 
 @pytest.fixture(params=WAYS)
 def tracker(request, host, monkeypatch):  # noqa: ARG001  it is made inside
     """Each way to forget; "many" adds flows that nobody has."""
-    channel = OldChannel(NETFILTER) if request.param == "an old kernel" else Channel(NETFILTER)
-    with closing(Conntrack(channel)) as made:
+    kind = OldChannel if request.param == "an old kernel" else Channel
+    with closing(Conntrack(kind(NETLINK_NETFILTER))) as made:
         more = [Flows("udp", n, None) for n in range(20000, 20100)]
         if request.param == "many at once":
             few = made.forget
@@ -198,7 +199,7 @@ def test_a_connection_being_asked_for_gets_through(site, tracker):
 
 def test_an_old_kernel_is_told_of_once(host, caplog):  # noqa: ARG001
     caplog.set_level("INFO")
-    with closing(Conntrack(OldChannel(NETFILTER))) as made:
+    with closing(Conntrack(OldChannel(NETLINK_NETFILTER))) as made:
         made.forget([Flows("udp", 7000, None)])
         made.forget([Flows("udp", 7001, None)])
     assert len([r for r in caplog.records if "by filter" in r.message]) == 1
@@ -209,7 +210,7 @@ def test_what_the_kernel_refuses_is_told_and_nothing_else(host, caplog):  # noqa
         def tell(self, requests, end=b""):  # noqa: ARG002
             raise OSError(errno.EPERM, "Operation not permitted")
 
-    with closing(Conntrack(Refusing(NETFILTER))) as made:
+    with closing(Conntrack(Refusing(NETLINK_NETFILTER))) as made:
         made.forget([Flows("udp", 7000, None)])
         made.forget([Flows("udp", 7001, None)])
     assert caplog.text.count("Operation not permitted; old flows go on") == 1

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from driver.host.loopback import LoopbackGuards
-from driver.host.netlink.channel import GROUP
+from driver.host.netlink.constants import GROUP
 from driver.model.objects import LoopbackGuard, Plan, diff
 from tests.kernel.adapters import refusals
 from tests.kernel.firewalls import flush

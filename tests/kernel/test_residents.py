@@ -5,7 +5,7 @@ from ipaddress import IPv4Address, IPv4Interface
 
 import pytest
 
-from driver.host.netlink.channel import GROUP
+from driver.host.netlink.constants import GROUP
 from driver.host.residents import Residents
 
 pytestmark = pytest.mark.kernel

@@ -13,7 +13,9 @@ import struct
 from collections.abc import Iterable, Iterator, Sequence
 
 from driver.core.firewall import TABLE, Published
-from driver.host.netlink.channel import NETFILTER, Channel, Request, attribute
+from driver.host.netlink.channel import Channel, Request
+from driver.host.netlink.constants import NETLINK_NETFILTER
+from driver.host.netlink.encoder import attribute
 from driver.model.records import ANY
 
 _BEGIN, _END = 0x10, 0x11  # NFNL_MSG_BATCH_*
@@ -35,7 +37,7 @@ class NftElements:
     """The maps of ports in the namespace in which it is made."""
 
     def __init__(self) -> None:
-        self._channel = Channel(NETFILTER)
+        self._channel = Channel(NETLINK_NETFILTER)
 
     def change(self, gone: Sequence[Published], come: Sequence[Published]) -> None:
         """Take ports away, then add ports, in one transaction, all or nothing.

@@ -1,177 +1,20 @@
-"""Talks rtnetlink: requests, batches, replies, dumps, decoding only what the plugin needs.
-
-pyroute2 decodes all attributes, at 0.3 ms for each link of a dump; this takes some 20 µs.
-Imports only `model`. Source: linux/{netlink,rtnetlink,if_link}.h.
-"""
+"""A netlink socket: requests, batches, dumps, and what the kernel reports."""
 
 from __future__ import annotations
 
 import errno
 import os
 import socket
-import struct
 import threading
 from collections.abc import Iterator, Sequence
-from sys import byteorder
-from typing import NamedTuple
 
-from driver.model.records import (
-    ALIAS_PREFIX,
-    BRIDGE_PREFIX,
-    FLANNEL_PREFIX,
-    HOST_END_PREFIX,
-)
+from driver.host.netlink import constants as nl
+from driver.host.netlink import encoder
+from driver.host.netlink.decoder import Link, attributes, messages, read_link, text
 
-PROTOCOL = 91  # of our routes; iproute2's rt_protos and the kernel assign it to nobody
-METRIC = 91000  # of our routes: another program's route to the same prefix goes first
-GROUP = 26220  # of our links; the kernel takes it when it makes a link, an alias only later
-DOOMED = GROUP + 1  # of those that are being removed: together, in one grace period
-MAIN_TABLE = 254
-DUMP = 0x300
-NETFILTER = 12  # another netlink protocol than rtnetlink
-UNICAST, ON_LINK = 1, 253  # a type of routes, and a scope
-
-NEWLINK, DELLINK, GETLINK, NEWADDR, DELADDR, GETADDR = 16, 17, 18, 20, 21, 22
-NEWROUTE, DELROUTE, GETROUTE, NEWNEIGH, DELNEIGH, GETNEIGH = 24, 25, 26, 28, 29, 30
-_ERROR, _DONE = 2, 3
-_ASK, _INTERRUPTED, _EXPLAINED = 0x5, 0x10, 0x200
-_SOL_NETLINK, _CAP_ACK, _EXT_ACK, _STRICT = 270, 10, 11, 12
-_LOWER_UP = 1 << 16
-_NETNSID = 37  # attribute of a link
-_NO_STATISTICS = (8).to_bytes(4, byteorder)
 RECEIVE_BYTES = 1 << 16
 _DUMP_ATTEMPTS = 10
 AT_ONCE = 128  # messages in a call: were all refused, the answers would fit the socket's buffer
-
-_PREFIXES = {"bridge": BRIDGE_PREFIX, "veth": HOST_END_PREFIX, "vxlan": FLANNEL_PREFIX}
-
-_HEADER = struct.Struct("=IHHII")
-_ATTRIBUTE = struct.Struct("=HH")
-LINK = struct.Struct("=16xBxxxiII")  # header, family, index, flags, change
-ADDRESS = struct.Struct("=16x4Bi")  # header, family, prefix length, flags, scope, index
-ROUTE = struct.Struct("=16x8BI")  # -, family, dst length, -, -, table, protocol, scope, type, flags
-NEIGHBOUR = struct.Struct("=16xB3xiHBB")  # header, family, index, state, flags, type
-_CODE = struct.Struct("=16xi")  # header, negative errno; in an error the refused header follows
-
-
-class Link(NamedTuple):
-    """A link of the host; `number` is its index. `kind`: "" for hardware; `master`: 0 for none.
-
-    `carrier`: both ends of a veth are up. `detail`: the attributes that only its kind has.
-    `peer`: the index of a veth's other end, in the namespace that `elsewhere` numbers; None: here.
-    """
-
-    number: int
-    name: str
-    kind: str
-    up: bool
-    carrier: bool
-    master: int
-    mtu: int
-    mac: str
-    alias: str
-    group: int
-    hairpin: bool
-    detail: bytes
-    peer: int = 0
-    elsewhere: int | None = None
-
-    @property
-    def ours(self) -> bool:
-        """Tell whether it has our name and our mark: the group, or the alias."""
-        prefix = _PREFIXES.get(self.kind)
-        return (
-            prefix is not None
-            and self.name.startswith(prefix)
-            and (self.group in (GROUP, DOOMED) or self.alias.startswith(ALIAS_PREFIX))
-        )
-
-    @property
-    def local(self) -> bool:
-        """Tell whether it leads to something on this host, and not out of it."""
-        return self.kind in ("veth", "tun")
-
-    @property
-    def owner(self) -> str:
-        """Give the Docker id in the alias, "" without one."""
-        return self.alias.removeprefix(ALIAS_PREFIX) if self.ours else ""
-
-
-def attribute(kind: int, payload: bytes) -> bytes:
-    """Encode one attribute."""
-    size = _ATTRIBUTE.size + len(payload)
-    return _ATTRIBUTE.pack(size, kind) + payload + bytes(-size % 4)
-
-
-def attributes(data: bytes, offset: int = 0) -> dict[int, bytes]:
-    """Decode the attributes from an offset on, by kind."""
-    found = {}
-    end = len(data)
-    while offset + 4 <= end:
-        length, kind = _ATTRIBUTE.unpack_from(data, offset)
-        found[kind & 0x3FFF] = data[offset + 4 : offset + length]
-        offset += (length + 3) & ~3
-    return found
-
-
-def _text(payload: bytes) -> str:
-    return payload.rstrip(b"\0").decode(errors="replace")
-
-
-def integer(payload: bytes) -> int:
-    """Decode a number of the machine's byte order; 0 for none."""
-    return int.from_bytes(payload, byteorder)
-
-
-def read_link(body: bytes) -> Link:
-    """Decode a link."""
-    _, number, flags, _ = LINK.unpack_from(body)
-    found = attributes(body, LINK.size)
-    info = attributes(found.get(18, b""))
-    port = attributes(info.get(5, b"")) if info.get(4) == b"bridge\0" else {}
-    return Link(
-        number=number,
-        name=_text(found[3]),
-        kind=_text(info.get(1, b"")),
-        up=bool(flags & 1),
-        carrier=bool(flags & _LOWER_UP),
-        master=integer(found.get(10, b"")),
-        mtu=integer(found[4]),
-        mac=found.get(1, b"").hex(":"),
-        alias=_text(found.get(20, b"")),
-        group=integer(found.get(27, b"")),
-        hairpin=port.get(4) == b"\1",
-        detail=info.get(2, b""),
-        peer=integer(found.get(5, b"")),
-        elsewhere=integer(found[_NETNSID]) if _NETNSID in found else None,
-    )
-
-
-def bridge_port(name: str, owner: str, hairpin: bool) -> bytes:
-    """Encode a link's owner, and its hairpin mode as a bridge's port.
-
-    It comes with a container's first port and goes with the last; pyroute2 takes 0.2 ms for it.
-    """
-    port = attribute(4, b"bridge\0") + attribute(5, attribute(4, bytes([hairpin])))
-    told = attribute(20, (ALIAS_PREFIX + owner).encode()) + attribute(18, port)
-    return bytes(LINK.size) + attribute(3, name.encode() + b"\0") + told
-
-
-def messages(data: bytes) -> Iterator[tuple[int, int, int, bytes]]:
-    """Give kind, flags, number and all of each message."""
-    offset = 0
-    while offset < len(data):
-        length, kind, flags, number, _ = _HEADER.unpack_from(data, offset)
-        yield kind, flags, number, data[offset : offset + length]
-        offset += (length + 3) & ~3
-
-
-def _refusal(code: int, kind: int, flags: int, body: bytes) -> OSError:
-    """Give the kernel's reason: its sentence when it sends one, else the errno's."""
-    start = _CODE.size + (_HEADER.size if kind == _ERROR else 0)
-    told = attributes(body, start) if flags & _EXPLAINED else {}
-    return OSError(code, _text(told[1]) if 1 in told else os.strerror(code))
-
 
 Request = tuple[int, int, bytes]  # kind, flags, and the message with room for its header
 
@@ -179,14 +22,14 @@ Request = tuple[int, int, bytes]  # kind, flags, and the message with room for i
 class Channel:
     """A netlink socket into the namespace of the thread that makes it. Any thread may ask."""
 
-    def __init__(self, protocol: int = 0) -> None:
+    def __init__(self, protocol: int = nl.NETLINK_ROUTE) -> None:
         """Open it, for rtnetlink unless another netlink protocol is named."""
         self._lock = threading.Lock()
         self._number = 0
         kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC
         self.socket = socket.socket(socket.AF_NETLINK, kind, protocol)
-        for option in (_CAP_ACK, _EXT_ACK, _STRICT):
-            self.socket.setsockopt(_SOL_NETLINK, option, 1)
+        for option in (nl.NETLINK_CAP_ACK, nl.NETLINK_EXT_ACK, nl.NETLINK_GET_STRICT_CHK):
+            self.socket.setsockopt(nl.SOL_NETLINK, option, 1)
         self.socket.bind((0, 0))
         self.port: int = self.socket.getsockname()[0]  # by which the kernel names who asked
 
@@ -195,7 +38,7 @@ class Channel:
         self.socket.close()
 
     def ask(self, kind: int, request: bytes, flags: int = 0, fine: int = 0) -> list[bytes]:
-        """Send a message, of which it writes the header, and give the messages of the answer.
+        """Send a message, of which it writes the header, and return the messages of the answer.
 
         Errors: OSError, the kernel's refusal, but for the errno that is `fine`.
         """
@@ -204,43 +47,51 @@ class Channel:
             with self._lock:
                 first = self._send([(kind, flags, request)])
                 for reply, state, _, body in self._replies(first):
-                    whole = whole and not state & _INTERRUPTED
-                    if reply not in (_ERROR, _DONE):
+                    whole = whole and not state & nl.NLM_F_DUMP_INTR
+                    if reply not in (nl.NLMSG_ERROR, nl.NLMSG_DONE):
                         answer.append(body)
-                    elif (code := -_CODE.unpack_from(body)[0]) not in (0, fine):
+                    elif (code := -nl.NLMSGERR.unpack_from(body)[0]) not in (0, fine):
                         raise _refusal(code, reply, state, body)
             if whole:
                 return answer
         raise OSError(errno.EAGAIN, "the list changed each time it was read")
 
+    def dump(self, kind: int, request: bytes, fine: int = 0) -> list[bytes]:
+        """Return the messages of a whole list; a request that is not all zero filters it."""
+        return self.ask(kind, request, nl.NLM_F_DUMP, fine)
+
     def tell(self, requests: Sequence[Request], end: bytes = b"") -> dict[int, OSError]:
         """Send messages, of which it writes the headers, many in one call.
 
         `end`: a whole message that is never answered, and ends what those of one call begin.
-        Gives the kernel's refusals by the place of what it refused.
+        Return the kernel's refusals by the place of what it refused.
         """
         refused: dict[int, OSError] = {}
         for start in range(0, len(requests), AT_ONCE):
             with self._lock:
                 first = self._send(requests[start : start + AT_ONCE], end)
                 for kind, flags, number, body in self._replies(first):
-                    if code := -_CODE.unpack_from(body)[0]:
+                    if code := -nl.NLMSGERR.unpack_from(body)[0]:
                         refused[start + number - first] = _refusal(code, kind, flags, body)
                     if end and number == first:  # all were refused, maybe with no other answer
                         break
         return refused
 
     def _send(self, requests: Sequence[Request], end: bytes = b"") -> int:
-        """Send messages in one call and give the first one's number. The last has to be answered.
+        """Send messages in one call and return the first one's number. The last has to be answered.
 
         The others are not: the kernel tells of a refusal without being asked.
         """
         first, last = self._number + 1, len(requests) - 1
         self._number += len(requests)
+        asked, answered = nl.NLM_F_REQUEST, nl.NLM_F_REQUEST | nl.NLM_F_ACK
+        size = nl.NLMSGHDR.size
         self.socket.send(
             b"".join(
-                _HEADER.pack(len(body), kind, flags | (_ASK if i == last else 1), first + i, 0)
-                + body[_HEADER.size :]
+                nl.NLMSGHDR.pack(
+                    len(body), kind, flags | (answered if i == last else asked), first + i, 0
+                )
+                + body[size:]
                 for i, (kind, flags, body) in enumerate(requests)
             )
             + end
@@ -248,35 +99,60 @@ class Channel:
         return first
 
     def _replies(self, first: int) -> Iterator[tuple[int, int, int, bytes]]:
-        """Give kind, flags, number and all of each message of the answer to the last request."""
+        """Yield kind, flags, number and all of each message of the answer to the last request."""
         while True:
             for kind, flags, number, body in messages(self.socket.recv(RECEIVE_BYTES)):
                 if first <= number <= self._number:
                     yield kind, flags, number, body
-                if number == self._number and kind in (_ERROR, _DONE):
+                if number == self._number and kind in (nl.NLMSG_ERROR, nl.NLMSG_DONE):
                     return
+
+    def subscribe(self, *groups: int) -> None:
+        """Hear what the kernel reports to these groups."""
+        for group in groups:
+            self.socket.setsockopt(nl.SOL_NETLINK, nl.NETLINK_ADD_MEMBERSHIP, group)
+
+    def heard(self, wait_s: float = 0) -> Iterator[tuple[int, bytes]]:
+        """Yield kind and all of each message that is reported, until nothing more comes.
+
+        The first is waited for. Where some was lost, the kind is NLMSG_OVERRUN: the kernel drops
+        all that comes until that has been read.
+        """
+        self.socket.settimeout(wait_s)
+        while True:
+            try:
+                data = self.socket.recv(RECEIVE_BYTES)
+            except (TimeoutError, BlockingIOError):
+                return
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:
+                    raise
+                yield nl.NLMSG_OVERRUN, b""
+            else:
+                for kind, _, _, body in messages(data):
+                    yield kind, body
+            self.socket.settimeout(0)
 
     def link(self, name: str) -> Link | None:
         """Look one link up."""
-        body = bytes(LINK.size) + attribute(3, name.encode() + b"\0")
-        answer = self.ask(GETLINK, body, fine=errno.ENODEV)
+        answer = self.ask(nl.RTM_GETLINK, encoder.named(name), fine=errno.ENODEV)
         return read_link(answer[0]) if answer else None
 
-    def link_at(self, number: int) -> Link | None:
-        """Look one link up by its index."""
-        answer = self.ask(GETLINK, LINK.pack(0, number, 0, 0), fine=errno.ENODEV) if number else []
+    def link_at(self, index: int) -> Link | None:
+        """Look one link up by its index; 0 is none's."""
+        asked = nl.IFINFOMSG.pack(0, index, 0, 0)
+        answer = self.ask(nl.RTM_GETLINK, asked, fine=errno.ENODEV) if index else []
         return read_link(answer[0]) if answer else None
-
-    def doom(self, name: str) -> int:
-        """Put a link of ours among those that go; give its index, 0 if there is none."""
-        link = self.link(name)
-        if not (link and link.ours):
-            return 0
-        body = LINK.pack(0, link.number, 0, 0) + attribute(27, DOOMED.to_bytes(4, byteorder))
-        self.ask(NEWLINK, body, fine=errno.ENODEV)
-        return link.number
 
     def links(self) -> dict[int, Link]:
         """List the links by index."""
-        body = bytes(LINK.size) + attribute(29, _NO_STATISTICS)
-        return {link.number: link for link in map(read_link, self.ask(GETLINK, body, DUMP))}
+        body = bytes(nl.IFINFOMSG.size) + encoder.u32(nl.IFLA_EXT_MASK, nl.RTEXT_FILTER_SKIP_STATS)
+        return {link.number: link for link in map(read_link, self.dump(nl.RTM_GETLINK, body))}
+
+
+def _refusal(code: int, kind: int, flags: int, body: bytes) -> OSError:
+    """Return the kernel's reason: its sentence when it sends one, else the errno's."""
+    start = nl.NLMSGERR.size + (nl.NLMSGHDR.size if kind == nl.NLMSG_ERROR else 0)
+    told = attributes(body, start) if flags & nl.NLM_F_ACK_TLVS else {}
+    sentence = told.get(nl.NLMSGERR_ATTR_MSG)
+    return OSError(code, os.strerror(code) if sentence is None else text(sentence))

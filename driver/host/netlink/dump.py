@@ -1,36 +1,21 @@
-"""Lists the host's addresses and routes, decoding only what the plugin needs.
-
-Source: linux/{if_addr,rtnetlink}.h.
-"""
+"""Lists the addresses, routes and entries of a network namespace."""
 
 from __future__ import annotations
 
+import errno
 import socket
-import struct
 from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from typing import NamedTuple
 
-from driver.host.netlink.channel import (
-    ADDRESS,
-    DUMP,
-    GETADDR,
-    GETROUTE,
-    PROTOCOL,
-    ROUTE,
-    Channel,
-    attributes,
-    integer,
-)
+from driver.host.netlink import constants as nl
+from driver.host.netlink.channel import Channel
+from driver.host.netlink.decoder import attributes, integer, ipv4
+from driver.host.netlink.encoder import u32
 from driver.model.records import ANY
 
-REMOTE, LOCAL = 1, 2  # attributes of an address,
-DST, OUT, GATEWAY, PRIORITY, HOPS, VIA = 1, 4, 5, 6, 9, 18  # of a route
-_HOP = struct.Struct("=H2xi")  # of a route with several: its length, and the link
-_PROTOCOL = 21  # the byte of a route that says whose it is
 
-
-class Address(NamedTuple):
+class AddressEntry(NamedTuple):
     """An IPv4 address of a link; `remote` is the other end's where there is one, else `ip`."""
 
     link: int
@@ -42,63 +27,101 @@ class Address(NamedTuple):
 
     @property
     def interface(self) -> IPv4Interface:
-        """Give the address with its length."""
+        """The address with its length."""
         return IPv4Interface((self.ip, self.length))
 
     @property
     def prefixes(self) -> set[IPv4Network]:
-        """Give what is reached or owned by it."""
+        """What is reached or owned by it."""
         reached = IPv4Network((self.remote, self.length), strict=False)
         return {reached} if self.ip in reached else {reached, IPv4Network(self.ip)}
 
 
-class Route(NamedTuple):
-    """An IPv4 route. `hops`: the links it goes out of, each with the gateway, 0.0.0.0 if IPv6's."""
+class RouteEntry(NamedTuple):
+    """An IPv4 route. `hops`: the links it goes out of, each with the gateway, 0.0.0.0 if IPv6's.
+
+    `source`: the address that packets get which have none yet, 0.0.0.0 for any. `onlink`: a
+    gateway is on the link though no prefix says so.
+    """
 
     dst: IPv4Network
     table: int
     scope: int
     metric: int
     hops: tuple[tuple[int, IPv4Address | None], ...]
+    source: IPv4Address
+    onlink: bool
 
 
-def addresses(channel: Channel, link: int = 0) -> Iterator[Address]:
+class NeighbourEntry(NamedTuple):
+    """What is permanent on a link: a neighbour or FDB entry."""
+
+    dst: IPv4Address
+    mac: str
+
+
+def addresses(channel: Channel, index: int = 0) -> Iterator[AddressEntry]:
     """`ip -4 address show`, of one link if its index is given."""
-    asked = ADDRESS.pack(socket.AF_INET, 0, 0, 0, link)
-    for body in channel.ask(GETADDR, asked, DUMP):
-        _, length, flags, scope, link = ADDRESS.unpack_from(body)
-        found = attributes(body, ADDRESS.size)
-        local = found.get(LOCAL) or found[REMOTE]
-        ip, remote = IPv4Address(local), IPv4Address(found.get(REMOTE, local))
-        yield Address(link, ip, length, remote, flags, scope)
+    asked = nl.IFADDRMSG.pack(socket.AF_INET, 0, 0, 0, index)
+    for body in channel.dump(nl.RTM_GETADDR, asked):
+        _, length, flags, scope, link = nl.IFADDRMSG.unpack_from(body)
+        found = attributes(body, nl.IFADDRMSG.size)
+        local = found.get(nl.IFA_LOCAL) or found[nl.IFA_ADDRESS]
+        ip, remote = IPv4Address(local), IPv4Address(found.get(nl.IFA_ADDRESS, local))
+        yield AddressEntry(link, ip, length, remote, flags, scope)
 
 
-def routes(channel: Channel, kind: int, *, table: int = 0, protocol: int = 0) -> Iterator[Route]:
+def routes(
+    channel: Channel, kind: int, *, table: int = 0, protocol: int = 0
+) -> Iterator[RouteEntry]:
     """`ip -4 route show`, of one type; of ours, which may be thousands, only if asked for."""
-    asked = ROUTE.pack(socket.AF_INET, 0, 0, 0, table, protocol, 0, kind, 0)
-    for body in channel.ask(GETROUTE, asked, DUMP):
-        if protocol or body[_PROTOCOL] != PROTOCOL:
+    asked = nl.RTMSG.pack(socket.AF_INET, 0, 0, 0, table, protocol, 0, kind, 0)
+    # a table begins with its first route
+    for body in channel.dump(nl.RTM_GETROUTE, asked, fine=errno.ENOENT):
+        if protocol or body[nl.RTMSG_PROTOCOL] != nl.PROTOCOL:
             yield _route(body)
 
 
-def _route(body: bytes) -> Route:
-    _, length, _, _, table, _, scope, _, _ = ROUTE.unpack_from(body)
-    found = attributes(body, ROUTE.size)
-    hops = list(_hops(found.get(HOPS, b"")))
-    if out := integer(found.get(OUT, b"")):
+def _route(body: bytes) -> RouteEntry:
+    _, length, _, _, table, _, scope, _, flags = nl.RTMSG.unpack_from(body)
+    found = attributes(body, nl.RTMSG.size)
+    hops = list(_hops(found.get(nl.RTA_MULTIPATH, b"")))
+    if out := integer(found.get(nl.RTA_OIF, b"")):
         hops.append((out, _gateway(found)))
-    dst = IPv4Network((found.get(DST, bytes(4)), length))
-    return Route(dst, table, scope, integer(found.get(PRIORITY, b"")), tuple(hops))
+    dst = IPv4Network((found.get(nl.RTA_DST, bytes(4)), length))
+    metric = integer(found.get(nl.RTA_PRIORITY, b""))
+    source = ipv4(found.get(nl.RTA_PREFSRC, b""))
+    onlink = bool(flags & nl.RTNH_F_ONLINK)
+    return RouteEntry(dst, table, scope, metric, tuple(hops), source, onlink)
 
 
 def _hops(data: bytes) -> Iterator[tuple[int, IPv4Address | None]]:
-    while len(data) >= _HOP.size:
-        length, link = _HOP.unpack_from(data)
-        yield link, _gateway(attributes(data[:length], _HOP.size))
+    while len(data) >= nl.RTNEXTHOP.size:
+        length, link = nl.RTNEXTHOP.unpack_from(data)
+        yield link, _gateway(attributes(data[:length], nl.RTNEXTHOP.size))
         data = data[(length + 3) & ~3 :]
 
 
 def _gateway(found: dict[int, bytes]) -> IPv4Address | None:
-    if GATEWAY in found:
-        return IPv4Address(found[GATEWAY])
-    return ANY if VIA in found else None
+    if nl.RTA_GATEWAY in found:
+        return IPv4Address(found[nl.RTA_GATEWAY])
+    return ANY if nl.RTA_VIA in found else None
+
+
+def neighbours(channel: Channel, index: int) -> Iterator[NeighbourEntry]:
+    """`ip -4 neigh show dev LINK nud permanent`."""
+    asked = nl.NDMSG.pack(socket.AF_INET, 0, 0, 0, 0) + u32(nl.NDA_IFINDEX, index)
+    return _permanent(channel, asked)
+
+
+def fdb(channel: Channel, index: int) -> Iterator[NeighbourEntry]:
+    """`bridge fdb show dev LINK`."""
+    return _permanent(channel, nl.NDMSG.pack(nl.AF_BRIDGE, index, 0, 0, 0))
+
+
+def _permanent(channel: Channel, asked: bytes) -> Iterator[NeighbourEntry]:
+    for body in channel.dump(nl.RTM_GETNEIGH, asked, fine=errno.ENODEV):
+        if nl.NDMSG.unpack_from(body)[2] & nl.NUD_PERMANENT:
+            found = attributes(body, nl.NDMSG.size)
+            mac = found.get(nl.NDA_LLADDR, b"").hex(":")
+            yield NeighbourEntry(ipv4(found.get(nl.NDA_DST, b"")), mac)

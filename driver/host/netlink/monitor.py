@@ -1,44 +1,35 @@
-"""Reads what the kernel reports of links, addresses, routes and neighbours, and tells what matters.
-
-Imports only `events` and `news_filter`. Source: linux/{rtnetlink,neighbour}.h.
-"""
+"""Hears of changed links, addresses, routes and neighbours, and reports what matters."""
 
 from __future__ import annotations
 
-import errno
 import socket
 import threading
 from collections.abc import Callable, Iterator
 
-from driver.host.netlink import channel, monitor_filter
-from driver.host.netlink.channel import Channel, Link, attributes, integer, messages, read_link
+from driver.host.netlink import constants as nl
+from driver.host.netlink import monitor_filter
+from driver.host.netlink.channel import Channel
+from driver.host.netlink.decoder import Link, attributes, integer, read_link
 
-_SOL_NETLINK, _ADD_GROUP = 270, 1
-_GROUPS = (1, 3, 5, 7)  # links, neighbours and FDB entries, IPv4 addresses, IPv4 routes
-_BUFFER_FORCE = 33  # past the limit that sysctl sets
+_GROUPS = nl.RTNLGRP_LINK, nl.RTNLGRP_NEIGH, nl.RTNLGRP_IPV4_IFADDR, nl.RTNLGRP_IPV4_ROUTE
 _BACKLOG_BYTES = 4 << 20
 _LISTEN_S = 0.3
-_KERNEL = 2  # protocol of the routes that come with an address
-_PERMANENT, _STATIC = 0x80, 0x40  # states of an entry,
-_RESOLVED = 0x1E  # and of one whose MAC was asked for and found; none on a VTEP is
-_OIF, _PRIORITY = 4, 6  # attributes of a route
-_PORT, _MODE = 12, 4  # of a link as its bridge tells of it: as a port, and that port's hairpin mode
-_BRIDGE = 7  # family of FDB entries, and of what a bridge tells of its ports
+# states of an entry whose MAC was asked for and found; none on a VTEP is
+_RESOLVED = nl.NUD_REACHABLE | nl.NUD_STALE | nl.NUD_DELAY | nl.NUD_PROBE
+
+Report = Callable[[frozenset[str]], None]
 
 
-Heard = Callable[[frozenset[str]], None]
-
-
-def unheard(_names: frozenset[str]) -> None:
+def unreported(_names: frozenset[str]) -> None:
     """Do nothing about it."""
 
 
 class Monitor(Channel):
-    """What the kernel reports, as names of our links concerned and "" for news of the host.
+    """Reports the names of our links that may have drifted, and "" for changes of the host.
 
     It begins with `watch`. What comes in thousands and is of no use is dropped before it wakes us:
-    entries of other links than VTEPs, and what was done by channels that are `ignore`d. The kernel
-    does not say who changed an FDB entry: who does so in this process is to `hush` the news.
+    entries of other links than VTEPs, and what channels did that are `ignore`d. The kernel does
+    not say who changed an FDB entry: do so within `hush`.
     """
 
     def __init__(self) -> None:
@@ -46,7 +37,7 @@ class Monitor(Channel):
         self._known: dict[int, Link] = {}
         self._risen = set[str]()
         self._filter = monitor_filter.Filter(self.socket)
-        self.socket.setsockopt(socket.SOL_SOCKET, _BUFFER_FORCE, _BACKLOG_BYTES)
+        self.socket.setsockopt(socket.SOL_SOCKET, nl.SO_RCVBUFFORCE, _BACKLOG_BYTES)
         self.hush = self._filter.hush
 
     def ignore(self, channel: Channel) -> None:
@@ -56,16 +47,16 @@ class Monitor(Channel):
     def watch(
         self,
         links: Callable[[], dict[int, Link]],
-        changed: Heard,
+        changed: Report,
         stop: threading.Event,
-        risen: Heard = unheard,
+        risen: Report = unreported,
     ) -> None:
-        """Report until told to stop. What is lost to an overrun is reported as "".
+        """Report until told to stop; "" also where reports were lost.
 
-        `risen` gets the host ends of veths whose other end came up, which is no drift.
+        `links` lists the links there are. `risen` gets the host ends of veths whose other end came
+        up, which is no drift.
         """
-        for group in _GROUPS:
-            self.socket.setsockopt(_SOL_NETLINK, _ADD_GROUP, group)
+        self.subscribe(*_GROUPS)
         self._learn(links())
         while not stop.is_set():
             names, lost = self._read()
@@ -83,33 +74,25 @@ class Monitor(Channel):
         self._filter.choose(link.number for link in links.values() if _is_vtep(link))
 
     def _read(self) -> tuple[set[str], bool]:
-        """Give what is reported until nothing more comes, and whether some of it was lost."""
+        """Return what is reported until nothing more comes, and whether some of it was lost."""
         names, lost = set[str](), False
-        self.socket.settimeout(_LISTEN_S)
-        while True:
-            try:
-                for kind, _, _, body in messages(self.socket.recv(channel.RECEIVE_BYTES)):
-                    names.update(self._meaning(kind, body))
-            except (TimeoutError, BlockingIOError):
-                return names, lost
-            except OSError as error:
-                if error.errno != errno.ENOBUFS:
-                    raise
-                lost = True  # told once: the kernel drops all that comes until this has been read
-            self.socket.settimeout(0)
+        for kind, body in self.heard(_LISTEN_S):
+            lost = lost or kind == nl.NLMSG_OVERRUN
+            names.update(self._meaning(kind, body))
+        return names, lost
 
     def _meaning(self, kind: int, body: bytes) -> Iterator[str]:
-        if kind in (channel.NEWLINK, channel.DELLINK):
-            if (family := channel.LINK.unpack_from(body)[0]) == socket.AF_UNSPEC:
-                yield from self._of_link(read_link(body), gone=kind == channel.DELLINK)
-            elif family == _BRIDGE and kind == channel.NEWLINK:
+        if kind in (nl.RTM_NEWLINK, nl.RTM_DELLINK):
+            if (family := nl.IFINFOMSG.unpack_from(body)[0]) == socket.AF_UNSPEC:
+                yield from self._of_link(read_link(body), gone=kind == nl.RTM_DELLINK)
+            elif family == nl.AF_BRIDGE and kind == nl.RTM_NEWLINK:
                 yield from self._of_port(body)
-        elif kind in (channel.NEWADDR, channel.DELADDR):
+        elif kind in (nl.RTM_NEWADDR, nl.RTM_DELADDR):
             yield from self._of_address(body)
-        elif kind in (channel.NEWROUTE, channel.DELROUTE):
-            yield from self._of_route(body, gone=kind == channel.DELROUTE)
-        elif kind in (channel.NEWNEIGH, channel.DELNEIGH):
-            yield from self._of_entry(body, gone=kind == channel.DELNEIGH)
+        elif kind in (nl.RTM_NEWROUTE, nl.RTM_DELROUTE):
+            yield from self._of_route(body, gone=kind == nl.RTM_DELROUTE)
+        elif kind in (nl.RTM_NEWNEIGH, nl.RTM_DELNEIGH):
+            yield from self._of_entry(body, gone=kind == nl.RTM_DELNEIGH)
 
     def _of_link(self, link: Link, gone: bool) -> Iterator[str]:
         was = self._known.pop(link.number, None)
@@ -117,7 +100,7 @@ class Monitor(Channel):
             self._known[link.number] = link
         if _is_vtep(link) != (was is not None and not gone and _is_vtep(was)):
             self._learn(self._known)
-        if link.ours and link.group == channel.DOOMED:
+        if link.ours and link.group == nl.DOOMED:
             return
         if link.ours and link.carrier and link.kind == "veth" and not (was and was.carrier):
             self._risen.add(link.name)
@@ -128,43 +111,43 @@ class Monitor(Channel):
             yield ""
 
     def _of_port(self, body: bytes) -> Iterator[str]:
-        """Read what a bridge tells of a port: only here it tells of a changed hairpin mode."""
-        _, number, *_ = channel.LINK.unpack_from(body)
-        port = attributes(attributes(body, channel.LINK.size).get(_PORT, b""))
-        link, hairpin = self._known.get(number), port.get(_MODE) == b"\1"
+        """Read what a bridge tells of a port, its hairpin mode above all: nothing else tells it."""
+        _, number, *_ = nl.IFINFOMSG.unpack_from(body)
+        port = attributes(attributes(body, nl.IFINFOMSG.size).get(nl.IFLA_PROTINFO, b""))
+        link, hairpin = self._known.get(number), port.get(nl.IFLA_BRPORT_MODE) == b"\1"
         if link and link.ours and link.hairpin != hairpin:
             changed = self._known[number] = link._replace(hairpin=hairpin)
             if _drifted(link, changed):
                 yield link.name
 
     def _of_address(self, body: bytes) -> Iterator[str]:
-        link = self._known.get(channel.ADDRESS.unpack_from(body)[-1])
+        link = self._known.get(nl.IFADDRMSG.unpack_from(body)[-1])
         if link is None or not link.ours:
             yield ""  # the host reaches other prefixes now, or has another public IP
-        elif link.group != channel.DOOMED:
+        elif link.group != nl.DOOMED:
             yield _name(link)
 
     def _of_route(self, body: bytes, gone: bool) -> Iterator[str]:
-        _, length, _, _, table, protocol, *_ = channel.ROUTE.unpack_from(body)
-        if table != channel.MAIN_TABLE:
+        _, length, _, _, table, protocol, *_ = nl.RTMSG.unpack_from(body)
+        if table != nl.RT_TABLE_MAIN:
             return
-        found = attributes(body, channel.ROUTE.size)
-        if integer(found.get(_PRIORITY, b"")) == channel.METRIC and not gone:
+        found = attributes(body, nl.RTMSG.size)
+        if integer(found.get(nl.RTA_PRIORITY, b"")) == nl.METRIC and not gone:
             yield ""  # in the place of one of ours, or of none: others have no such metric
-        elif length == 0 or protocol == (channel.PROTOCOL if gone else _KERNEL):
+        elif length == 0 or protocol == (nl.PROTOCOL if gone else nl.RTPROT_KERNEL):
             # A link that comes up tells of its own prefix; its other routes went without a word.
-            link = self._known.get(integer(found.get(_OIF, b"")))
+            link = self._known.get(integer(found.get(nl.RTA_OIF, b"")))
             if length == 0 or gone or not (link and link.ours):
                 yield ""
 
     def _of_entry(self, body: bytes, gone: bool) -> Iterator[str]:
         """Read of a neighbour or an FDB entry on a VTEP: all of ours there are permanent."""
-        family, index, state, _, _ = channel.NEIGHBOUR.unpack_from(body)
+        family, index, state, _, _ = nl.NDMSG.unpack_from(body)
         link = self._known.get(index)
         if family == socket.AF_INET:
-            lasting = gone or state & (_PERMANENT | _RESOLVED)
+            lasting = gone or state & (nl.NUD_PERMANENT | _RESOLVED)
         else:
-            lasting = family == _BRIDGE and state & (_PERMANENT | _STATIC)
+            lasting = family == nl.AF_BRIDGE and state & (nl.NUD_PERMANENT | nl.NUD_NOARP)
         if lasting and link and _is_vtep(link):
             yield ""
 
@@ -174,7 +157,7 @@ def _is_vtep(link: Link) -> bool:
 
 
 def _name(link: Link) -> str:
-    """Give what news of a link of ours are told under: all peers hang on a VTEP."""
+    """Return the name that a change of a link of ours is reported by: all peers hang on a VTEP."""
     return "" if link.kind == "vxlan" else link.name
 
 
@@ -191,7 +174,7 @@ def _watched(link: Link) -> tuple[object, ...]:
 
 
 def _matters(was: Link | None, link: Link, gone: bool) -> bool:
-    """Tell whether news of a foreign link may change the `Facts`."""
+    """Whether a change of a foreign link may change the `Facts`."""
     if link.local:  # one that is up may be an uplink all the same
         return was is not None and was.up and link.up and was.mtu != link.mtu
     if gone or was is None:

@@ -1,7 +1,6 @@
-"""The kernel's filter before the news: what is of no use never wakes this process.
+"""The kernel's filter before a monitor: reports of no use never wake this process.
 
-A program of few steps, which the kernel runs on each message. Imports only `events`.
-Source: linux/{filter,netlink,neighbour}.h.
+A program of few steps, which the kernel runs on each message.
 """
 
 from __future__ import annotations
@@ -13,20 +12,14 @@ import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-from driver.host.netlink import channel
+from driver.host.netlink import constants as nl
+from driver.host.netlink.encoder import BpfStep, bpf
 
-_ATTACH = 26
-_LOAD_WORD, _LOAD_HALF, _LOAD_BYTE, _IF_EQUAL, _RETURN = 0x20, 0x28, 0x30, 0x15, 0x06
-_KIND, _SENDER, _DEVICE = (
-    4,
-    12,
-    20,
-)  # where in a message: its kind, who asked for it, an entry's link
-_ROUTES_TABLE = 20
-_TAKE, _DROP = (_RETURN, 0, 0, 0xFFFFFFFF), (_RETURN, 0, 0, 0)
-_ENTRIES = (channel.NEWNEIGH, channel.DELNEIGH)
-_SIGNED = (channel.NEWADDR, channel.DELADDR, channel.NEWROUTE, channel.DELROUTE)
-_Step = tuple[int, int, int, int]  # code, steps to skip if true and if not, value
+# where in a message: its kind, who asked for it, an entry's link
+_KIND, _SENDER, _DEVICE = 4, 12, 20
+_TAKE, _DROP = (nl.BPF_RET, 0, 0, 0xFFFFFFFF), (nl.BPF_RET, 0, 0, 0)
+_ENTRIES = (nl.RTM_NEWNEIGH, nl.RTM_DELNEIGH)
+_SIGNED = (nl.RTM_NEWADDR, nl.RTM_DELADDR, nl.RTM_NEWROUTE, nl.RTM_DELROUTE)
 
 
 class Filter:
@@ -73,40 +66,40 @@ class Filter:
 
 def take_losses(on: socket.socket, table: int) -> None:
     """Take only addresses that go, and routes that go out of a table."""
-    of_table = [(_LOAD_BYTE, 0, 0, _ROUTES_TABLE), *_choice([table], _TAKE, _DROP)]
-    kind = (_LOAD_HALF, 0, 0, _KIND)
-    addresses = _branch([channel.DELADDR], [_TAKE])
-    _attach(on, [kind, *addresses, *_branch([channel.DELROUTE], of_table), _DROP])
+    of_table = [(nl.BPF_LD_B, 0, 0, nl.RTMSG_TABLE), *_choice([table], _TAKE, _DROP)]
+    kind = (nl.BPF_LD_H, 0, 0, _KIND)
+    addresses = _branch([nl.RTM_DELADDR], [_TAKE])
+    _attach(on, [kind, *addresses, *_branch([nl.RTM_DELROUTE], of_table), _DROP])
 
 
-def _attach(on: socket.socket, program: Iterable[_Step]) -> None:
+def _attach(on: socket.socket, program: Iterable[BpfStep]) -> None:
     steps = list(program)
-    code = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *s) for s in steps))
+    code = ctypes.create_string_buffer(bpf(steps))
     found = struct.pack("@HP", len(steps), ctypes.addressof(code))
-    on.setsockopt(socket.SOL_SOCKET, _ATTACH, found)
+    on.setsockopt(socket.SOL_SOCKET, nl.SO_ATTACH_FILTER, found)
 
 
-def _program(senders: Iterable[int], links: Iterable[int]) -> Iterator[_Step]:
-    """Say the steps: of which kind is it, then who sent it or of which link it is."""
-    by_link = [(_LOAD_WORD, 0, 0, _DEVICE), *_choice(map(socket.htonl, links), _TAKE, _DROP)]
-    by_sender = [(_LOAD_WORD, 0, 0, _SENDER), *_choice(map(socket.htonl, senders), _DROP, _TAKE)]
-    yield _LOAD_HALF, 0, 0, _KIND
+def _program(senders: Iterable[int], links: Iterable[int]) -> Iterator[BpfStep]:
+    """Yield the steps: of which kind is it, then who sent it or of which link it is."""
+    by_link = [(nl.BPF_LD_W, 0, 0, _DEVICE), *_choice(map(socket.htonl, links), _TAKE, _DROP)]
+    by_sender = [(nl.BPF_LD_W, 0, 0, _SENDER), *_choice(map(socket.htonl, senders), _DROP, _TAKE)]
+    yield nl.BPF_LD_H, 0, 0, _KIND
     yield from _branch(_ENTRIES, by_link)
     yield from _branch(_SIGNED, by_sender)
     yield _TAKE
 
 
-def _branch(kinds: Iterable[int], steps: list[_Step]) -> Iterator[_Step]:
-    """Go these steps, which end in a return, with messages of these kinds; pass them else."""
+def _branch(kinds: Iterable[int], steps: list[BpfStep]) -> Iterator[BpfStep]:
+    """Yield what does these steps, which end in a return, for messages of these kinds only."""
     left = list(kinds)
     while left:
         kind = left.pop()
-        yield _IF_EQUAL, len(left), 0 if left else len(steps), socket.htons(kind)
+        yield nl.BPF_JEQ, len(left), 0 if left else len(steps), socket.htons(kind)
     yield from steps
 
 
-def _choice(values: Iterable[int], equal: _Step, other: _Step) -> Iterator[_Step]:
+def _choice(values: Iterable[int], equal: BpfStep, other: BpfStep) -> Iterator[BpfStep]:
     for value in values:
-        yield _IF_EQUAL, 0, 1, value
+        yield nl.BPF_JEQ, 0, 1, value
         yield equal
     yield other

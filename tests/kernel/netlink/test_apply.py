@@ -9,7 +9,7 @@ import pytest
 
 from driver.core.bridge import plan_endpoint, plan_lease
 from driver.host.links import BATCH, Links
-from driver.host.netlink.channel import DOOMED, PROTOCOL
+from driver.host.netlink.constants import DOOMED, PROTOCOL
 from driver.model.objects import Bridge, LinkAddress, Plan, Sysctl, UnreachableRoute, Veth, diff
 from driver.model.records import replace
 from tests.kernel.adapters import eventually, refusals

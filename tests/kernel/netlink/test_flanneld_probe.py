@@ -7,7 +7,7 @@ from contextlib import closing
 import pytest
 
 from driver.host.flanneld_probe import RESTART_S, FlanneldProbe
-from driver.host.netlink.channel import GROUP
+from driver.host.netlink.constants import GROUP
 from driver.model.facts import Flanneld
 
 pytestmark = pytest.mark.kernel

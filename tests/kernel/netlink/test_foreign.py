@@ -4,7 +4,7 @@ from ipaddress import IPv4Network
 
 import pytest
 
-from driver.host.netlink.channel import GROUP, PROTOCOL
+from driver.host.netlink.constants import GROUP, PROTOCOL
 from driver.model.objects import Bridge, Plan, Sysctl, UnreachableRoute, Veth
 from tests.kernel.adapters import refusals
 from tests.kernel.netlink.sample import (

@@ -4,7 +4,7 @@ import json
 import re
 from ipaddress import IPv4Address, IPv4Network
 
-from driver.host.netlink.channel import METRIC, PROTOCOL
+from driver.host.netlink.constants import METRIC, PROTOCOL
 from driver.model.facts import External
 from driver.model.objects import Fdb, Neighbour, PeerRoute, diff
 from driver.model.records import Overlay, Peer, Vtep

@@ -4,7 +4,7 @@ from ipaddress import IPv4Address
 
 import pytest
 
-from driver.host.netlink.channel import GROUP
+from driver.host.netlink.constants import GROUP
 from driver.model.objects import Fdb, LinkAddress, Neighbour, PeerRoute, Plan, Sysctl, Vxlan, diff
 from driver.model.records import replace
 from tests.kernel.adapters import refusals

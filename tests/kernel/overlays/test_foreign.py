@@ -3,7 +3,7 @@
 import pytest
 
 from driver.core.bridge import plan_lease
-from driver.host.netlink.channel import METRIC, PROTOCOL
+from driver.host.netlink.constants import METRIC, PROTOCOL
 from driver.model.objects import PeerRoute, Plan, diff
 from driver.model.records import Lease, replace
 from tests.kernel.adapters import refusals
