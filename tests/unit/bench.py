@@ -15,11 +15,10 @@ from driver.core.reconciler import Reconciler
 from driver.core.report import Report
 from driver.flannel.local_source import LocalSource
 from driver.handlers import CALLS
+from driver.model.interfaces import Source
 from driver.model.objects import HostObject
 from driver.model.records import State
-from tests.unit.fake_journal import MemoryJournal
-from tests.unit.fakes import (
-    Clock,
+from tests.unit.fake_adapters import (
     FakeAdapter,
     FakeGate,
     FakeKernel,
@@ -27,8 +26,8 @@ from tests.unit.fakes import (
     FakePorts,
     FakeSandboxes,
     FakeSurvey,
-    World,
 )
+from tests.unit.fakes import Clock, FakeJournal, World
 
 NETWORK = IPv4Network("10.2.0.0/16")
 WELL = "all as it should be"  # what a pass says that had nothing to do
@@ -37,8 +36,9 @@ WELL = "all as it should be"  # what a pass says that had nothing to do
 class Bench:
     """A core on fakes. `boot` makes it anew on the same host and journal, as a restart does."""
 
-    def __init__(self, leases: LocalSource, journal: MemoryJournal | None = None) -> None:
-        self.world, self.clock, self.leases = World(), Clock(), leases
+    def __init__(self, leases: Source, journal: FakeJournal | None = None) -> None:
+        self.world, self.clock = World(), Clock()
+        self.leases = leases
         self.kernel, self.ports = FakeKernel(self.world), FakePorts(self.world)
         self.nft, self.gate = FakeNft(self.world), FakeGate(self.world)
         self.sandboxes = FakeSandboxes(self.kernel)
@@ -47,7 +47,7 @@ class Bench:
         ]  # fmt: skip
         self.dataplane = Dataplane(self.adapters)
         self.survey = FakeSurvey(self.kernel)
-        self.journal = journal or MemoryJournal(self.world)
+        self.journal = journal or FakeJournal(self.world)
         self.boot()
 
     def boot(self) -> None:
@@ -101,6 +101,6 @@ class Bench:
         assert self.journal.load() == self.state
 
 
-def make_core(leases: LocalSource | None = None, subnet_len: int = 24) -> Bench:
+def make_core(leases: Source | None = None, subnet_len: int = 24) -> Bench:
     """Give a bench with a booted core; standalone lease 10.2.0.0/24 unless told otherwise."""
     return Bench(leases or LocalSource("standalone", NETWORK, subnet_len, Path("/nonexistent")))

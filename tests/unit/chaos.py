@@ -21,7 +21,7 @@ from driver.model.objects import (
 from driver.model.records import short
 from tests.unit.bench import make_core
 from tests.unit.docker import Container, Docker, Net, Refused, direct, port
-from tests.unit.fakes import nothing
+from tests.unit.fake_adapters import nothing
 
 
 def check_containers(chaos: Chaos) -> None:

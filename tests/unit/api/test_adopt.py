@@ -12,7 +12,7 @@ from driver.model.objects import Element
 from driver.model.records import short
 from tests.unit.bench import Bench
 from tests.unit.docker import Container, Docker, Net, Refused, port
-from tests.unit.fake_journal import MemoryJournal
+from tests.unit.fakes import FakeJournal
 
 
 def network(net: Net, **options: str) -> dict[str, Any]:
@@ -39,7 +39,7 @@ def place(made: Container) -> dict[str, Any]:
 
 
 def lose(bench: Bench) -> None:
-    bench.journal = MemoryJournal(bench.world)
+    bench.journal = FakeJournal(bench.world)
     bench.reboot()
 
 

@@ -7,7 +7,6 @@ from ipaddress import IPv4Address, IPv4Interface
 import pytest
 
 from driver.model.facts import Resident
-from driver.model.interfaces import LeaseStatus
 from driver.model.objects import (
     Bridge,
     Element,
@@ -21,7 +20,7 @@ from driver.model.objects import (
 from driver.model.records import Endpoint, replace
 from tests.unit.bench import Bench
 from tests.unit.docker import Container, Docker, Refused, port
-from tests.unit.fake_journal import MemoryJournal
+from tests.unit.fakes import FakeJournal, FakeSource
 
 KINDS = ("flannel", "docker", "off")
 
@@ -57,9 +56,9 @@ def look_inside(bench: Bench) -> None:
         )
 
 
-def lose(bench: Bench, journal: MemoryJournal | None = None) -> None:
+def lose(bench: Bench, journal: FakeJournal | None = None) -> None:
     """Start the plugin anew with another state."""
-    bench.journal = journal or MemoryJournal(bench.world)
+    bench.journal = journal or FakeJournal(bench.world)
     bench.reboot()
 
 
@@ -126,7 +125,7 @@ def test_a_new_network_gets_no_block_of_what_was_taken_over(
 def test_an_older_state_gets_what_came_later(
     bench: Bench, docker: Docker, lived: list[Container]
 ) -> None:
-    old = MemoryJournal(bench.world)
+    old = FakeJournal(bench.world)
     old.rows = dict(bench.journal.rows)
     gone, stays = lived
     docker.stop(gone)
@@ -171,7 +170,7 @@ def test_another_hosts_state_removes_nothing_and_is_named(
     bench: Bench, lived: list[Container]
 ) -> None:
     objects = carried(bench)
-    others = MemoryJournal(bench.world)
+    others = FakeJournal(bench.world)
     (network, *_) = bench.state.networks.values()
     elsewhere = replace(network, id="f" * 64, pool="x", gateway=IPv4Interface("10.2.0.193/26"))
     others.rows = {("network", elsewhere.id): elsewhere}
@@ -186,7 +185,7 @@ def test_a_lease_that_is_not_known_yet_keeps_everything(
     bench: Bench, lived: list[Container]
 ) -> None:
     objects, leases = carried(bench), bench.leases
-    bench.leases = NoLease()  # type: ignore[assignment]
+    bench.leases = FakeSource()
     bench.nft.lose(Element)  # nothing tells what the lease was
     left = carried(bench)
     lose(bench)
@@ -197,19 +196,3 @@ def test_a_lease_that_is_not_known_yet_keeps_everything(
     bench.leases = leases
     bench.reboot()
     assert set(bench.state.endpoints) == {made.id for made in lived}
-
-
-class NoLease:
-    """A source that has not heard of its lease."""
-
-    def begin(self, *_: object) -> None:
-        """Wait."""
-
-    def taken_over(self, _status: LeaseStatus) -> tuple[str, ...]:
-        return ()
-
-    def stamp(self) -> None:
-        """Nothing changes."""
-
-    def current(self, *_: object) -> LeaseStatus:
-        return LeaseStatus(None, "unreachable")

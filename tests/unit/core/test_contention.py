@@ -22,7 +22,7 @@ from driver.model.objects import (
 )
 from tests.unit.bench import Bench
 from tests.unit.docker import Container, Docker
-from tests.unit.fakes import nothing
+from tests.unit.fake_adapters import nothing
 
 HARMLESS = {
     "Bridge", "Veth", "Vxlan", "LinkAddress", "Neighbour", "Fdb", "PeerRoute", "SandboxAddress",

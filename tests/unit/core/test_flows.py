@@ -12,7 +12,7 @@ from driver.core.flows import DST_NAT, SEEN_REPLY, SRC_NAT, Flows, Forgetful, wr
 from driver.errors import HostError
 from driver.model.objects import Element, Plan, PortSocket, Table
 from driver.model.records import PortMapping, replace
-from tests.unit.fakes import FakeNft
+from tests.unit.fake_adapters import FakeNft
 from tests.unit.sample import DNS, END, WEB, endpoint
 
 IP = IPv4Address("10.2.3.2")

@@ -15,22 +15,14 @@ from driver.core.reconciler import Reconciler
 from driver.errors import HostError, StoreError
 from driver.flannel.membership import Membership
 from driver.flannel.records import lease_value
-from driver.model.facts import External, Facts
+from driver.model.facts import External
 from driver.model.interfaces import LeaseStatus
-from driver.model.objects import Fdb, HostObject, Neighbour, PeerRoute, Vxlan
+from driver.model.objects import Fdb, Vxlan
 from driver.model.records import Lease, Overlay, Peer, State, Vtep, replace
 from tests.unit.etcd_fake import FakeRegistry
 from tests.unit.etcd_member import CONFIG, PREFIX, own
-from tests.unit.fake_journal import MemoryJournal
-from tests.unit.fakes import (
-    FACTS,
-    FakeAdapter,
-    FakeKernel,
-    FakeSurvey,
-    World,
-    nothing,
-    seeded,
-)
+from tests.unit.fake_adapters import FakeKernel, FakeOverlay, FakeSurvey, nothing
+from tests.unit.fakes import FACTS, FakeJournal, FakeSource, World, seeded
 
 NETWORK = IPv4Network("10.5.0.0/16")
 OVERLAY = Overlay(NETWORK, 24, NETWORK[256], NETWORK[0xFF00], "vxlan")
@@ -46,37 +38,14 @@ def peer(number: int, host: int | None = None) -> Peer:
     return Peer(IPv4Network(f"10.5.{number}.0/24"), ip, "vxlan", mac)
 
 
-class Said:
-    """A source of the lease that says what a test wants."""
+class Said(FakeSource):
+    """A lease that is held, with peers."""
 
     def __init__(self, *peers: Peer) -> None:
-        self.now = LeaseStatus(LEASE, "held", (), OVERLAY, VTEP, frozenset(peers))
-
-    def begin(self, _state: State, _facts: Facts) -> None:
-        """Nothing is to be waited for."""
-
-    def current(self, _state: State, _facts: Facts) -> LeaseStatus:
-        return self.now
-
-    def taken_over(self, _status: LeaseStatus) -> tuple[str, ...]:
-        return ()
-
-    def stamp(self) -> None:
-        """The tests tell of news."""
+        super().__init__(LeaseStatus(LEASE, "held", (), OVERLAY, VTEP, frozenset(peers)))
 
     def say(self, *peers: Peer) -> None:
         self.now = replace(self.now, peers=frozenset(peers))
-
-
-class Ways(FakeAdapter):
-    """The ways to peers. `looks` counts."""
-
-    kinds = (Vxlan, Neighbour, Fdb, PeerRoute)
-    looks = 0
-
-    def observe(self) -> frozenset[HostObject]:
-        self.looks += 1
-        return super().observe()
 
 
 class Node:
@@ -84,8 +53,8 @@ class Node:
 
     def __init__(self, *peers: Peer) -> None:
         self.world = World()
-        self.said, self.ways = Said(*peers), Ways(self.world)
-        self.journal = MemoryJournal(self.world)
+        self.said, self.ways = Said(*peers), FakeOverlay(self.world)
+        self.journal = FakeJournal(self.world)
         survey = FakeSurvey(FakeKernel(self.world))
         survey.now = HERE
         self.core = Reconciler(self.journal, Dataplane([self.ways]), survey, self.said)
@@ -96,7 +65,7 @@ class Node:
         return self.core.woken.is_set()
 
     def agrees(self) -> bool:
-        wanted = {t for t in desire(self.core.state, HERE) if isinstance(t, Ways.kinds)}
+        wanted = {t for t in desire(self.core.state, HERE) if isinstance(t, FakeOverlay.kinds)}
         return self.ways.observe() == wanted and self.journal.load() == self.core.state
 
     @property
@@ -107,7 +76,7 @@ class Node:
 def test_the_pass_that_leaves_the_lease_to_a_flanneld_leaves_it_the_overlay() -> None:
     node = Node(peer(2), peer(3))
     before = node.ways.observe()
-    assert {type(item) for item in before} == set(Ways.kinds)
+    assert {type(item) for item in before} == set(FakeOverlay.kinds)
     node.said.now = replace(node.said.now, lease=replace(LEASE, source="subnet-file"))
     for _ in range(3):
         node.core.converge()
@@ -166,7 +135,7 @@ def test_whatever_news_come_the_host_is_as_a_pass_would_make_it() -> None:
 
 def test_before_the_first_pass_nothing_is_taken_over() -> None:
     survey = FakeSurvey(FakeKernel(World()))
-    core = Reconciler(MemoryJournal(), Dataplane([Ways()]), survey, Said(peer(2)))
+    core = Reconciler(FakeJournal(), Dataplane([FakeOverlay()]), survey, Said(peer(2)))
     core.follow()
     assert core.state == State()
 

@@ -17,7 +17,8 @@ from driver.model.objects import ForwardGate, LinkAddress, Plan, Table, Unreacha
 from driver.model.records import replace, short
 from tests.unit.bench import NETWORK, WELL, Bench, make_core
 from tests.unit.docker import Container, Docker, Net, port
-from tests.unit.fakes import FACTS, nothing
+from tests.unit.fake_adapters import nothing
+from tests.unit.fakes import FACTS
 
 # --- failures ---
 

@@ -21,7 +21,8 @@ from driver.model.objects import (
 from driver.model.records import Endpoint, replace
 from tests.unit.bench import Bench, make_core
 from tests.unit.docker import Container, Docker, Net, Refused, port
-from tests.unit.fakes import FACTS, nothing
+from tests.unit.fake_adapters import nothing
+from tests.unit.fakes import FACTS
 
 Action = Callable[[Docker, Net, Container], Any]
 

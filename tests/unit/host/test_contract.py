@@ -22,7 +22,8 @@ from driver.model.objects import (
 )
 from driver.model.records import replace
 from tests.unit.contract import check_adapter, check_failure
-from tests.unit.fakes import FakeAdapter, FakeGate, FakeKernel, FakeNft, FakePorts, World
+from tests.unit.fake_adapters import FakeAdapter, FakeGate, FakeKernel, FakeNft, FakePorts
+from tests.unit.fakes import World
 
 BRIDGE = Bridge("fl-1", "02:66:00:00:00:01", 1450, "1")
 VETH = Veth("flh1", "fl-1", 1450, False, "e1", "flc1", "02:42:00:00:00:01")

@@ -10,11 +10,11 @@ import pytest
 from driver.host.journal import SqliteJournal
 from driver.model.interfaces import Journal
 from tests.unit.contract import check_journal
-from tests.unit.fake_journal import MemoryJournal
+from tests.unit.fakes import FakeJournal
 
 
 def memory(_folder: Path) -> Callable[[], Journal]:
-    journal = MemoryJournal()
+    journal = FakeJournal()
     return lambda: journal
 
 
