@@ -56,7 +56,7 @@ def create_app(core: Reconciler) -> Flask:
         began, body = time.perf_counter(), request.get_data()
         try:
             if method in STATIC:
-                _heed(core, method, body)
+                _react(core, method, body)
                 return jsonify(STATIC[method])
             if method not in CALLS:
                 abort(404)
@@ -82,12 +82,12 @@ def _answer_questions(app: Flask, core: Reconciler) -> None:
         return jsonify(ports.document(core))
 
 
-def _heed(core: Reconciler, method: str, body: bytes) -> None:
-    """Take a hint from a call that is answered the same in any case."""
+def _react(core: Reconciler, method: str, body: bytes) -> None:
+    """Do what a call means that is answered the same in any case."""
     if method == "Plugin.Activate":
-        core.wake()  # dockerd may just have started, and made its firewall anew
+        core.wake()  # dockerd may have started, and made its firewall anew
     elif method == "NetworkDriver.GetCapabilities":
-        core.inherit()  # a dockerd that starts goes on with nothing that another one had begun
+        core.docker_restarted()
     elif method == "NetworkDriver.EndpointOperInfo":
         with suppress(BadRequest):
             endpoints.populated(core, Body.decode(body))
@@ -113,7 +113,7 @@ def _answer_failures(app: Flask, core: Reconciler) -> None:
 
 def _explained(error: NoLease, core: Reconciler) -> str:
     """Say what is the matter with the lease and why, as far as that is known."""
-    standing = core.standing
+    standing = core.lease_status
     why = standing.problems[0] if standing.problems else "`docker-flannel status` says more"
     return standing.refusal or f"{error}: {why}"
 

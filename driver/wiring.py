@@ -92,7 +92,7 @@ def _assembled(config: Config, undo: ExitStack) -> Reconciler:
         _thread("names", lambda: servers.run(stop))
     _thread("leftovers", lambda: _clear_others(firewall.name))
     _thread("passes", lambda: loop.run(stop))
-    _thread("events", lambda: netlink.watch(loop.links_changed, stop, core.settle))
+    _thread("events", lambda: netlink.watch(loop.links_changed, stop, core.set_sandbox_addresses))
     bygone = OrphanNetworks(core, Docker(client.dockerd, client.networks, netlink.links))
     _thread("bygone", lambda: bygone.run(stop))
     netlink.prepare()
@@ -154,7 +154,7 @@ def _source(
             own,
             known,
             in_use=lambda: bool(core().state.pools),
-            changed=lambda: core().follow(),
+            changed=lambda: core().peers_changed(),
             flanneld_sign=lambda overlay: _beside(lookout, overlay),
         )
         _thread("etcd", lambda: member.run(stop))

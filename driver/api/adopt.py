@@ -32,7 +32,7 @@ def adopt(core: Reconciler, req: Body) -> Reply:
             _network(core, network)
         except FlannelError as error:
             left.append(f"network {short(network.object_id('Id'))}: {error}")
-    core.takeover.told = {r.host_end: r for r in map(_resident, req.parts("Endpoints"))}
+    core.takeover.described = {r.host_end: r for r in map(_resident, req.parts("Endpoints"))}
     core.attempt()
     left += core.history.last.errors if core.history.last else ()
     return {

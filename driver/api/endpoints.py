@@ -129,7 +129,7 @@ def delete_endpoint(core: Reconciler, req: Body) -> Reply:
         if known is not None:
             edit.drop(known)
     if known is None:
-        core.discard(endpoint_id)
+        core.remove_unknown(endpoint_id)
     return {}
 
 
@@ -202,7 +202,7 @@ def populated(core: Reconciler, req: Body) -> None:
 
 
 def _settle(core: Reconciler, endpoint_id: str) -> None:
-    core.settle(frozenset({f"{HOST_END_PREFIX}{short(endpoint_id)}"}))
+    core.set_sandbox_addresses(frozenset({f"{HOST_END_PREFIX}{short(endpoint_id)}"}))
 
 
 def _publish(core: Reconciler, endpoint_id: str, wanted: Sequence[Binding]) -> None:
@@ -246,5 +246,5 @@ def revoke(core: Reconciler, req: Body) -> Reply:
         if endpoint is not None and endpoint.ports:
             edit.put(replace(endpoint, ports=()))
     if endpoint is None:
-        core.discard(endpoint_id, (Element,))
+        core.remove_unknown(endpoint_id, (Element,))
     return {}

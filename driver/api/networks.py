@@ -232,7 +232,7 @@ def delete_network(core: Reconciler, req: Body) -> Reply:
         if known is not None:
             edit.drop(known)
     if known is None:
-        core.discard(network_id)
+        core.remove_unknown(network_id)
     return {}
 
 

@@ -25,8 +25,8 @@ def document(core: Reconciler) -> Document:
     return {
         "version": __version__,
         "lease": _lease(state),
-        "phase": core.standing.phase,
-        "note": core.standing.note,
+        "phase": core.lease_status.phase,
+        "note": core.lease_status.note,
         "firewall": core.facts.firewall,
         "overlay": _overlay(state),
         "peers": [_peer(p) for p in sorted(state.peers.values(), key=lambda p: p.subnet)],
@@ -108,7 +108,7 @@ def _warnings(core: Reconciler) -> Iterator[str]:
 
 def _problems(core: Reconciler) -> Iterator[str]:
     state = core.state
-    yield from core.standing.problems
+    yield from core.lease_status.problems
     yield from core.shown()
     for network in state.networks.values():
         block = network.gateway.network
@@ -129,4 +129,4 @@ def _problems(core: Reconciler) -> Iterator[str]:
         )
     if core.history.last is not None:
         yield from core.history.last.errors
-    yield from core.fights.told()
+    yield from core.contention.sentences()

@@ -74,7 +74,7 @@ class Contention:
         ends = [s.last + _pause_s(key, s) - now for key, s in self._streaks.items()]
         return max(min(ends), 0.0) if ends else None
 
-    def told(self) -> tuple[str, ...]:
+    def sentences(self) -> tuple[str, ...]:
         """Say what is fought over, how often it was undone, and what is done about it."""
         fought = {k: s for k, s in self._streaks.items() if s.count > FIGHT and not s.failed}
         kinds = Counter(key[0] for key in fought)

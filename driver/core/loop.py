@@ -24,11 +24,11 @@ class Loop:
     def boot(self) -> None:
         """Make the first pass, and take over what the lease's source has said meanwhile."""
         with suppress(FlannelError, OSError):  # the pass tells why
-            self._core.recall()
+            self._core.recover_lease()
         with suppress(FlannelError, OSError):
             self._leases.begin(self._core.state, self._core.facts)
         self._core.attempt()
-        self._core.follow()
+        self._core.peers_changed()
 
     def links_changed(self, names: frozenset[str]) -> None:
         """Ask for a pass if a link that should exist is not as it should be; "" concerns all."""

@@ -54,11 +54,11 @@ class Reconciler:
         self.state = self._found = journal.load()
         self.takeover = Takeover(survey, self.state)
         self.facts = Facts()
-        self.standing = LeaseStatus(None, "")
+        self.lease_status = LeaseStatus(None, "")
         self.history = History()
         self._lock = threading.Lock()
         self._awaited: frozenset[Key] = frozenset()
-        self.fights = Contention()
+        self.contention = Contention()
         self.woken = threading.Event()  # a pass is asked for soon
         self.wake = self.woken.set
 
@@ -96,7 +96,7 @@ class Reconciler:
             self._undo(plan)
             raise first(errors)
 
-    def follow(self) -> None:
+    def peers_changed(self) -> None:
         """Take over at once what the lease's source says of peers, by the difference as well.
 
         All else, and what fails, is left to a pass, which tells of it.
@@ -137,7 +137,7 @@ class Reconciler:
 
         What cannot be taken away is left to the next pass: it must not fail a container's end.
         """
-        self.takeover.heed(plan)
+        self.takeover.note_removed(plan)
         for error in self.dataplane.take_away(plan):
             log.warning("left to the next pass: %s", error)
             self.woken.set()
@@ -148,7 +148,7 @@ class Reconciler:
             log.warning("undo: %s", error)
         self.woken.set()
 
-    def inherit(self) -> None:
+    def docker_restarted(self) -> None:
         """Take all calls that have not led to a container yet for such that broke off."""
         self._found = self.state
 
@@ -156,7 +156,7 @@ class Reconciler:
         """List our links by name, both ends of veth pairs, in the host's namespace."""
         return self._survey.links()
 
-    def settle(self, host_ends: frozenset[str]) -> None:
+    def set_sandbox_addresses(self, host_ends: frozenset[str]) -> None:
         """Set lease addresses in sandboxes, now that Docker may have put interfaces there.
 
         It takes no lock, for it changes no state. What fails is left to a pass, which tells it: a
@@ -168,13 +168,13 @@ class Reconciler:
             log.debug("left to the next pass: %s", errors)
             self.woken.set()
 
-    def discard(self, owner: str, kinds: Kinds = BELONGINGS) -> None:
+    def remove_unknown(self, owner: str, kinds: Kinds = BELONGINGS) -> None:
         """Take away what the host has of an endpoint or network that the state does not know."""
         with self._lock:
             seen = self.takeover.see(self.dataplane.observe(BELONGINGS))
             self._apply(belongings(seen, owner).only(kinds))
 
-    def recall(self) -> None:
+    def recover_lease(self) -> None:
         """Take this host's place in the overlay from the host itself, if the state is empty."""
         found = self.takeover.recall(self.dataplane.observe(), self.survey().uplink_mtu)
         self.state = found or self.state
@@ -196,13 +196,13 @@ class Reconciler:
         except (FlannelError, OSError):
             right = False  # the pass tells why
         if right:
-            self.fights.found(frozenset(), self.clock())
+            self.contention.found(frozenset(), self.clock())
             self.takeover.suspects, self._awaited = frozenset(), frozenset()
             report = Report(self.clock(), (), (), ())
         else:
             with self._lock:
                 report = self._pass()
-        self.history.note(report, self.fights.told())
+        self.history.note(report, self.contention.sentences())
         return report
 
     def attempt(self) -> None:
@@ -221,7 +221,7 @@ class Reconciler:
             and not self.history.last.errors
             and not self._journal.lost()
             and self._survey.facts() == facts
-            and self._leases.current(state, facts) == self.standing
+            and self._leases.current(state, facts) == self.lease_status
             and not any(stale(state, seen.links, seen.occupied, self.clock()))
             and not unknown_objects(state, seen)
             and not diff(left_alone(seen.have, state.lease, facts), desire(state, facts))
@@ -243,10 +243,10 @@ class Reconciler:
             return Report(now, (), (), (str(error),))
         self._awaited = awaited(self.state, seen.links)
         plan = plan.without(gone(self.state, seen.links) | self._awaited)
-        self.fights.found(plan.touched(), now)
-        left = self.fights.left(plan, now) if adopt else frozenset[Key]()  # a call needs all
+        self.contention.found(plan.touched(), now)
+        left = self.contention.left(plan, now) if adopt else frozenset[Key]()  # a call needs all
         errors, failed, new = self._repair(plan.without(left), now)
-        if self.history.last and self.fights.failed(left):
+        if self.history.last and self.contention.failed(left):
             errors += [told for told in self.history.last.errors if told not in errors]
         done = plan.without(left | failed)
         if at_start:  # the sockets that hold ports went with the last process: that is no repair
@@ -266,7 +266,7 @@ class Reconciler:
                 have = left_alone(self.dataplane.observe(), self.state.lease, self.facts)
                 after = diff(have, desire(self.state, self.facts))
                 failed = plan.touched() & after.touched()
-        return [str(e) for e in errors], failed, self.fights.tried(plan.touched(), failed, now)
+        return [str(e) for e in errors], failed, self.contention.tried(plan.touched(), failed, now)
 
     def _adopt(self, facts: Facts, seen: Seen) -> Taken:
         """Take over a new lease and what runs unknown, and drop what two passes found dead."""
@@ -282,10 +282,10 @@ class Reconciler:
 
     def _take_over(self, found: LeaseStatus) -> None:
         failed = self._leases.taken_over(found)
-        self.standing = replace(found, problems=(*found.problems, *failed))
+        self.lease_status = replace(found, problems=(*found.problems, *failed))
 
     def again_s(self) -> float | None:
         """Return in how many seconds the next pass has something to make sure of, None: nothing."""
         if self.takeover.suspects or self._awaited:
             return SOON_S
-        return self.fights.again_s(self.clock())
+        return self.contention.again_s(self.clock())

@@ -28,7 +28,9 @@ class Takeover:
         self._recalled: list[Record] = []
         self.blocks: frozenset[IPv4Network] = frozenset()  # of bridges that could not be taken over
         self._unseen = frozenset[str]()  # bridges with containers of which the address is not known
-        self.told: dict[str, Resident] = {}  # by host end, as Docker says where nothing is seen
+        self.described: dict[
+            str, Resident
+        ] = {}  # by host end, as Docker says where nothing is seen
         self.suspects: frozenset[tuple[str, str]] = (
             frozenset()
         )  # dead rows, if the next pass agrees
@@ -57,7 +59,7 @@ class Takeover:
         unknown = unknown_objects(edit.state, seen)
         names = frozenset(veth.name for veth in unknown)
         seen_inside = self._survey.residents(names) if names else ()
-        residents = {**self.told, **{resident.host_end: resident for resident in seen_inside}}
+        residents = {**self.described, **{resident.host_end: resident for resident in seen_inside}}
         taken = adoption.adopt(edit, seen.have, unknown, residents, empty=self._lost)
         self.blocks = unknown_blocks(edit.state, seen.have)
         self._unseen = frozenset(veth.bridge for veth in unknown_objects(edit.state, seen))
@@ -89,7 +91,7 @@ class Takeover:
         """Return what stays on the host though `want` does not have it."""
         return kept(state, seen, want, everything=self._lost)
 
-    def heed(self, plan: Plan) -> None:
+    def note_removed(self, plan: Plan) -> None:
         """Note which veths a call ends: they belong to nobody from now on."""
         self._ended |= {item.name for item in plan.remove if isinstance(item, Veth)}
         self._ended -= {item.name for item in plan.add if isinstance(item, Veth)}

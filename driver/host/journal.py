@@ -169,7 +169,7 @@ class SqliteJournal:
                 self._db.execute("ROLLBACK")
             raise StoreError(f"state file {self._path} cannot be written: {error}") from error
 
-    def settle(self) -> None:
+    def close_alone(self) -> None:
         """Close the file so that it is the only one: it can be copied alone."""
         self._db.execute("PRAGMA journal_mode = DELETE")
         self.close()
@@ -217,7 +217,7 @@ def copy(source: Path, target: Path) -> None:
                 raise sqlite3.DatabaseError("it is no state file")
         made = SqliteJournal(part)
         made.load()
-        made.settle()
+        made.close_alone()
         part.replace(target)
     except (OSError, sqlite3.Error) as error:
         raise StoreError(f"state file {source} cannot be copied to {target}: {error}") from error

@@ -188,7 +188,7 @@ class Docker:
     def come_up(self, made: Container) -> None:
         """The kernel tells that the interface is up in the sandbox."""
         try:
-            self._bench.core.settle(frozenset({HOST_END_PREFIX + short(made.id)}))
+            self._bench.core.set_sandbox_addresses(frozenset({HOST_END_PREFIX + short(made.id)}))
         except Crash:
             self._bench.boot()
 

@@ -114,7 +114,9 @@ def test_the_lease_address_is_set_as_soon_as_docker_has_put_the_interface_there(
     on.bench.kernel.moved |= {f"flc{short(end)}" for end in ends}
     operational(on, ends[0])
     publish(on, ends[1])
-    on.bench.core.settle(frozenset({f"flh{short(ends[2])}", "flh000000000000", "eth0"}))
+    on.bench.core.set_sandbox_addresses(
+        frozenset({f"flh{short(ends[2])}", "flh000000000000", "eth0"})
+    )
     assert len(set_in_sandboxes(on)) == 3
     assert not on.bench.woken()
     on.bench.passes(1)

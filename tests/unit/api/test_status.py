@@ -147,8 +147,8 @@ def test_a_network_outside_the_lease_is_a_problem() -> None:
 def test_no_lease_is_told_with_the_reason() -> None:
     bench = make_core(subnet_len=24)
     bench.core.state = replace(bench.state, lease=None)
-    bench.core.standing = LeaseStatus(
+    bench.core.lease_status = LeaseStatus(
         None, "waiting", ("lease file /x is not there; start flanneld",)
     )
     doc = document(bench.core)
-    assert (doc["lease"], doc["problems"]) == (None, [*bench.core.standing.problems])
+    assert (doc["lease"], doc["problems"]) == (None, [*bench.core.lease_status.problems])

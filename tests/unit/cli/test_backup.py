@@ -40,7 +40,7 @@ def cut(path: Path) -> None:
 
 def replace_file(path: Path) -> None:
     other = path.with_name("other")
-    written(other, network()).settle()
+    written(other, network()).close_alone()
     other.replace(path)
 
 
@@ -102,7 +102,7 @@ def garbage(folder: Path) -> Path:
 
 
 def test_a_cut_file_is_refused_before_anything_is_written(path: Path) -> None:
-    written(path, *RECORDS).settle()
+    written(path, *RECORDS).close_alone()
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) - 4096])
     before = path.read_bytes()

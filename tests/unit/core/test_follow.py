@@ -90,14 +90,14 @@ def test_news_of_peers_are_on_the_host_and_on_disk_without_a_look() -> None:
     node = Node(peer(2))
     looks = node.ways.looks
     node.said.say(peer(2), peer(3))
-    node.core.follow()
+    node.core.peers_changed()
     assert node.ways.looks == looks
     assert not node.woken()
     assert node.peers == {peer(2), peer(3)}
-    assert node.core.standing == node.said.now
+    assert node.core.lease_status == node.said.now
     assert node.agrees()
     node.said.say()
-    node.core.follow()
+    node.core.peers_changed()
     assert not node.peers
     assert {type(t) for t in node.ways.observe()} == {Vxlan}
 
@@ -106,20 +106,20 @@ def test_no_news_change_nothing() -> None:
     node = Node(peer(2))
     steps = node.world.steps
     node.said.now = replace(node.said.now, phase="unreachable", problems=("no etcd",))
-    node.core.follow()
+    node.core.peers_changed()
     assert node.world.steps == steps
-    assert node.core.standing.phase == "unreachable"
+    assert node.core.lease_status.phase == "unreachable"
     assert not node.woken()
 
 
 def test_what_two_leases_of_one_host_share_stays_as_long_as_one_of_them() -> None:
     node = Node(peer(2, host=9), peer(3, host=9))
     node.said.say(peer(3, host=9))
-    node.core.follow()
+    node.core.peers_changed()
     assert node.agrees()
     assert len([t for t in node.ways.observe() if isinstance(t, Fdb)]) == 1
     node.said.say(peer(3, host=8))
-    node.core.follow()
+    node.core.peers_changed()
     assert node.agrees()
 
 
@@ -128,7 +128,7 @@ def test_whatever_news_come_the_host_is_as_a_pass_would_make_it() -> None:
     for _ in range(300):
         subnets = source.sample(range(2, 12), source.randrange(8))
         node.said.say(*(peer(n, host=source.randrange(20, 25)) for n in subnets))
-        node.core.follow()
+        node.core.peers_changed()
         assert not node.woken()
         assert node.agrees()
 
@@ -136,7 +136,7 @@ def test_whatever_news_come_the_host_is_as_a_pass_would_make_it() -> None:
 def test_before_the_first_pass_nothing_is_taken_over() -> None:
     survey = FakeSurvey(FakeKernel(World()))
     core = Reconciler(FakeJournal(), Dataplane([FakeOverlay()]), survey, Said(peer(2)))
-    core.follow()
+    core.peers_changed()
     assert core.state == State()
 
 
@@ -144,7 +144,7 @@ def test_a_new_lease_is_left_to_a_pass() -> None:
     node = Node(peer(2))
     node.said.now = replace(node.said.now, vtep=replace(VTEP, public_ip=IPv4Address("192.0.2.77")))
     node.said.say(peer(3))
-    node.core.follow()
+    node.core.peers_changed()
     assert node.woken()
     assert node.peers == {peer(2)}
     node.core.converge()
@@ -160,7 +160,7 @@ def test_what_fails_is_left_to_a_pass_which_tells(*, on_disk: bool) -> None:
         node.journal.error = StoreError("disk full")
     else:
         node.ways.refuse = lambda t: HostError("no") if t.key[1] == "10.5.3.0/24" else None
-    node.core.follow()
+    node.core.peers_changed()
     assert node.woken()
     assert node.peers == {peer(2)}
     node.core.attempt()

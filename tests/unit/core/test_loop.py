@@ -232,11 +232,11 @@ ENV = "FLANNEL_NETWORK=10.2.0.0/16\nFLANNEL_SUBNET=10.2.5.1/24\nFLANNEL_MTU=1450
 def test_a_lease_that_comes_late_is_adopted(tmp_path: Path) -> None:
     bench, file = with_file(tmp_path, None)
     assert bench.state.lease is None
-    problems = bench.core.standing.problems
+    problems = bench.core.lease_status.problems
     assert problems == (f"lease file {file} is not there; start flanneld",)
     file.write_text(ENV)
     bench.passes(1)
-    assert bench.core.standing.problems == ()
+    assert bench.core.lease_status.problems == ()
     assert bench.journal.load().lease == bench.state.lease
     assert Docker(bench).create_network().block == "10.2.5.0/27"
     bench.assert_agrees()
@@ -264,7 +264,7 @@ def test_a_lease_file_that_goes_leaves_the_lease(tmp_path: Path) -> None:
     file.unlink()
     bench.passes(2)
     assert bench.state.lease == lease
-    assert bench.core.standing.problems
+    assert bench.core.lease_status.problems
     Docker(bench).create_network()
     bench.assert_agrees()
 

@@ -42,7 +42,7 @@ def test_another_folder_gets_the_state(tmp_path: Path, folder: Path) -> None:
 
 def test_another_folder_with_an_older_state_gets_it_too(tmp_path: Path, folder: Path) -> None:
     other = tmp_path / "other" / NAME
-    written(other, LEASE).settle()
+    written(other, LEASE).close_alone()
     os.utime(other, (other.stat().st_mtime - HOUR,) * 2)
     ended(tmp_path, folder, *RECORDS)
     bring_back(other, folder)
@@ -53,7 +53,7 @@ def test_another_folder_with_an_older_state_gets_it_too(tmp_path: Path, folder: 
 def test_another_folder_with_a_newer_state_keeps_it(tmp_path: Path, folder: Path) -> None:
     ended(tmp_path, folder, *RECORDS)
     other = tmp_path / "other" / NAME
-    written(other, LEASE).settle()
+    written(other, LEASE).close_alone()
     os.utime(other, (other.stat().st_mtime + HOUR,) * 2)
     bring_back(other, folder)
     assert SqliteJournal(other).load() == state_of(LEASE)
@@ -65,7 +65,7 @@ def test_in_the_same_folder_what_was_put_there_meanwhile_is_meant(
 ) -> None:
     state = ended(tmp_path, folder, *RECORDS)
     state.unlink()
-    written(state, LEASE).settle()
+    written(state, LEASE).close_alone()
     os.utime(state, (state.stat().st_mtime - HOUR,) * 2)
     bring_back(state, folder)
     assert SqliteJournal(state).load() == state_of(LEASE)
