@@ -58,7 +58,7 @@ class Conntrack:
         and refuses that as incomplete: it never deletes more than was asked for.
         """
         refused = self._channel.tell(
-            [(nl.IPCTNL_MSG_CT_DELETE, 0, _filter(flows)) for flows in wrong]
+            [(nl.IPCTNL_MSG_CT_DELETE, 0, deletion(flows)) for flows in wrong]
         )
         for error in refused.values():
             if error.errno not in _UNABLE:
@@ -92,7 +92,7 @@ class _Flow(NamedTuple):
     identity: bytes
 
 
-def _filter(flows: Flows) -> bytes:
+def deletion(flows: Flows) -> bytes:
     """Encode a message that deletes all of some flows."""
     looks = nl.CTA_FILTER_PROTO_NUM | nl.CTA_FILTER_PROTO_DST_PORT
     number = attribute(nl.CTA_PROTO_NUM, bytes([_PROTOCOLS[flows.proto]]))

@@ -236,7 +236,7 @@ class Links:
                 if any(veth.bridge == name for veth in list(self._waiting.values())):
                     self._swept.result()
                 if index := self._doom(name):
-                    request = encoder.link(index=index)
+                    request = encoder.numbered(index)
                     self._channel.ask(nl.RTM_DELLINK, request, fine=errno.ENODEV)
             case Veth():
                 self._waiting[item.name] = item
@@ -253,8 +253,7 @@ class Links:
         batch = list(self._waiting)[:BATCH]
         try:
             if sum(map(self._doom, batch)):
-                request = encoder.link(("IFLA_GROUP", nl.DOOMED))
-                self._channel.ask(nl.RTM_DELLINK, request, fine=errno.ENODEV)
+                self._channel.ask(nl.RTM_DELLINK, encoder.doomed(), fine=errno.ENODEV)
         except OSError as error:
             log.warning("veths stay until the next pass: %s names=%s", error, batch)
         for name in batch:

@@ -144,7 +144,7 @@ class OverlayAdapter:
     def _remove(self, device: Vxlan) -> None:
         link = self._channel.link(device.name)
         if link and link.ours:
-            request = encoder.link(index=link.number)
+            request = encoder.numbered(link.number)
             self._channel.ask(nl.RTM_DELLINK, request, fine=errno.ENODEV)
 
     def _find(self, name: str) -> Link | None:

@@ -140,8 +140,9 @@ class Channel:
 
     def link_at(self, index: int) -> Link | None:
         """Look one link up by its index; 0 is none's."""
-        asked = nl.IFINFOMSG.pack(0, index, 0, 0)
-        answer = self.ask(nl.RTM_GETLINK, asked, fine=errno.ENODEV) if index else []
+        if not index:
+            return None
+        answer = self.ask(nl.RTM_GETLINK, encoder.numbered(index), fine=errno.ENODEV)
         return read_link(answer[0]) if answer else None
 
     def links(self) -> dict[int, Link]:

@@ -1,6 +1,6 @@
 """Decodes messages of the kernel, and of their attributes only what the plugin needs.
 
-pyroute2 decodes all: `python -m benchmarks.netlink`, and the numbers in `encoder`.
+pyroute2 decodes all, which takes six times as long (`encoder` has the numbers).
 """
 
 from __future__ import annotations

@@ -79,10 +79,11 @@ def routes(
     # a table begins with its first route
     for body in channel.dump(nl.RTM_GETROUTE, asked, fine=errno.ENOENT):
         if protocol or body[nl.RTMSG_PROTOCOL] != nl.PROTOCOL:
-            yield _route(body)
+            yield read_route(body)
 
 
-def _route(body: bytes) -> RouteEntry:
+def read_route(body: bytes) -> RouteEntry:
+    """Decode a route."""
     _, length, _, _, table, _, scope, _, flags = nl.RTMSG.unpack_from(body)
     found = attributes(body, nl.RTMSG.size)
     hops = list(_hops(found.get(nl.RTA_MULTIPATH, b"")))
