@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from driver import __version__
 from driver.cli import COMMANDS
 from driver.cli.program import Program
-from driver.config import Config
+from driver.config import SETTINGS, Config
 from driver.errors import FlannelError
 
 if TYPE_CHECKING:
@@ -54,9 +54,14 @@ def _parser(words: list[str]) -> argparse.ArgumentParser:
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     for name in words[:1] if set(words[:1]) & set(COMMANDS) else COMMANDS:
         module = import_module(f"driver.cli.{name.replace('-', '_')}")
-        command = commands.add_parser(name, help=module.HELP)
+        command = commands.add_parser(name, help=str(module.__doc__).partition("\n")[0])
         command.set_defaults(run=module.run)
-        module.arguments(command)
+        for s in SETTINGS:
+            if s.option in module.SETTINGS:
+                shown = f"{s.help} (default {s.default}; {s.variable})"
+                command.add_argument(s.option, dest=s.option, metavar="VALUE", help=shown)
+        if hasattr(module, "arguments"):
+            module.arguments(command)
     return parser
 
 

@@ -1,7 +1,7 @@
-"""Failures the plugin can name. `str(error)` is the sentence a Docker user reads.
+"""The failures that the plugin reports. `str(error)` is the sentence that a Docker user reads.
 
-Imports nothing of ours. Each class carries the HTTP status its answer gets; none is 404, which
-dockerd takes for "method not implemented".
+Each class has the HTTP status of the answer; none is 404, which dockerd takes for "method not
+implemented".
 """
 
 from __future__ import annotations
@@ -12,26 +12,26 @@ Place = tuple[str, IPv4Address, int]  # a host port: protocol, address, number
 
 
 class FlannelError(Exception):
-    """A failure with a message made for the user: what, which value, what is allowed."""
+    """A failure with a message for the user: what is wrong, with which value, what is allowed."""
 
     status = 500
     exit_status = 1  # of the command that it ends
 
 
 class BadRequest(FlannelError):
-    """The request cannot be meant: malformed body, bad CIDR, an option we do not have."""
+    """The request is invalid: malformed body, bad CIDR, unknown option."""
 
     status = 400
 
 
 class UnknownObject(FlannelError):
-    """The request names a network, endpoint or pool we do not hold."""
+    """The request names a network, endpoint or pool that the plugin does not know."""
 
     status = 400
 
 
 class Conflict(FlannelError):
-    """Somebody else has it: an address, a block, host ports (`taken`)."""
+    """Somebody else has what is asked for: an address, a block, host ports (`taken`)."""
 
     status = 409
 
@@ -41,23 +41,23 @@ class Conflict(FlannelError):
 
 
 class Exhausted(FlannelError):
-    """Nothing left to give: addresses of a pool, blocks of the lease."""
+    """None is left: addresses of a pool, blocks of the lease."""
 
     status = 409
 
 
 class Unavailable(FlannelError):
-    """Cannot be answered now, may be later: no lease yet."""
+    """It does not work now, but may later."""
 
     status = 503
 
 
 class NoLease(Unavailable):
-    """There is no lease to give anything of; the lease's source may know better words for why."""
+    """There is no lease; its source may know a better reason to show."""
 
 
 class HostError(FlannelError):
-    """The host refused a change: kernel, firewall."""
+    """The host refused a change: kernel or firewall."""
 
 
 class StoreError(FlannelError):
@@ -65,8 +65,8 @@ class StoreError(FlannelError):
 
 
 class BadRecord(FlannelError):
-    """What somebody else wrote into etcd cannot be read; it never stops the others."""
+    """A value that somebody else wrote into etcd is invalid; others are read all the same."""
 
 
 class Compacted(FlannelError):
-    """etcd cannot tell what happened since a revision; only what there is now."""
+    """etcd no longer knows what happened since a revision, only what there is now."""

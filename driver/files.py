@@ -1,7 +1,4 @@
-"""Reads files that somebody else may have put in place, and never waits for one.
-
-Imports nothing of ours.
-"""
+"""Read files that somebody else may have put there, without ever waiting for one."""
 
 from __future__ import annotations
 
@@ -10,15 +7,14 @@ import os
 import stat
 from pathlib import Path
 
-LARGEST = 1 << 20  # bytes; all that the plugin reads is text of a few lines
+LARGEST = 1 << 20  # bytes; the plugin reads only texts of a few lines
 
 
 def read_file(path: Path) -> bytes:
-    """Return what is in a regular file, also through a symbolic link.
+    """Return the content of a regular file, also through a symbolic link.
 
-    A FIFO would be waited for without end, a device may do something when it is opened: what is
-    there is looked at first, without opening it.
-    Errors: OSError; its `strerror` says what is wrong.
+    The kind of file is checked before it is opened: a FIFO would block without end, and a device
+    may do something. Errors: OSError; its `strerror` says what is wrong.
     """
     found = os.open(path, os.O_PATH | os.O_CLOEXEC)
     try:

@@ -1,8 +1,8 @@
-"""The plugin before it can work: found by Docker, and answering every call with what is wrong.
+"""Answer every call with what is wrong, as long as the plugin cannot work.
 
 Docker loads a driver once in its life, and waits 15 s for one that is not there. So the sockets
-are served whatever is wrong at the start, and the start is tried again until it succeeds.
-Imports `wire`, `errors`; no library, for one that is missing may be what is wrong.
+are served whatever is wrong at the start, and the start is tried again until it succeeds. No
+library is imported here: a missing one may be what is wrong.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ STATIC: dict[str, Reply] = {
         "GwAllocChecker": False,
     },
     "NetworkDriver.GwAllocCheck": {"SkipIPv4": False, "SkipIPv6": False},
-    # what a remote driver tells of an endpoint Docker drops; a failure would end the container
+    # Docker ignores what a remote driver says of an endpoint; a failure would end the container
     "NetworkDriver.EndpointOperInfo": {"Value": {}},
     "NetworkDriver.DiscoverNew": {},
     "NetworkDriver.DiscoverDelete": {},
@@ -40,10 +40,10 @@ STATIC: dict[str, Reply] = {
 
 
 class Standby:
-    """A WSGI application that becomes another as soon as that can be made."""
+    """A WSGI application that hands over to another one as soon as that can be made."""
 
     def __init__(self, make: Callable[[], WSGIApplication], retry_s: float = RETRY_S) -> None:
-        """Try to make it once; what fails is tried again by a thread, but for a bad setting."""
+        """Try to make it. After a failure a thread tries again, except for a bad setting."""
         self._make, self._retry_s = make, retry_s
         self._application: WSGIApplication = self._explain
         self._fault = FlannelError("docker-flannel is starting")
@@ -59,22 +59,22 @@ class Standby:
         while True:
             pause.wait(self._retry_s)
             if self._try():
-                log.info("what was wrong is mended: Docker is served")
+                log.info("the failure is gone: Docker is served")
                 return
 
     def _try(self) -> bool:
         try:
             self._application = self._make()
         except FlannelError as error:
-            self._hold(error)
+            self._report(error)
         except Exception as error:  # whatever it is, calls are answered
             log.debug("a start failed", exc_info=error)
-            self._hold(FlannelError(f"docker-flannel cannot start: {_worded(error)}"))
+            self._report(FlannelError(f"docker-flannel cannot start: {_worded(error)}"))
         else:
             return True
         return False
 
-    def _hold(self, fault: FlannelError) -> None:
+    def _report(self, fault: FlannelError) -> None:
         if str(fault) != str(self._fault):
             log.error("%s", fault)
         self._fault = fault
@@ -92,7 +92,7 @@ class Standby:
 
 
 def _worded(error: Exception) -> str:
-    """Word a failure that no part of the plugin has foreseen, such as a missing library."""
+    """Return a sentence on a failure that no part foresees, such as a missing library."""
     text = " ".join(str(error).split())
     if isinstance(error, ImportError | OSError):
         return f"{text}; install or repair what is missing, it is tried again every few seconds"

@@ -1,24 +1,18 @@
-"""`docker-flannel adopt`: tell the plugin what Docker knows of its networks and containers."""
+"""Ask Docker for networks and containers that the plugin does not know."""
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 
 from driver.cli import client
 from driver.cli.program import Program
-from driver.cli.settings import add_settings
 from driver.errors import Unavailable
 
-HELP = "ask Docker for networks and containers that the plugin does not know"
-
-
-def arguments(parser: ArgumentParser) -> None:
-    """Add the option."""
-    add_settings(parser, "--socket")
+SETTINGS = ("--socket",)
 
 
 def run(program: Program, _: Namespace) -> None:
-    """Ask Docker, and have the plugin take over what it lacks."""
+    """Tell the plugin what Docker knows, and print what it took over."""
     answer = client.ask(program.config, "POST", "/Upkeep.Adopt", client.described())
     print("\n".join(f"taken over: {what}" for what in answer["Adopted"]) or "nothing to take over")
     if answer["Left"]:

@@ -1,4 +1,4 @@
-"""`docker-flannel backup`: copy the state to a file, also while the plugin runs."""
+"""Copy the state to a file, also while it is used."""
 
 from __future__ import annotations
 
@@ -6,17 +6,15 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from driver.cli.program import Program
-from driver.cli.settings import add_settings
 
-HELP = "copy the state to a file, also while it is used"
+SETTINGS = ("--state-dir",)
 
 
 def arguments(parser: ArgumentParser) -> None:
-    """Add the file and the option."""
+    """Add the file."""
     parser.add_argument("file", type=Path, help="the copy")
-    add_settings(parser, "--state-dir")
 
 
 def run(program: Program, args: Namespace) -> None:
-    """Copy the state."""
+    """Make the copy."""
     program.backup(args.file)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.client
 import json
 import socket
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,8 @@ LIMIT_S = 10.0
 NAME = "flannel"  # of the driver
 DOCKER = Path("/var/run/docker.sock")
 DOCKER_PID = Path("/var/run/docker.pid")
+# an endpoint's id: Docker's name of its network, and id and name of its container
+Containers = dict[str, tuple[str, str, str]]
 
 
 class UnixConnection(http.client.HTTPConnection):
@@ -52,23 +53,17 @@ def ask(config: Config, method: str, what: str, body: object = None) -> dict[str
     return fields
 
 
-def containers() -> list[dict[str, Any]]:
-    """List the running containers as Docker's API has them; none where Docker cannot be asked."""
+def containers() -> Containers:
+    """Return what Docker knows of its running containers; nothing where it cannot be asked."""
     try:
         status, found = _request(DOCKER, "GET", "/containers/json")
     except (OSError, ValueError, http.client.HTTPException):
-        return []
-    return found if status == http.HTTPStatus.OK and isinstance(found, list) else []
-
-
-def names(containers: Iterable[dict[str, Any]]) -> dict[str, tuple[str, str, str]]:
-    """Return Docker's name of the network, and id and name of the container, by endpoint's id.
-
-    Shape: `containers` as `containers` returns them.
-    """
+        return {}
+    if status != http.HTTPStatus.OK or not isinstance(found, list):
+        return {}
     return {
         place["EndpointID"]: (network, made["Id"], made["Names"][0].removeprefix("/"))
-        for made in containers
+        for made in found
         for network, place in made["NetworkSettings"]["Networks"].items()
     }
 

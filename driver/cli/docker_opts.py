@@ -1,4 +1,4 @@
-"""`docker-flannel docker-opts`: dockerd's settings for this host's lease.
+"""Show dockerd's settings for this lease.
 
 Two ways without a network of the driver's IPAM: Docker cuts its own networks' subnets from the
 lease, or all containers are on docker0, as with flanneld.
@@ -7,24 +7,18 @@ lease, or all containers are on docker0, as with flanneld.
 from __future__ import annotations
 
 import json
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 from ipaddress import IPv4Network
 from typing import Any
 
 from driver.cli import client
 from driver.cli.program import Program
-from driver.cli.settings import add_settings
 from driver.errors import Unavailable
 from driver.flannel.docker_options import options
 from driver.ipam import default_prefix
 
-HELP = "show dockerd's settings for this lease"
+SETTINGS = ("--socket",)
 BIP = "172.17.0.1/16"  # Docker's own choice when it has no other pools
-
-
-def arguments(parser: ArgumentParser) -> None:
-    """Add the option."""
-    add_settings(parser, "--socket")
 
 
 def run(program: Program, _: Namespace) -> None:

@@ -1,4 +1,4 @@
-"""`docker-flannel forget`: give up a network that Docker no longer has."""
+"""Give up a network that Docker removed while the plugin was not running."""
 
 from __future__ import annotations
 
@@ -6,15 +6,13 @@ from argparse import ArgumentParser, Namespace
 
 from driver.cli import client
 from driver.cli.program import Program
-from driver.cli.settings import add_settings
 
-HELP = "give up a network that Docker removed while the plugin was not running"
+SETTINGS = ("--socket",)
 
 
 def arguments(parser: ArgumentParser) -> None:
-    """Add the network and the option."""
+    """Add the network."""
     parser.add_argument("what", help="beginning of the network's id, or its block")
-    add_settings(parser, "--socket")
 
 
 def run(program: Program, args: Namespace) -> None:

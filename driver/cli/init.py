@@ -1,4 +1,4 @@
-"""`docker-flannel init`: write flannel's network config where etcd has none."""
+"""Write flannel's network config where etcd has none."""
 
 from __future__ import annotations
 
@@ -7,15 +7,13 @@ from argparse import ArgumentParser, Namespace
 from ipaddress import IPv4Network
 
 from driver.cli.program import Program
-from driver.cli.settings import add_settings
 from driver.errors import BadRequest, Conflict
 from driver.flannel.etcd.registry import Registry
 from driver.flannel.network_config import read_config
 from driver.flannel.records import config_key
 from driver.model.records import Overlay
 
-HELP = "write flannel's network config where etcd has none"
-OPTIONS = (
+SETTINGS = (
     "--etcd-endpoints",
     "--etcd-prefix",
     "--etcd-cafile",
@@ -23,13 +21,14 @@ OPTIONS = (
     "--etcd-keyfile",
     "--etcd-username",
     "--network",
-    "--subnet-len",
 )
 
 
 def arguments(parser: ArgumentParser) -> None:
-    """Add the options."""
-    add_settings(parser, *OPTIONS, words="{0.help} ({0.variable})")
+    """Add the rest of the config."""
+    length = "--subnet-len"  # a setting, too; its default is for standalone hosts only
+    words = "prefix length of each host's lease"
+    parser.add_argument(length, dest=length, metavar="VALUE", help=words)
     parser.add_argument("--backend", choices=("vxlan", "host-gw"), default="vxlan")
 
 

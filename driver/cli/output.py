@@ -1,20 +1,19 @@
-"""Write what a command found: tables for a person, or JSON for a program."""
+"""What a command found: tables for a person, or JSON for a program."""
 
 from __future__ import annotations
 
 import json
 from argparse import ArgumentParser
-from collections.abc import Callable, Iterable, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
 
 def add_format(parser: ArgumentParser) -> None:
     """Add the option `--format`."""
-    parser.add_argument(
-        "--format", choices=("table", "json"), default="table", help="default %(default)s"
-    )
+    formats = ("table", "json")
+    parser.add_argument("--format", choices=formats, default="table", help="default %(default)s")
 
 
 def show(found: T, form: str, render: Callable[[T], str]) -> None:
@@ -22,9 +21,14 @@ def show(found: T, form: str, render: Callable[[T], str]) -> None:
     print(f"{json.dumps(found, indent=2)}\n" if form == "json" else render(found), end="")
 
 
-def to_table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Return a table: a line of heads, and a line for each row; "-" stands for None."""
-    from tabulate import tabulate  # noqa: PLC0415 - takes longer to load than all the rest
+def to_table(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
+    """Return a table: a line of heads, and a line for each row.
 
-    lines = tabulate(list(rows), heads, tablefmt="plain", disable_numparse=True, missingval="-")
-    return f"{lines}\n"
+    Shape: `columns` are keys of rows. "-" stands for None, nothing for a key that a row lacks.
+    """
+    from tabulate import tabulate  # noqa: PLC0415 - takes as long to load as all the rest
+
+    heads = [name.replace("_", " ").upper() for name in columns]
+    cells = [[row.get(name, "") for name in columns] for row in rows]
+    table = tabulate(cells, heads, tablefmt="plain", disable_numparse=True, missingval="-")
+    return f"{table}\n"

@@ -1,4 +1,4 @@
-"""`docker flannel ports`: the published ports, as this host has them.
+"""List the published ports, as this host has them.
 
 Docker cannot show the ports of a remote driver, and never learns which one was chosen from a range.
 """
@@ -12,39 +12,31 @@ from typing import Any
 from driver.cli import client
 from driver.cli.output import add_format, show, to_table
 from driver.cli.program import Program
-from driver.cli.settings import add_settings
 from driver.errors import UnknownObject
 from driver.model.records import short
 
-HELP = "list the published ports, as this host has them"
-HEADS = ("PORT", "CONTAINER", "ENDPOINT", "PROBLEM")
+SETTINGS = ("--socket",)
+COLUMNS = ("port", "container", "endpoint", "problem")
 Document = dict[str, Any]
 
 
 def arguments(parser: ArgumentParser) -> None:
-    """Add the container and the options."""
+    """Add the container and the format."""
     parser.add_argument("container", nargs="?", help="a name, or the beginning of an id")
-    add_settings(parser, "--socket")
     add_format(parser)
 
 
 def run(program: Program, args: Namespace) -> None:
-    """Ask the plugin and Docker, and print the ports, those of one container if it is named."""
+    """Ask the plugin and Docker, and print the ports; only those of a container if one is named."""
     ports = client.ask(program.config, "GET", "/ports")["ports"]
     add_names(ports, client.containers())
-    if args.container:
-        ports = of(ports, args.container)
-    show(ports, args.format, render)
+    show(of(ports, args.container) if args.container else ports, args.format, render)
 
 
-def add_names(ports: list[Document], containers: Iterable[Document]) -> None:
-    """Add to each port the id and name of its container, None where Docker knows of none.
-
-    Shape: `containers` as Docker's GET /containers/json has them.
-    """
-    found = client.names(containers)
+def add_names(ports: Iterable[Document], containers: client.Containers) -> None:
+    """Add to each port the id and name of its container, None where Docker knows of none."""
     for port in ports:
-        _, port["container"], port["name"] = found.get(port["endpoint"], (None, None, None))
+        _, port["container"], port["name"] = containers.get(port["endpoint"], (None, None, None))
 
 
 def of(ports: list[Document], what: str) -> list[Document]:
@@ -65,20 +57,18 @@ def of(ports: list[Document], what: str) -> list[Document]:
 
 def render(ports: Iterable[Document]) -> str:
     """Return a table of ports."""
-    return to_table(HEADS, map(_row, sorted(ports, key=_order)))
+    in_order = sorted(ports, key=lambda port: (port["host_ip"], port["host_port"], port["proto"]))
+    return to_table(COLUMNS, map(_row, in_order))
 
 
-def _order(port: Document) -> tuple[str, int, str]:
-    return port["host_ip"], port["host_port"], port["proto"]
-
-
-def _row(port: Document) -> tuple[str | None, ...]:
+def _row(port: Document) -> Document:
     problems = [] if port["published"] else ["not published: the firewall lacks it"]
-    if not port["held"]:
-        problems.append("not held: another program may have the host port")
-    return (
-        "{host_ip}:{host_port}->{container_ip}:{container_port}/{proto}".format(**port),
-        port["name"],
-        short(port["endpoint"]),
-        "; ".join(problems),
-    )
+    problems += [] if port["held"] else ["not held: another program may have the host port"]
+    shown = "{host_ip}:{host_port}->{container_ip}:{container_port}/{proto}".format(**port)
+    return {
+        **port,
+        "port": shown,
+        "container": port["name"],
+        "endpoint": short(port["endpoint"]),
+        "problem": "; ".join(problems),
+    }

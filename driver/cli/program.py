@@ -1,4 +1,4 @@
-"""What commands need of rooms that they do not know."""
+"""What the commands need of rooms that they do not know."""
 
 from __future__ import annotations
 
@@ -11,23 +11,20 @@ from driver.flannel.etcd.settings import EtcdSettings
 
 
 class Program(Protocol):
-    """The rest of the program, as `__main__` hands it to a command."""
+    """The rest of the program, as `__main__` hands it to a command. Errors: FlannelError."""
 
     @property
     def config(self) -> Config:
-        """Return the settings. Errors: BadRequest."""
+        """Return the settings, checked."""
 
     def serve(self) -> None:
-        """Serve until SIGTERM. Errors: Conflict when another instance is at work; HostError."""
+        """Serve until SIGTERM. Errors: Conflict when another instance is at work."""
 
     def registry(self, settings: EtcdSettings) -> Registry:
         """Return a client of etcd."""
 
     def backup(self, file: Path) -> None:
-        """Copy the state to a file. Errors: StoreError."""
+        """Copy the state to a file."""
 
     def restore(self, file: Path) -> Path | None:
-        """Replace the state by such a copy; return where the old state is now, if there was one.
-
-        Errors: Conflict while the plugin runs; StoreError.
-        """
+        """Replace the state by such a copy; return where the old state is now, if there was one."""

@@ -1,20 +1,13 @@
-"""`docker-flannel restore`: put a copy of the state back."""
+"""Put a copy of the state back; stop the plugin first."""
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, Namespace
-from pathlib import Path
+from argparse import Namespace
 
+from driver.cli.backup import SETTINGS, arguments
 from driver.cli.program import Program
-from driver.cli.settings import add_settings
 
-HELP = "put such a copy back; stop the plugin first"
-
-
-def arguments(parser: ArgumentParser) -> None:
-    """Add the file and the option."""
-    parser.add_argument("file", type=Path, help="the copy")
-    add_settings(parser, "--state-dir")
+__all__ = ["SETTINGS", "arguments", "run"]
 
 
 def run(program: Program, args: Namespace) -> None:

@@ -1,21 +1,15 @@
-"""`docker-flannel serve`: the service."""
+"""Answer Docker until SIGTERM."""
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 
+from driver import config
 from driver.cli.program import Program
-from driver.cli.settings import add_settings
-from driver.config import SETTINGS
 from driver.errors import Conflict
 
-HELP = "answer Docker until SIGTERM"
+SETTINGS = tuple(setting.option for setting in config.SETTINGS if not setting.secret)
 OCCUPIED = 69  # exit status when another instance is at work, which no restart changes
-
-
-def arguments(parser: ArgumentParser) -> None:
-    """Add every setting that is no secret: everybody sees the command line of a process."""
-    add_settings(parser, *(setting.option for setting in SETTINGS if not setting.secret))
 
 
 def run(program: Program, _: Namespace) -> None:

@@ -1,4 +1,4 @@
-"""`docker-flannel setup-daemon`: show daemon.json's lines, or put them into the file.
+"""Show daemon.json's lines for `-d flannel` with nothing else.
 
 This is the only part that touches Docker's own settings. It never restarts dockerd.
 """
@@ -21,7 +21,7 @@ from driver.cli.program import Program
 from driver.errors import BadRequest, Conflict, HostError
 from driver.files import read_file
 
-HELP = "show daemon.json's lines for `-d flannel` with nothing else"
+SETTINGS = ()
 DAEMON_JSON = Path("/etc/docker/daemon.json")
 LIMIT_S = 60.0
 VERSION = re.compile(r"version (\d+)\.[^\s,]*")

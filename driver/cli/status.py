@@ -1,49 +1,50 @@
-"""`docker flannel status`: what the plugin on this host has and does."""
+"""Show lease, networks, endpoints, ports, problems."""
 
 from __future__ import annotations
 
 import time
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 from collections.abc import Iterator
 from typing import Any
 
 from driver.cli import client
 from driver.cli.output import add_format, show, to_table
 from driver.cli.program import Program
-from driver.cli.settings import add_settings
 from driver.model.records import short
 
-HELP = "show lease, networks, endpoints, ports, problems"
+SETTINGS = ("--socket",)
 SHOWN_PEERS = 20
 SHOWN_REPAIRS = 5
-NETWORK = ("NETWORK", "BLOCK", "GATEWAY", "USED", "MTU", "BRIDGE", "")
-ENDPOINT = ("ENDPOINT", "NETWORK", "DOCKER'S ADDRESS", "LEASE ADDRESS", "PORTS")
+PEERS = ("peer", "public_ip", "mac")
+NETWORKS = ("network", "block", "gateway", "used", "mtu", "bridge", "note")
+ENDPOINTS = ("endpoint", "network", "docker_address", "lease_address", "ports")
 Document = dict[str, Any]
 
-
-def arguments(parser: ArgumentParser) -> None:
-    """Add the options."""
-    add_settings(parser, "--socket")
-    add_format(parser)
+arguments = add_format
 
 
 def run(program: Program, args: Namespace) -> None:
     """Ask the plugin and print its answer."""
-    found = client.ask(program.config, "GET", "/status")
-    show(found, args.format, render)
+    show(client.ask(program.config, "GET", "/status"), args.format, render)
 
 
 def render(doc: Document) -> str:
     """Return a summary, and below it a table for each list that is not empty."""
-    tables = [to_table((), _summary(doc))]
-    tables += [to_table(heads, rows) for heads, rows in _lists(doc) if rows]
-    return "\n".join(tables)
+    lists: list[tuple[tuple[str, ...], list[Document]]] = [
+        (PEERS, list(_peers(doc["peers"])) if doc["overlay"] else []),
+        (NETWORKS, list(_networks(doc))),
+        (ENDPOINTS, list(map(_endpoint, doc["endpoints"]))),
+        (("repaired_at", "what"), list(map(_repair, doc["repaired"][-SHOWN_REPAIRS:]))),
+        (("warning",), [{"warning": sentence} for sentence in doc["warnings"]]),
+        (("problem",), [{"problem": sentence} for sentence in doc["problems"]]),
+    ]
+    summary = "".join(f"{name:9}  {value}\n" for name, value in _summary(doc))
+    return "\n".join([summary, *(to_table(columns, rows) for columns, rows in lists if rows)])
 
 
 def _summary(doc: Document) -> Iterator[tuple[str, object]]:
     lease = (
-        "{subnet} of {network}, from {source}, MTU {mtu}, {free_addresses} addresses not in any "
-        "block"
+        "{subnet} of {network}, from {source}, MTU {mtu}, {free_addresses} addresses in no block"
     )
     yield "lease", lease.format(**doc["lease"]) if doc["lease"] else "none yet"
     yield "phase", ": ".join(filter(None, (doc["phase"], doc["note"])))
@@ -60,50 +61,33 @@ def _summary(doc: Document) -> Iterator[tuple[str, object]]:
     yield "problems", len(doc["problems"]) or "none"
 
 
-def _lists(doc: Document) -> Iterator[tuple[tuple[str, ...], list[tuple[object, ...]]]]:
-    if doc["overlay"]:
-        peers = [(p["subnet"], p["public_ip"], p["mac"]) for p in doc["peers"]]
-        more = [(f"and {len(peers) - SHOWN_PEERS} more", "", "")] * (len(peers) > SHOWN_PEERS)
-        yield ("PEER", "PUBLIC IP", "MAC"), [*peers[:SHOWN_PEERS], *more]
-    yield (
-        NETWORK,
-        [
-            *map(_network, doc["networks"]),
-            *((None, block, *[None] * 4, "another driver's") for block in doc["blocks_of_others"]),
-        ],
-    )
-    yield ENDPOINT, list(map(_endpoint, doc["endpoints"]))
-    yield (
-        ("REPAIRED AT", "WHAT"),
-        [
-            (time.strftime("%F %T", time.localtime(repair["at"])), repair["what"])
-            for repair in doc["repaired"][-SHOWN_REPAIRS:]
-        ],
-    )
-    yield ("WARNING",), [(sentence,) for sentence in doc["warnings"]]
-    yield ("PROBLEM",), [(sentence,) for sentence in doc["problems"]]
+def _peers(peers: list[Document]) -> Iterator[Document]:
+    for peer in peers[:SHOWN_PEERS]:
+        yield {**peer, "peer": peer["subnet"]}
+    if len(peers) > SHOWN_PEERS:
+        yield {"peer": f"and {len(peers) - SHOWN_PEERS} more"}
 
 
-def _network(network: Document) -> tuple[object, ...]:
-    gateway = network["docker_gateway"].partition("/")[0]
-    notes = ["internal"] * network["internal"]
-    notes += [f"Docker's gateway {gateway}"] * (gateway != network["gateway"])
-    return (
-        short(network["id"]),
-        network["block"],
-        network["gateway"],
-        "{used} of {usable}".format(**network),
-        network["mtu"],
-        network["bridge"],
-        ", ".join(notes),
-    )
+def _networks(doc: Document) -> Iterator[Document]:
+    for network in doc["networks"]:
+        gateway = network["docker_gateway"].partition("/")[0]
+        notes = ["internal"] * network["internal"]
+        notes += [f"Docker's gateway {gateway}"] * (gateway != network["gateway"])
+        used = "{used} of {usable}".format(**network)
+        yield {**network, "network": short(network["id"]), "used": used, "note": ", ".join(notes)}
+    for block in doc["blocks_of_others"]:
+        yield {"block": block, "note": "of another driver"}
 
 
-def _endpoint(endpoint: Document) -> tuple[object, ...]:
-    return (
-        short(endpoint["id"]),
-        short(endpoint["network"]),
-        endpoint["docker_address"],
-        endpoint["address"],
-        ", ".join(endpoint["ports"]),
-    )
+def _endpoint(endpoint: Document) -> Document:
+    return {
+        **endpoint,
+        "endpoint": short(endpoint["id"]),
+        "network": short(endpoint["network"]),
+        "lease_address": endpoint["address"],
+        "ports": ", ".join(endpoint["ports"]),
+    }
+
+
+def _repair(repair: Document) -> Document:
+    return {**repair, "repaired_at": time.strftime("%F %T", time.localtime(repair["at"]))}

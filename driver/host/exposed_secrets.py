@@ -1,4 +1,4 @@
-"""Secrets in files of settings that every user of the host can read. Imports `files`."""
+"""Find secrets in settings files that every user of the host can read."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ FILES = (Path("/etc/default/docker-flannel"), Path("/etc/default/flanneld"))
 
 
 def secrets_shown(names: Collection[str], files: Iterable[Path] = FILES) -> list[str]:
-    """Return a sentence for each file that shows a value of one of these variables to everybody."""
+    """Return a sentence for each of these variables that a file shows to everybody."""
     return [
         f"{file} holds {name}, and every user of this host can read it: run `chmod 600 {file}`"
         for file in files

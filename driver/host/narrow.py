@@ -1,8 +1,8 @@
-"""What a managed plugin sees of the host's `/run` and `/var/lib`: the folders that it works on.
+"""Leave a managed plugin only the folders that it needs of the host's `/run` and `/var/lib`.
 
 Docker refuses to mount what does not exist, so those two are mounted whole. Before anything else
-runs, what is needed is made where it is missing and bound, and the rest is detached: Docker's
-socket for example. It cannot be had back. Imports `errors`. Source: mount(2).
+runs, the folders that are needed are created and bound, and the rest is detached for good, such as
+Docker's socket. Source: mount(2).
 """
 
 from __future__ import annotations
@@ -30,9 +30,10 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def narrow(folders: Iterable[Path]) -> None:
-    """Keep, in a managed plugin, only these folders, iptables' lock and the containers' networks.
+    """Keep only these folders, iptables' lock and the containers' network namespaces.
 
-    Without the right to mount everything stays as it is, with a warning.
+    Does nothing outside a managed plugin. Without the right to mount, everything stays as it is,
+    and a warning is logged. Errors: HostError when a folder is lost.
     """
     if not MANAGED.exists():
         return
@@ -43,9 +44,9 @@ def narrow(folders: Iterable[Path]) -> None:
 
 
 def _narrow(whole: Path, folders: Iterable[Path]) -> None:
-    """Bind what is needed elsewhere, detach the whole, and bind back.
+    """Bind what is needed elsewhere, detach the whole, and bind what is needed back.
 
-    Errors: HostError when what was detached cannot be bound back: nothing works without it.
+    Errors: HostError when it cannot be bound back: nothing works without it.
     """
     aside: dict[Path, Path] = {}
     try:
@@ -72,7 +73,7 @@ def _restore(aside: Mapping[Path, Path]) -> None:
 
 
 def _needed(whole: Path, folders: Iterable[Path]) -> set[Path]:
-    """List what is needed in a folder, made where it is missing."""
+    """Return the paths that are needed in a folder; those that are missing are created."""
     found = {path for path in folders if path.is_relative_to(whole)}
     if whole == LOCK.parent:
         found |= {OWN, whole / SANDBOXES[0], *whole.glob(SANDBOXES[1])}

@@ -1,4 +1,4 @@
-"""What this process may do. Imports `errors`."""
+"""Check what this process may do."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ STATUS = Path("/proc/self/status")
 
 
 def check_rights() -> None:
-    """See that the network may be changed: libiptc ends the process when the kernel says no.
+    """Check that the network may be changed: libiptc ends the process when the kernel refuses.
 
-    Errors: HostError naming what is missing.
+    Errors: HostError with the missing capabilities.
     """
     fields = dict(line.split(":\t", 1) for line in STATUS.read_text().splitlines() if ":\t" in line)
     effective = int(fields["CapEff"], 16)

@@ -1,6 +1,6 @@
-"""Where the servers are that the host needs: etcd's members, and the name servers.
+"""The addresses of the servers that the host uses: etcd's members and name servers.
 
-Names are looked up in a thread, for that may take long.
+Names are resolved in a thread, since that may take long.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from driver.files import read_file
 
 log = logging.getLogger(__name__)
 
-# the second has the true ones where the first names systemd's own
+# where the first names only systemd's own resolver, the second has the real ones
 RESOLVERS = tuple(map(Path, ("/etc/resolv.conf", "/run/systemd/resolve/resolv.conf")))
 LOOK_UP_S = 60.0
 
 
 class Servers:
-    """Knows the addresses; `names` are etcd's members, by address or by name.
+    """Resolves the names. `names`: those of etcd's members, or their addresses.
 
-    `closed`: names and ports of the members that containers are kept from.
+    `closed`: names and ports of the members that containers must not reach.
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class Servers:
         resolvers: Iterable[Path] = RESOLVERS,
         closed: Iterable[tuple[str, int]] = (),
     ) -> None:
-        """Take the addresses as they are; the names are looked up by `run`."""
+        """Store the addresses; names are resolved by `run`."""
         self._resolvers, self._closed = tuple(resolvers), tuple(closed)
         self._known: dict[str, frozenset[IPv4Address]] = {}
         self.names = frozenset(name for name in names if not self._is_address(name))
@@ -42,32 +42,32 @@ class Servers:
     def _is_address(self, name: str) -> bool:
         with suppress(ValueError):
             self._known[name] = frozenset({IPv4Address(name)})
-        return name in self._known or ":" in name  # one of IPv6 is in no IPv4 network
+        return name in self._known or ":" in name  # an IPv6 address is in no IPv4 network
 
     def etcd(self) -> frozenset[IPv4Address]:
-        """Return the addresses of etcd's members, as far as they are known."""
+        """Return the known addresses of etcd's members."""
         return frozenset().union(*list(self._known.values()))
 
     def closed(self) -> frozenset[tuple[IPv4Address, int]]:
-        """Return address and port of the members that are closed, as far as they are known."""
+        """Return the known addresses, with ports, of the members that are closed."""
         return frozenset(
             (ip, port) for name, port in self._closed for ip in self._known.get(name, ())
         )
 
     def resolvers(self) -> tuple[IPv4Address, ...]:
-        """Return the name servers that the host's files name, but those on the host itself."""
+        """Return the name servers in the host's files, except those on the host itself."""
         found = {ip for file in self._resolvers for ip in _named(file)}
         return tuple(sorted(ip for ip in found if not ip.is_loopback))
 
     def run(self, stop: threading.Event, every_s: float = LOOK_UP_S) -> None:
-        """Look names up again and again until `stop`; what was found stays until there is more."""
+        """Resolve the names repeatedly until `stop`. An address is kept when that fails."""
         while self.names and not stop.is_set():
             for name in self.names:
                 try:
                     found = socket.getaddrinfo(name, None, socket.AF_INET, socket.SOCK_STREAM)
                     self._known[name] = frozenset(IPv4Address(at[0]) for *_, at in found)
                 except OSError as error:
-                    log.debug("%s cannot be looked up: %s", name, error)
+                    log.debug("%s cannot be resolved: %s", name, error)
             stop.wait(every_s)
 
 

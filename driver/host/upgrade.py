@@ -1,8 +1,8 @@
-"""A managed plugin's state outlives its upgrade, wherever it was told to keep it.
+"""Keep a managed plugin's state over its upgrade, whatever folder was set for it.
 
-An upgrade sets the plugin's mounts back to their defaults, so the folder of the state may be
-another one afterwards. What Docker keeps over it is the plugin's own folder (`propagatedMount`):
-there a copy is put when the plugin ends, and taken from when it begins. Imports `store`.
+An upgrade resets the plugin's mounts to their defaults, so the state may be in another folder
+afterwards. Docker keeps the plugin's own folder (`propagatedMount`): the plugin puts a copy there
+when it ends, and takes it from there when it begins.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ FOLDER = Path("/host/kept")  # is mounted in a managed plugin
 
 
 def put_by(state: Path, folder: Path = FOLDER) -> None:
-    """Copy the state as the plugin ends; the copy's name says which folder it is of."""
+    """Copy the state as the plugin ends; the copy is named after the state's folder."""
     try:
         if folder.is_dir() and state.exists():
             copy(state, folder / _name(state.parent))
@@ -29,9 +29,9 @@ def put_by(state: Path, folder: Path = FOLDER) -> None:
 
 
 def bring_back(state: Path, folder: Path = FOLDER) -> None:
-    """Take the copy if the state's folder is another one now, and has none or an older state.
+    """Restore the copy where there is no state, or an older one in another folder than before.
 
-    A copy is used once: what the administrator puts into a folder later is meant.
+    A copy is used once, so that a state which the administrator puts into a folder later stays.
     """
     try:
         for kept in sorted(folder.glob("*.db"), key=lambda path: path.stat().st_mtime):

@@ -16,14 +16,13 @@ def doc(on: Setting) -> dict[str, Any]:
 
 
 def test_both_addresses_and_what_docker_calls_them(on: Setting) -> None:
-    heads = "NETWORK BRIDGE CONTAINER ENDPOINT SANDBOX DOCKER'S ADDRESS LEASE ADDRESS"
-    assert " ".join(render(rows(doc(on), [])).split()) == heads
+    heads = "NETWORK BRIDGE CONTAINER ENDPOINT SANDBOX DOCKER ADDRESS LEASE ADDRESS"
+    assert " ".join(render(rows(doc(on), {})).split()) == heads
     create(on, FOREIGN)
     end = start(on, 1, "172.18.0.2/16")
     native = on.docker.start(on.docker.create_network())
-    networks = {"app": {"EndpointID": end}, "bridge": {"EndpointID": "9" * 64}}
-    web = {"Id": "8" * 64, "Names": ["/web"], "NetworkSettings": {"Networks": networks}}
-    found = rows(doc(on), [web])
+    web = ("8" * 64, "web")
+    found = rows(doc(on), {end: ("app", *web), "9" * 64: ("bridge", *web)})
     assert found == [
         {
             "network": native.net.id,

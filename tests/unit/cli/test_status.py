@@ -33,8 +33,8 @@ def doc() -> dict[str, Any]:
 
 def test_an_empty_host() -> None:
     assert render(document(make_core().core)).splitlines() == [
-        "lease      10.2.0.0/24 of 10.2.0.0/16, from standalone, MTU 1450, 256 addresses not in "
-        "any block",
+        "lease      10.2.0.0/24 of 10.2.0.0/16, from standalone, MTU 1450, 256 addresses in no "
+        "block",
         "phase      held",
         "firewall   nft",
         "networks   0",
@@ -52,13 +52,13 @@ def test_no_lease_yet(doc: dict[str, Any]) -> None:
 def test_networks_and_endpoints_have_a_line_each(doc: dict[str, Any]) -> None:
     one, two = (network["id"][:12] for network in doc["networks"])
     lines = shown(doc)
-    heads = lines.index("NETWORK BLOCK GATEWAY USED MTU BRIDGE")
+    heads = lines.index("NETWORK BLOCK GATEWAY USED MTU BRIDGE NOTE")
     assert lines[heads + 1 : heads + 4] == [
         f"{one} 10.2.0.0/27 10.2.0.1 2 of 30 1450 fl-{one}",
         f"{two} 10.2.0.32/27 10.2.0.33 2 of 30 1450 fl-{two} internal",
-        "- 10.2.0.128/25 - - - - another driver's",
+        "10.2.0.128/25 of another driver",
     ]
-    heads = lines.index("ENDPOINT NETWORK DOCKER'S ADDRESS LEASE ADDRESS PORTS")
+    heads = lines.index("ENDPOINT NETWORK DOCKER ADDRESS LEASE ADDRESS PORTS")
     assert lines[heads + 1].endswith(
         f" {one} 10.2.0.2/27 10.2.0.2/27 10.0.0.1:53->53/udp, 0.0.0.0:8080->80/tcp"
     )
