@@ -72,10 +72,7 @@ SETTINGS = (
         "standalone: the prefix to take a lease from",
     ),
     Setting(
-        "--subnet-len",
-        "DOCKER_FLANNEL_SUBNET_LEN",
-        "20",
-        "standalone: prefix length of the lease",
+        "--subnet-len", "DOCKER_FLANNEL_SUBNET_LEN", "20", "standalone: prefix length of the lease"
     ),
     Setting(
         "--subnet-file",
@@ -114,12 +111,7 @@ SETTINGS = (
         "1",
         "1 keeps net.ipv4.ip_forward on while there are networks; 0 leaves it to you",
     ),
-    Setting(
-        "--log-level",
-        "DOCKER_FLANNEL_LOG_LEVEL",
-        "info",
-        f"one of {', '.join(LOG_LEVELS)}",
-    ),
+    Setting("--log-level", "DOCKER_FLANNEL_LOG_LEVEL", "info", f"one of {', '.join(LOG_LEVELS)}"),
 )
 
 
