@@ -1,1 +1,1 @@
-"""Measurements, side by side in one run."""
+"""Benchmarks. Compare only figures of one run."""

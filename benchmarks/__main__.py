@@ -1,7 +1,7 @@
-"""How long a container takes on this driver, on Docker's bridge and on none; our time per call.
+"""`docker run --rm` with this driver, with Docker's bridge and with none; our time per call.
 
-`python -m benchmarks [ROUNDS]`: ROUNDS (default 200) container lives of each kind, alternating,
-on one host with its own dockerd. Only ratios within one run count.
+`python -m benchmarks [ROUNDS]` runs ROUNDS (default 200) containers of each kind, alternating, on
+one host with its own dockerd. Only ratios within one run count.
 """
 
 from __future__ import annotations
@@ -48,14 +48,14 @@ def main() -> None:
         host.docker("network", "create", "plain")
         host.docker("network", "create", "-d", "flannel", "--ipam-driver", "flannel", "app")
         walls = lives(host, rounds)
-        print(f"\nwall time of `docker run --rm`, ms, {rounds} lives each, alternating")
+        print(f"\nwall time of `docker run --rm`, ms, {rounds} containers each, alternating")
         table(walls.items(), compare="bridge")
         print("\nthe plugin's own time, ms, by call")
         calls(host.plugin_log())
 
 
 def lives(host: Host, rounds: int) -> dict[str, list[float]]:
-    """Run the kinds in turn, one unmeasured round first; give wall times in milliseconds."""
+    """Return the wall times of each kind, in ms; a first round is not measured."""
     walls: dict[str, list[float]] = {kind: [] for kind in KINDS}
     for number in range(rounds + 1):
         for kind, options in KINDS.items():
@@ -69,7 +69,7 @@ def lives(host: Host, rounds: int) -> dict[str, list[float]]:
 
 
 def calls(log: str) -> None:
-    """Sum up the debug log: by call, and by life, which begins with RequestAddress."""
+    """Print the times in the debug log: by call, and summed from each RequestAddress on."""
     spent: dict[str, list[float]] = defaultdict(list)
     sums: list[float] = []
     for method, ms in CALL.findall(log):
@@ -80,7 +80,7 @@ def calls(log: str) -> None:
         if name == "RequestAddress":
             sums.append(0.0)
         sums[-1] += float(ms)
-    table([*((name, spent[name]) for name in LIFE), ("one life, all calls", sums)])
+    table([*((name, spent[name]) for name in LIFE), ("all calls of a container", sums)])
 
 
 def table(rows: Iterable[tuple[str, list[float]]], compare: str = "") -> None:

@@ -1,8 +1,8 @@
-"""How long a plugin takes from its start to all peers in the kernel, and for one more peer.
+"""How long a plugin takes from its start to routes for all peers, and to one for a new peer.
 
-`python -m benchmarks.node`: one host, a real etcd with 100, 1,000 and 5,000 leases of others.
-From the start of the process, so loading Python counts; memory and processor time are those of the
-plugin's processes. The latter hardly depends on what else the machine does.
+`python -m benchmarks.node` measures one host and a real etcd with 100, 1,000 and 5,000 leases of
+other hosts. Time counts from the start of the process, so it includes loading Python. Memory and
+CPU time are those of the plugin's processes; CPU time hardly depends on other load.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ PATIENCE_S = 120.0
 
 
 def main() -> None:
-    """Measure each size on a host of its own, and print a table."""
+    """Measure each size on its own host, and print a table."""
     if sys.argv[1:2] == ["fill"]:
         fill(sys.argv[2], int(sys.argv[3]))
     elif sys.argv[1:2] == ["more"]:
@@ -46,7 +46,7 @@ def main() -> None:
 
 
 def measure(bed: Bed, size: int) -> str:
-    """Give one row of the table."""
+    """Return a row of the table."""
     store, host = bed.client("etcd"), bed.host("host")
     url = start_etcd(store)
     me = (sys.executable, "-m", "benchmarks.node")
@@ -65,13 +65,13 @@ def measure(bed: Bed, size: int) -> str:
 
 
 def routed(host: Host, size: int) -> float:
-    """Wait for the routes; give the time at which they are there."""
+    """Wait for the routes; return when they are there."""
     wait_for(lambda: routes(host) >= size, f"{size} routes", PATIENCE_S, every_s=0.005)
     return time.perf_counter()
 
 
 def start_etcd(store: Node) -> str:
-    """Start etcd with the network's config; give its address."""
+    """Start etcd; return its URL."""
     url = f"http://{store.address}:2379"
     words = (
         f"--listen-client-urls {url} --advertise-client-urls {url} --data-dir {store.folder}/data"
@@ -82,24 +82,24 @@ def start_etcd(store: Node) -> str:
 
 
 def routes(host: Host) -> int:
-    """Count the routes by the VTEP, as seen from outside."""
+    """Return the number of routes through the VTEP, read from outside the host."""
     return Path(f"/proc/{host.pid}/net/route").read_text().count("flannel.1\t")
 
 
 def resident(pid: int) -> float:
-    """Give a process' memory in megabytes."""
+    """Return a process's memory, in MB."""
     pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     return pages * 4096 / 1e6
 
 
 def spent(pid: int) -> float:
-    """Give a process' processor time in seconds, of its threads and of children that ended."""
+    """Return a process's CPU time, in s, with that of its ended children."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
 
 
 def fill(url: str, size: int) -> None:
-    """Write the config and the leases of others, from inside a node."""
+    """Write the config and the other hosts' leases, from inside a node."""
     etcd = Etcd(EtcdSettings.read(url))
     etcd.put_if(config_key(PREFIX), CONFIG, 0)
     for number in range(size):
@@ -107,7 +107,7 @@ def fill(url: str, size: int) -> None:
 
 
 def put(etcd: Etcd, number: int) -> IPv4Network:
-    """Write the lease of one more host; give its subnet."""
+    """Write the lease of one more host; return its subnet."""
     subnet = IPv4Network((0x0A000000 + (number << 8), 24))
     mac = f"02:00:00:00:{number >> 8:02x}:{number & 255:02x}"
     value = lease_value(IPv4Address(0xC6336400 + number), "vxlan", 1, mac)
@@ -116,7 +116,7 @@ def put(etcd: Etcd, number: int) -> IPv4Network:
 
 
 def more(url: str, size: int) -> None:
-    """Put leases one by one from inside the host, and print how long their routes take."""
+    """Write leases one by one from inside the host, and print how long their routes take."""
     etcd = Etcd(EtcdSettings.read(url))
     times = []
     for number in range(size, size + MORE):

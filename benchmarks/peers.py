@@ -1,11 +1,11 @@
-"""How long the overlay takes to carry many peers: all at once, one more, and to look at them.
+"""How long the overlay takes for many peers: all at once, one more, and a pass without drift.
 
-`python -m benchmarks.peers [PEERS...]` (default 100 1000 5000; root): each number in a process and
-a network namespace of its own, with the listener to the kernel's news running, as in the plugin.
-From the leases to the last route: plan, observe, diff, apply. flanneld 0.20 takes 0.75 s for 1,000
-peers and 3.2 s for 5,000 on the machine where this was written; only ratios of one run count.
-Beyond some thousand it is not linear: the kernel compares a route that comes with all others out
-of its link (fib_find_info), which at 5,000 is more than half of the time.
+`python -m benchmarks.peers [PEERS...]` (default 100 1000 5000; root) measures each number in its
+own process and network namespace, with the netlink monitor running as in the plugin, from the
+leases to the last route: plan, observe, diff, apply. flanneld 0.20 took 0.75 s for 1,000 peers and
+3.2 s for 5,000 on the machine where this was written; only ratios within one run count. Above some
+thousand peers the time is not linear: the kernel compares a new route with all others of its link
+(fib_find_info), which at 5,000 is more than half of the time.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ ROUNDS = 5
 
 
 def peer(number: int) -> Peer:
-    """Give the lease of one of many hosts."""
+    """Return one of many peers."""
     mac = "aa:bb:" + number.to_bytes(4, "big").hex(":")
     return Peer(IPv4Network((int(NETWORK[0]) + 256 * number, 24)), HOST + number, "vxlan", mac)
 
@@ -63,17 +63,17 @@ class Node:
         made.callback(stop.set)
 
     def want(self, peers: Iterable[Peer]) -> frozenset[HostObject]:
-        """Give what the host should carry."""
+        """Return the objects that the host should have."""
         vtep = Vtep(HOST, "02:00:00:00:00:01")
         mine = plan_vtep(OVERLAY, IPv4Network("10.0.0.0/24"), vtep, self.external)
         return frozenset([*mine, *plan_peers(OVERLAY, peers, vtep, self.external)])
 
     def observe(self) -> frozenset[HostObject]:
-        """Give what it carries."""
+        """Return the objects that it has."""
         return self.overlays.observe() | self.netlink.observe()
 
     def apply(self, plan: Plan) -> None:
-        """Carry a plan out as the reconciler does."""
+        """Apply a plan as the reconciler does."""
         take_away, make = Plan(remove=plan.remove), Plan(add=plan.add, change=plan.change)
         self.netlink.apply(take_away.only(self.netlink.kinds))
         self.overlays.apply(take_away.only(self.overlays.kinds))
@@ -87,14 +87,14 @@ def run(*command: str) -> None:
 
 
 def took(act: Callable[[], object]) -> float:
-    """Give the seconds that something takes."""
+    """Return the seconds that a function takes."""
     began = time.perf_counter()
     act()
     return time.perf_counter() - began
 
 
 def measure(count: int) -> None:
-    """Print the row for so many peers."""
+    """Print the row for a number of peers."""
     peers = [peer(number) for number in range(1, count + 1)]
     with ExitStack() as made:
         node = Node(made)
@@ -124,17 +124,17 @@ def measure(count: int) -> None:
 
 
 def put_one(node: Node, number: int) -> None:
-    """Add what one more peer needs."""
+    """Add one more peer."""
     node.apply(diff(node.want(()), node.want([peer(number)])))
 
 
 def main() -> None:
-    """Measure each number in a process of its own."""
+    """Measure each number in its own process."""
     if sys.argv[1:2] == ["--here"]:
         measure(int(sys.argv[2]))
         return
     print("median of 5, seconds: fill an empty device; remove all; observe; a pass without drift")
-    print(f"one more peer put, of {MORE}: milliseconds.  RSS: MB at most")
+    print(f"one more peer, of {MORE}: milliseconds.  RSS: highest, MB")
     print("  peers      fill    remove   observe      pass      p50      p99      RSS", flush=True)
     for count in sys.argv[1:] or ["100", "1000", "5000"]:
         here = [sys.executable, "-m", "benchmarks.peers", "--here", count]

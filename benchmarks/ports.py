@@ -1,10 +1,9 @@
-"""What published ports cost: at 10 and at 5,000, and in `docker run`, beside Docker's bridge.
+"""What published ports cost: with 10 and with 5,000, and in `docker run` against Docker's bridge.
 
-`python -m benchmarks.ports [ROUNDS]`. First in process, on a host of its own for each number of
-ports: one port more and less, the start of a plugin that has to take them all, a pass that finds
-nothing to do, and the first packet of a flow. Then ROUNDS (default 20) lives of a container
-with 0, 1, 10 and 50 ports on each driver, and without a network or ports, alternating. Only ratios
-within one run count.
+`python -m benchmarks.ports [ROUNDS]` first measures in process, on its own host for each number of
+ports: one port more and one less, the start of a plugin with all of them, a pass without drift, and
+the first packet of a flow. Then it runs ROUNDS (default 20) containers with 0, 1, 10 and 50 ports
+on each driver, and without network or ports, alternating. Only ratios within one run count.
 """
 
 from __future__ import annotations
@@ -44,7 +43,7 @@ NUMBERS = (0, 1, 10, 50)
 
 
 def main() -> None:
-    """Run a part of it in a host, or all."""
+    """Run all, or inside a host one part."""
     if sys.argv[1:2] == ["fill"]:
         fill(int(sys.argv[2]), Path(sys.argv[3]))
     elif sys.argv[1:2] == ["start"]:
@@ -78,31 +77,31 @@ def plugin(state: Path) -> Reconciler:
 
 
 def call(core: Reconciler, method: str, **body: Any) -> dict[str, Any]:
-    """Make a call of Docker's."""
+    """Call the plugin as Docker does."""
     return CALLS[method](core, Body.decode(json.dumps(body).encode()))
 
 
 def binding(number: int) -> dict[str, Any]:
-    """Give a binding of a port to itself, as dockerd words it."""
+    """Return a binding of a port to the same host port, in dockerd's form."""
     return {"Proto": 17, "Port": number, "HostIP": "", "HostPort": number, "HostPortEnd": number}
 
 
 def publish(core: Reconciler, endpoint: str, *numbers: int) -> None:
-    """Publish ports of a container."""
+    """Publish a container's ports."""
     options = {"com.docker.network.portmap": [binding(number) for number in numbers]}
     program = "NetworkDriver.ProgramExternalConnectivity"
     call(core, program, NetworkID=NETWORK, EndpointID=endpoint, Options=options)
 
 
 def join(core: Reconciler, pool: str, endpoint: str) -> None:
-    """Make a container's place, up to where ports are published."""
+    """Make the calls of a container's start up to where ports are published."""
     address = call(core, "IpamDriver.RequestAddress", PoolID=pool, Address="")["Address"]
     ids = {"NetworkID": NETWORK, "EndpointID": endpoint}
     call(core, "NetworkDriver.CreateEndpoint", **ids, Interface={"Address": address})
 
 
 def fill(size: int, state: Path) -> None:
-    """Publish that many ports, then one more and one less again and again."""
+    """Publish a number of ports, then repeatedly one more and one less."""
     core = plugin(state)
     asked = {"Pool": "", "Options": {"flannel.size": "/24"}}
     reply = call(core, "IpamDriver.RequestPool", AddressSpace="flannel", **asked)
@@ -126,8 +125,8 @@ def fill(size: int, state: Path) -> None:
 
 
 def start(state: Path) -> None:
-    """Start the plugin on what `fill` left: read the state, take the ports, write the firewall."""
-    Links.prepare()  # what Python loads is not the ports'
+    """Start the plugin on the state of `fill`: read it, bind the ports, write the firewall."""
+    Links.prepare()  # loading Python modules is not measured
     began = time.perf_counter()
     with loading():
         core = plugin(state)
@@ -140,7 +139,7 @@ def start(state: Path) -> None:
 
 
 def packets(size: int) -> None:
-    """Send the first packet of many flows to the last of the ports, and to one unpublished."""
+    """Send the first packets of many flows to the last port and to an unpublished one."""
     with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW) as sock:
         for name, number in (("published", 9999 + size), ("unpublished", 9000)):
             times = []
@@ -154,7 +153,7 @@ def packets(size: int) -> None:
 
 
 def datagram(run: int, flow: int, port: int) -> bytes:
-    """Write an empty datagram whose source is another for each flow."""
+    """Return an empty UDP packet; each flow has its own source."""
     source = bytes([198, 18 + run % 2, flow >> 8, flow & 255])
     udp = struct.pack(">HHHH", 1024 + run, port, 8, 0)
     address = socket.inet_aton(HOST)
@@ -162,20 +161,20 @@ def datagram(run: int, flow: int, port: int) -> bytes:
 
 
 def timed(act: Callable[[], object]) -> float:
-    """Give the milliseconds that something takes."""
+    """Return the milliseconds that a function takes."""
     began = time.perf_counter()
     act()
     return (time.perf_counter() - began) * 1000
 
 
 def show(name: str, times: list[float]) -> None:
-    """Print the median, and the shortest and longest of several."""
+    """Print the median; of several times also the shortest and longest."""
     more = f"   {min(times):9.2f} to {max(times):9.2f}" if len(times) > 1 else ""
     print(f"  {name:44} {statistics.median(times):9.2f}{more}", flush=True)
 
 
 def lives(rounds: int) -> None:
-    """Run containers with ports on both drivers in turn."""
+    """Run containers with ports on both drivers, alternating."""
     with Bed() as bed:
         host = bed.host("host")
         host.start_plugin()
@@ -184,14 +183,14 @@ def lives(rounds: int) -> None:
         host.docker("network", "create", "plain")
         host.docker("network", "create", "-d", "flannel", "--ipam-driver", "flannel", "app")
         walls = {number: life(host, number, rounds) for number in NUMBERS}
-    print(f"wall time of `docker run --rm`, ms, {rounds} lives each, alternating")
+    print(f"wall time of `docker run --rm`, ms, {rounds} containers each, alternating")
     for number, times in walls.items():
         print(f"{number} ports")
         table(times.items(), compare="bridge")
 
 
 def life(host: Host, number: int, rounds: int) -> dict[str, list[float]]:
-    """Run all in turn, one unmeasured round first."""
+    """Run all kinds in turn; a first round is not measured."""
     ports = ("-p", f"8000-{7999 + number}:8000-{7999 + number}") if number else ()
     asked = {"none": ("none",), "bridge": ("plain", *ports), "flannel": ("app", *ports)}
     walls: dict[str, list[float]] = {kind: [] for kind in asked}

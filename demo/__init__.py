@@ -1,1 +1,1 @@
-"""The main job, shown on this machine."""
+"""A demonstration on this machine: `python -m demo`."""

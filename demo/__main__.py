@@ -1,7 +1,7 @@
 """Shows what the driver does: three hosts, one etcd, a compose stack on each, one flat network.
 
-The hosts are sets of namespaces, each with its own Docker; when the demo ends, or is interrupted,
-nothing of it is left.
+Each host is a set of namespaces with its own Docker. Nothing is left when the demo ends, even if it
+is interrupted.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ networks:
 
 
 def say(text: str) -> None:
-    """Tell what comes, in plain words."""
+    """Print what comes next."""
     print(f"\n{text}", flush=True)
 
 
 def show(node: Node, words: str) -> str:
-    """Run a command on a machine, show it with its output, and give the output."""
+    """Run a command on a node, print both it and its output, and return the output."""
     print(f"  {node.name}$ {words}", flush=True)
     argv = shlex.split(words)
     if argv[0] == "docker" and isinstance(node, Host):
@@ -56,7 +56,7 @@ def show(node: Node, words: str) -> str:
 
 
 def address(host: Host, container: str) -> str:
-    """Ask Docker for a container's address."""
+    """Return a container's address, as Docker knows it."""
     found = json.loads(host.docker("inspect", container).stdout)
     networks = found[0]["NetworkSettings"]["Networks"]
     return str(next(iter(networks.values()))["IPAddress"])
@@ -73,16 +73,16 @@ def main() -> None:
         one_network(hosts[0])
         stacks(hosts)
         across(hosts)
-        say("The leases in etcd, as flanneld writes them:")
+        say("The leases in etcd, in flanneld's format:")
         show(store, f"etcdctl --endpoints {url} get --prefix /coreos.com/network/subnets/")
-        say("What the plugin says on the first host: lease, peers, blocks, addresses, ports.")
+        say("The plugin's status on the first host: lease, peers, blocks, addresses, ports.")
         check(hosts[0], show(hosts[0], "docker-flannel status"))
         clean(hosts)
-    print(f"\nDone in {time.monotonic() - began:.0f} s; nothing of it is left on this machine.")
+    print(f"\nDone in {time.monotonic() - began:.0f} s; nothing is left on this machine.")
 
 
 def start_etcd(store: Node) -> str:
-    """Start etcd, write the network's config, and give etcd's address."""
+    """Start etcd, write the network config, and return etcd's URL."""
     url, local = f"http://{store.address}:2379", "http://127.0.0.1:2380"
     words = [
         "--listen-client-urls http://0.0.0.0:2379",
@@ -92,7 +92,7 @@ def start_etcd(store: Node) -> str:
     ]
     store.popen("etcd", *" ".join(words).split(), log_name="etcd")
     wait_for(lambda: store.reaches(f"{url}/health"), "etcd")
-    say("One command says once for all hosts what the flannel network is.")
+    say("One command defines the flannel network for all hosts.")
     show(store, f"docker-flannel init --etcd-endpoints {url} --network 10.2.0.0/16")
     return url
 
@@ -106,18 +106,18 @@ def start(host: Host, url: str) -> Host:
 
 
 def one_network(host: Host) -> None:
-    """Make a network by hand and ping in it."""
-    say("A network on driver flannel: its addresses are a block of the host's flannel lease.")
+    """Create a network by hand and ping in it."""
+    say("A network with driver flannel: its subnet is a block of the host's flannel lease.")
     show(host, "docker network create -d flannel --ipam-driver flannel app")
     show(host, "docker run -d --name one --network app box sleep infinity")
     show(host, "docker run -d --name two --network app box sleep infinity")
-    say("Containers of one host find each other by name.")
+    say("Containers on one host find each other by name.")
     show(host, "docker exec one ping -c 2 two")
 
 
 def stacks(hosts: list[Host]) -> None:
-    """Bring the same compose stack up on each host."""
-    say("The same compose stack on each host; of the network it says only `driver: flannel`.")
+    """Start the same compose stack on each host."""
+    say("The same compose stack on each host; for the network it only names the driver flannel.")
     text = COMPOSE.format(host="host1")
     print("".join(f"    {line}\n" for line in text.splitlines()), end="")
     for host in hosts:
@@ -129,33 +129,33 @@ def stacks(hosts: list[Host]) -> None:
 
 
 def across(hosts: list[Host]) -> None:
-    """Reach the containers of other hosts, by their addresses and by a published port."""
-    say("Containers reach those of other hosts by their addresses, without any NAT.")
+    """Reach containers on other hosts by address and by published port."""
+    say("Containers reach those on other hosts by address, without NAT.")
     for here, there in zip(hosts, [*hosts[1:], hosts[0]], strict=True):
         far = address(there, "web")
         wait_for(partial(pings, here, far), f"an answer from {far}")
         show(here, f"docker exec db ping -c 1 {far}")
         show(here, f"docker exec db wget -q -O - http://{far}/")
-    say("A published port answers on its host and from another one.")
+    say("A published port answers on its own host and from another one.")
     show(hosts[1], "curl -s http://127.0.0.1:8080/")
     show(hosts[0], f"curl -s http://{hosts[1].address}:8080/")
 
 
 def pings(host: Host, target: str) -> bool:
-    """Tell whether a target answers a container."""
+    """Whether a target answers container db."""
     return host.docker("exec", "db", "ping", "-c", "1", "-w", "2", target, check=False).ok
 
 
 def check(host: Host, status: str) -> None:
-    """See that the containers have the addresses the plugin tells."""
+    """Check that the plugin's status shows the containers' addresses."""
     for container in ("one", "web"):
         if address(host, container) not in status:
-            raise SystemExit(f"{container} has no address of the lease: this is a defect")
+            raise SystemExit(f"{container} has no address from the lease: this is a bug")
 
 
 def clean(hosts: list[Host]) -> None:
-    """Take the stacks down as a user would."""
-    say("Everything is removed again.")
+    """Remove everything as a user would."""
+    say("Everything is removed.")
     for host in hosts:
         print(f"  {host.name}$ docker-compose down", flush=True)
         host.compose("down", cwd=host.folder / "stack")
