@@ -9,18 +9,19 @@ from __future__ import annotations
 import logging
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
+from functools import partial
 
 from flask import Flask, Response, abort, jsonify, request
 from werkzeug.exceptions import HTTPException
 
-from driver.api import admin, adopt, endpoints, networks, pools, ports
+from driver.api import admin, adopt, endpoints, networks, pools, ports, status
 from driver.api.body import Body, Reply
 from driver.api.standby import STATIC
-from driver.api.status import document
 from driver.core.reconciler import Reconciler
 from driver.errors import BadRequest, FlannelError, NoLease
+from driver.model.facts import Facts
 
 log = logging.getLogger(__name__)
 
@@ -47,9 +48,23 @@ CALLS: dict[str, Call] = {
 }
 
 
-def create_app(core: Reconciler) -> Flask:
-    """Return the WSGI application."""
+def create_app(
+    core: Reconciler,
+    *,
+    require_ipam: bool = False,
+    problems: Callable[[], Iterable[str]] = tuple,
+    warnings: Callable[[Facts], Iterable[str]] = lambda _facts: (),
+) -> Flask:
+    """Return the WSGI application.
+
+    `require_ipam`: refuse networks that Docker's own IPAM put outside the lease. `problems` and
+    `warnings` return what the status shows beside what the core knows.
+    """
     app = Flask("docker-flannel")
+    calls = CALLS | {
+        "NetworkDriver.CreateNetwork": partial(networks.create_network, require_ipam=require_ipam),
+        "Upkeep.Adopt": partial(adopt.adopt, require_ipam=require_ipam),
+    }
 
     @app.post("/<method>")
     def call(method: str) -> Response:
@@ -58,28 +73,23 @@ def create_app(core: Reconciler) -> Flask:
             if method in STATIC:
                 _react(core, method, body)
                 return jsonify(STATIC[method])
-            if method not in CALLS:
+            if method not in calls:
                 abort(404)
-            return jsonify(CALLS[method](core, Body.decode(body)))
+            return jsonify(calls[method](core, Body.decode(body)))
         finally:
             spent = (time.perf_counter() - began) * 1000
             log.debug("call=%s ms=%.3f body=%s", method, spent, body)
 
-    _answer_questions(app, core)
-    _answer_failures(app, core)
-    return app
-
-
-def _answer_questions(app: Flask, core: Reconciler) -> None:
-    """Answer what the command line asks."""
-
     @app.get("/status")
     def show_status() -> Response:
-        return jsonify(document(core))
+        return jsonify(status.document(core, problems(), warnings(core.facts)))
 
     @app.get("/ports")
     def show_ports() -> Response:
         return jsonify(ports.document(core))
+
+    _answer_failures(app, core)
+    return app
 
 
 def _react(core: Reconciler, method: str, body: bytes) -> None:

@@ -128,9 +128,9 @@ class Builder:
             from driver.wiring import build  # noqa: PLC0415
 
             self._core = build(self._config)
-        from driver.handlers import create_app  # noqa: PLC0415
+        from driver.wiring import application  # noqa: PLC0415
 
-        return create_app(self._core)
+        return application(self._config, self._core)
 
 
 def _places(wanted: Sequence[Path]) -> tuple[list[Path], BadRequest | None]:

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from contextlib import ExitStack, closing
 from functools import partial
+from wsgiref.types import WSGIApplication
 
 from driver.api.orphans import Docker, OrphanNetworks
 from driver.cli import client
@@ -53,6 +54,18 @@ def build(config: Config) -> Reconciler:
     return core
 
 
+def application(config: Config, core: Reconciler) -> WSGIApplication:
+    """Return what answers Docker's calls; it is loaded here, when the host is as it should be."""
+    from driver.handlers import create_app  # noqa: PLC0415
+
+    return create_app(
+        core,
+        require_ipam=config.require_ipam,
+        problems=lambda: secrets_shown([s.variable for s in SETTINGS if s.secret]),
+        warnings=partial(exposure.warnings, config.etcd, ours=config.etcd_from_containers),
+    )
+
+
 def _assembled(config: Config, undo: ExitStack) -> Reconciler:
     """Do what `build` says; what is to be closed when that fails is left with `undo`."""
     # sockets make room, which takes no time as long as there is one thread
@@ -83,9 +96,6 @@ def _assembled(config: Config, undo: ExitStack) -> Reconciler:
     ])  # fmt: skip
     undo.callback(dataplane.close)
     core = Reconciler(store, dataplane, survey, source)
-    core.require_ipam = config.require_ipam
-    core.shown = lambda: secrets_shown([s.variable for s in SETTINGS if s.secret])
-    core.warnings = partial(exposure.warnings, config.etcd, ours=config.etcd_from_containers)
     loop = Loop(core, survey, source)
     loop.boot()
     if servers.names:

@@ -19,9 +19,10 @@ from driver.model.objects import Bridge
 from driver.model.records import HOST_END_PREFIX, Hold, replace, short
 
 
-def adopt(core: Reconciler, req: Body) -> Reply:
+def adopt(core: Reconciler, req: Body, *, require_ipam: bool = False) -> Reply:
     """Take over networks and running containers as Docker describes them.
 
+    `require_ipam`: see `create_network`.
     Request: Networks, as Docker's GET /networks lists them; Endpoints, {EndpointID, Address,
     MacAddress, Sandbox, Gateway} for each running container's place.
     Reply: Adopted, ids; Left, sentences.
@@ -29,7 +30,7 @@ def adopt(core: Reconciler, req: Body) -> Reply:
     before, left = core.state, list[str]()
     for network in req.parts("Networks"):
         try:
-            _network(core, network)
+            _network(core, network, require_ipam=require_ipam)
         except FlannelError as error:
             left.append(f"network {short(network.object_id('Id'))}: {error}")
     core.takeover.described = {r.host_end: r for r in map(_resident, req.parts("Endpoints"))}
@@ -44,7 +45,7 @@ def adopt(core: Reconciler, req: Body) -> Reply:
     }
 
 
-def _network(core: Reconciler, told: Body) -> None:
+def _network(core: Reconciler, told: Body, *, require_ipam: bool) -> None:
     """Make a network's rows as if Docker made it now, or put right what the host did not show.
 
     Shape: {Id, Internal, Options, IPAM: {Driver, Config: [{Subnet, IPRange, Gateway,
@@ -70,7 +71,7 @@ def _network(core: Reconciler, told: Body) -> None:
         _take_pool(core, config[0])
     flags = {body.INTERNAL: told.flag("Internal"), body.ENABLE_IPV4: bool(blocks)}
     made = {"NetworkID": network_id, "Options": {body.GENERIC: options.texts(), **flags}}
-    create_network(core, Body({**made, "IPv4Data": blocks}))
+    create_network(core, Body({**made, "IPv4Data": blocks}), require_ipam=require_ipam)
 
 
 def _block(config: Body, space: str) -> Reply:

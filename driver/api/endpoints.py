@@ -10,7 +10,6 @@ import logging
 import secrets
 from collections.abc import Sequence
 from ipaddress import IPv4Interface
-from pathlib import Path
 
 from driver.api import body
 from driver.api.body import Body, Reply
@@ -18,7 +17,6 @@ from driver.core.addresses import Wish
 from driver.core.bridge import mac_for
 from driver.core.edit import Edit
 from driver.core.publish import Binding, choose_ports
-from driver.core.reaping import unburied
 from driver.core.reconciler import Reconciler
 from driver.errors import BadRequest, Conflict, Place
 from driver.model.objects import Element
@@ -35,7 +33,6 @@ from driver.model.records import (
 
 log = logging.getLogger(__name__)
 
-EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")
 TRIES = 30  # each leaves out what it found taken, so few are ever needed
 VIA = 0  # the route type with a next hop
 
@@ -51,7 +48,7 @@ def create_endpoint(core: Reconciler, req: Body) -> Reply:
     ip, mac = interface.interface("Address"), interface.mac("MacAddress")
     if interface.text("AddressIPv6", needed=False):
         raise BadRequest("the endpoint has an IPv6 address, and the network has no IPv6")
-    made = unburied(core, lambda: _put_endpoint(core, endpoint_id, network_id, ip, mac), ip)
+    made = core.retry(lambda: _put_endpoint(core, endpoint_id, network_id, ip, mac), ip)
     filled = {} if mac else {"MacAddress": made.mac}
     return {"Interface": filled if ip else {"Address": str(made.ip), **filled}}
 
@@ -185,15 +182,10 @@ def program(core: Reconciler, req: Body) -> Reply:
     Request: NetworkID, EndpointID, Options.  Reply: empty.
     """
     endpoint_id = req.object_id("EndpointID")
-    wanted = body.bindings(req.part("Options"), _ephemeral)
-    unburied(core, lambda: _publish(core, endpoint_id, wanted))
+    wanted = body.bindings(req.part("Options"), core.survey.ephemeral_ports)
+    core.retry(lambda: _publish(core, endpoint_id, wanted))
     _settle(core, endpoint_id)
     return {}
-
-
-def _ephemeral() -> tuple[int, int]:
-    low, high = map(int, EPHEMERAL.read_text().split())
-    return low, high
 
 
 def populated(core: Reconciler, req: Body) -> None:

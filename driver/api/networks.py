@@ -15,7 +15,6 @@ from driver.api.body import SPACE, Body, Reply
 from driver.api.options import SIZE, block_prefix, network_options
 from driver.core.addresses import Wish, take_address
 from driver.core.edit import Edit
-from driver.core.reaping import unburied
 from driver.core.reconciler import Reconciler
 from driver.errors import BadRequest, Conflict
 from driver.ipam import PoolRequest, lease_of, take_pool
@@ -26,12 +25,16 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class _Given:
-    """What an IPAM driver chose for a network; `ours`: it was this plugin's."""
+    """What an IPAM driver chose for a network; `ours`: it was this plugin's.
+
+    `inside`: it must be inside the lease.
+    """
 
     cidr: IPv4Network
     gateway: IPv4Interface
     ours: bool
     reserved: frozenset[str]
+    inside: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,16 +50,17 @@ class _Place:
     docker_gateway: IPv4Interface | None = None
 
 
-def create_network(core: Reconciler, req: Body) -> Reply:
+def create_network(core: Reconciler, req: Body, *, require_ipam: bool = False) -> Reply:
     """Make a network's bridge and rules.
 
+    `require_ipam`: refuse one that Docker's own IPAM put outside the lease.
     Request: NetworkID, Options, IPv4Data, IPv6Data.  Reply: empty.
     """
     network_id, options = req.object_id("NetworkID"), req.part("Options")
     if options.flag(body.ENABLE_IPV6) or req.parts("IPv6Data"):
         raise BadRequest("IPv6 was asked for, but this host's flannel lease has no IPv6 subnet")
-    given = _given(req, options)
-    unburied(core, lambda: _put_network(core, network_id, given, options))
+    given = _given(req, options, inside=require_ipam)
+    core.retry(lambda: _put_network(core, network_id, given, options))
     return {}
 
 
@@ -84,7 +88,7 @@ def _put_network(core: Reconciler, network_id: str, given: _Given | None, option
         log.info("network=%s %s", short(network_id), _better(network))
 
 
-def _given(req: Body, options: Body) -> _Given | None:
+def _given(req: Body, options: Body, *, inside: bool) -> _Given | None:
     """Read what an IPAM driver chose; None where none did: without IPv4, or with Docker's `null`.
 
     Source: libnetwork; Docker 28 and later can leave IPv4 out.
@@ -105,7 +109,7 @@ def _given(req: Body, options: Body) -> _Given | None:
         raise BadRequest("IPv4Data.Pool is missing; it is the network's subnet")
     aux = block.part("AuxAddresses").texts().values()
     reserved = frozenset(text.partition("/")[0] for text in aux)
-    return _Given(cidr, gateway, space == SPACE, reserved)
+    return _Given(cidr, gateway, space == SPACE, reserved, inside)
 
 
 def _place(
@@ -115,7 +119,7 @@ def _place(
     if given is None:
         return _own_block(core, edit, network_id, prefix)
     if _is_foreign(edit, network_id, given):
-        _check_foreign(core, edit, network_id, given)
+        _check_foreign(edit, network_id, given)
         own = _own_block(core, edit, network_id, prefix)
         return replace(own, docker_gateway=given.gateway)
     if prefix is not None:
@@ -134,9 +138,9 @@ def _is_foreign(edit: Edit, network_id: str, given: _Given) -> bool:
     return not given.ours and lease is not None and not given.cidr.subnet_of(lease.subnet)
 
 
-def _check_foreign(core: Reconciler, edit: Edit, network_id: str, given: _Given) -> None:
+def _check_foreign(edit: Edit, network_id: str, given: _Given) -> None:
     cidr, lease = given.cidr, edit.state.lease
-    if core.require_ipam:
+    if given.inside:
         raise BadRequest(
             f"Docker's own IPAM chose {cidr}, which is not inside this host's flannel lease "
             f"{lease and lease.subnet}, and DOCKER_FLANNEL_REQUIRE_IPAM is set; add "
@@ -191,8 +195,8 @@ def _own_block(core: Reconciler, edit: Edit, network_id: str, prefix: int | None
     """Choose the block of a network whose addresses the driver gives, and its gateway."""
     pool = edit.state.pools.get(pool_id("network", network_id))
     if pool is None:
-        onlink = (*core.survey().onlink, *core.takeover.blocks)
-        pool = take_pool(edit.state, PoolRequest(prefix=prefix), onlink, "", edit.now)
+        used = core.used_prefixes()
+        pool = take_pool(edit.state, PoolRequest(prefix=prefix), used, "", edit.now)
         pool = pool.owned("network", network_id)
     hold = take_address(edit.state, pool, Wish(gateway=True), edit.now).hold
     return _Place(pool, IPv4Interface((hold.ip, pool.cidr.prefixlen)), hold)

@@ -12,7 +12,6 @@ from driver.api import body
 from driver.api.body import SPACE, Body, Reply
 from driver.api.options import ipam_prefix
 from driver.core.addresses import Wish
-from driver.core.reaping import unburied
 from driver.core.reconciler import Reconciler
 from driver.errors import BadRequest
 from driver.ipam import PoolRequest, take_pool
@@ -33,9 +32,9 @@ def request_pool(core: Reconciler, req: Body) -> Reply:
     want = PoolRequest(req.prefix("Pool"), req.prefix("SubPool"), ipam_prefix(req.part("Options")))
     if want.cidr is None and want.sub is not None:
         raise BadRequest(f"--ip-range {want.sub} needs a --subnet")
-    onlink = (*core.survey().onlink, *core.takeover.blocks)
+    used = core.used_prefixes()
     with core.edit() as edit:
-        pool = take_pool(edit.state, want, onlink, secrets.token_hex(4), edit.now)
+        pool = take_pool(edit.state, want, used, secrets.token_hex(4), edit.now)
         edit.take(pool)
     return {"PoolID": pool.id, "Pool": str(pool.cidr), "Data": {}}
 
@@ -63,7 +62,7 @@ def request_address(core: Reconciler, req: Body) -> Reply:
     gateway = options.text(body.ADDRESS_TYPE, needed=False) == body.GATEWAY_TYPE
     owner = options.text(body.ENDPOINT_NAME, needed=False)[:LONGEST_NAME]
     wish = Wish(wanted, owner, gateway)
-    place = unburied(core, lambda: _take_address(core, pool_id, wish))
+    place = core.retry(lambda: _take_address(core, pool_id, wish))
     return {"Address": str(place), "Data": {}}
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from driver import __version__
@@ -14,8 +14,10 @@ from driver.model.records import Endpoint, Network, Peer, State, short
 Document = dict[str, Any]
 
 
-def document(core: Reconciler) -> Document:
-    """Give the whole truth as JSON would have it.
+def document(
+    core: Reconciler, problems: Iterable[str] = (), warnings: Iterable[str] = ()
+) -> Document:
+    """Return all there is to know, with `problems` and `warnings` that the core does not know.
 
     Shape: {version, lease, phase, note, firewall, overlay, peers, networks, endpoints,
     blocks_of_others, repaired, warnings, problems}; each problem and warning a sentence with what
@@ -36,8 +38,8 @@ def document(core: Reconciler) -> Document:
             str(p.cidr) for p in state.pools.values() if state.network_of(p.id) is None
         ],
         "repaired": [{"at": report.at, "what": str(report)} for report in core.history.reports],
-        "warnings": list(_warnings(core)),
-        "problems": list(_problems(core)),
+        "warnings": [*warnings, *_warnings(core)],
+        "problems": list(_problems(core, problems)),
     }
 
 
@@ -99,17 +101,16 @@ def _endpoint(endpoint: Endpoint) -> Document:
 
 
 def _warnings(core: Reconciler) -> Iterator[str]:
-    yield from core.warnings(core.facts)
     state = core.state
     if state.lease and state.overlay and state.lease.source == "etcd":
         peers = state.peers.values()
         yield from strays.warnings(state.overlay, state.lease.subnet, peers, core.facts)
 
 
-def _problems(core: Reconciler) -> Iterator[str]:
+def _problems(core: Reconciler, more: Iterable[str]) -> Iterator[str]:
     state = core.state
     yield from core.lease_status.problems
-    yield from core.shown()
+    yield from more
     for network in state.networks.values():
         block = network.gateway.network
         if state.lease is not None and not block.subnet_of(state.lease.subnet):

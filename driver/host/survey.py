@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
 from driver.errors import Unavailable
 from driver.host.firewall.forward_gate import ForwardGates
@@ -20,6 +21,8 @@ from driver.model.objects import HostObject
 from driver.model.records import replace
 
 log = logging.getLogger(__name__)
+
+EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")
 
 
 class HostSurvey:
@@ -55,6 +58,11 @@ class HostSurvey:
             flanneld=self._probe.look(),
             guards=self._guards.able,
         )
+
+    def ephemeral_ports(self) -> tuple[int, int]:
+        """Return the first and the last port that the kernel gives to who wants any."""
+        low, high = map(int, EPHEMERAL.read_text().split())
+        return low, high
 
     def _external(self) -> External | None:
         if self._find_external is None:

@@ -60,8 +60,11 @@ class Survey(Protocol):
     def facts(self) -> Facts:
         """Give what the host has that is not ours."""
 
+    def ephemeral_ports(self) -> tuple[int, int]:
+        """Return the first and the last port that the kernel gives to who wants any."""
+
     def disturbed(self) -> bool:
-        """Tell whether somebody changed the firewall or a setting since we last looked; cheap."""
+        """Whether somebody changed the firewall or a setting since we last looked; cheap."""
 
     def docker_acts(self) -> None:
         """Take note that Docker makes networks or endpoints: it has set the host up by now."""

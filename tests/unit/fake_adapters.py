@@ -226,6 +226,9 @@ class FakeSurvey:
             raise self.blind
         return self.now
 
+    def ephemeral_ports(self) -> tuple[int, int]:
+        return 32768, 60999
+
     def links(self) -> frozenset[str]:
         return self._kernel.links()
 

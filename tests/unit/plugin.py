@@ -15,8 +15,8 @@ from tests.unit.docker import Docker, Refused
 class Plugin:
     """Posts bodies and checks that every failure has the shape that Docker can show."""
 
-    def __init__(self, core: Reconciler) -> None:
-        self.client = create_app(core).test_client()
+    def __init__(self, core: Reconciler, *, require_ipam: bool = False) -> None:
+        self.client = create_app(core, require_ipam=require_ipam).test_client()
 
     def ask(self, method: str, body: Any = None) -> tuple[int, dict[str, Any]]:
         """Post a body: bytes as they are, None as nothing, the rest as JSON."""

@@ -74,6 +74,9 @@ class Survey:
     def disturbed(self):
         return False
 
+    def ephemeral_ports(self):
+        raise AssertionError("nobody asks for any port")
+
     def docker_acts(self):
         return None
 

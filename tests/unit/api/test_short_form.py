@@ -11,7 +11,7 @@ from driver.errors import HostError
 from driver.model.objects import Element, HostObject, LinkAddress, SandboxAddress, Veth
 from driver.model.records import short
 from tests.unit.docker import Refused, port
-from tests.unit.plugin import Setting
+from tests.unit.plugin import Plugin, Setting
 from tests.unit.short import (
     FOREIGN,
     IPV4_OFF,
@@ -191,7 +191,7 @@ def test_two_such_networks_stay_apart(on: Setting) -> None:
 
 
 def test_a_subnet_of_dockers_own_choice_can_be_refused(on: Setting) -> None:
-    on.bench.core.require_ipam = True
+    on.plugin = Plugin(on.bench.core, require_ipam=True)
     with pytest.raises(Refused) as caught:
         create(on, FOREIGN)
     assert "add `--ipam-driver flannel`" in str(caught.value)

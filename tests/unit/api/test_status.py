@@ -88,9 +88,8 @@ def test_what_was_repaired_is_told() -> None:
 
 def test_what_may_go_wrong_is_told_apart_from_what_is_wrong() -> None:
     bench, _ = busy()
-    bench.core.warnings = lambda facts: [f"{facts.firewall} is old"]
-    doc = document(bench.core)
-    assert (doc["warnings"], doc["problems"]) == (["nft is old"], [])
+    doc = document(bench.core, ["a file holds a secret"], ["nft is old"])
+    assert (doc["warnings"], doc["problems"]) == (["nft is old"], ["a file holds a secret"])
 
 
 def test_problems_are_told() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from driver.core.report import Report
+from driver.core.history import Report
 from driver.errors import Conflict
 from driver.model.objects import (
     Bridge,
@@ -93,7 +93,7 @@ def test_the_veth_of_an_endpoint_that_is_not_joined_yet_is_made_again(
 
 
 def dropped(report: Report) -> str:
-    return "; ".join(report.dropped)
+    return "; ".join(report.adopted)
 
 
 def test_a_container_that_died_is_dropped_after_two_passes(bench: Bench, made: Container) -> None:
@@ -161,7 +161,7 @@ def test_what_was_asked_for_and_never_used_goes_after_a_minute(
     bench.passes(2, apart_s=0.4)
     assert (len(bench.state.pools), len(bench.state.holds)) == (2, 3)
     first, second = bench.passes(2, apart_s=1)
-    assert first.dropped == ()
+    assert first.adopted == ()
     assert dropped(second) == (
         "address 10.2.0.3 was asked for and not used: dropped; "
         "block 10.2.0.64/27 was asked for and not used: dropped"

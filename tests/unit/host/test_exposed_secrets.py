@@ -6,9 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from driver.api.status import document
 from driver.host.exposed_secrets import secrets_shown
-from tests.unit.bench import make_core
 
 NAME = "FLANNELD_ETCD_PASSWORD"
 
@@ -29,9 +27,3 @@ def test_a_file_that_everybody_reads(tmp_path: Path, text: str, mode: int, shown
     told = secrets_shown([NAME], [tmp_path / "none", file])
     assert told == ([f"{file} holds {NAME}, and every user of this host can read it: run "
                      f"`chmod 600 {file}`"] if shown else [])  # fmt: skip
-
-
-def test_status_tells_it() -> None:
-    core = make_core().core
-    core.shown = lambda: ["a file holds a secret"]
-    assert "a file holds a secret" in document(core)["problems"]

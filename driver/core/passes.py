@@ -1,0 +1,171 @@
+"""Passes: bring the host to what the state desires, whatever the host has.
+
+Boot, timer and events ask for them: the slow path, for everything has to be looked at.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+from driver.core.adoption import Taken
+from driver.core.contention import Contention
+from driver.core.dataplane import Dataplane
+from driver.core.desire import awaited, desire, gone, left_alone, stale
+from driver.core.edit import Edit
+from driver.core.history import History, Report, summary
+from driver.core.takeover import Takeover
+from driver.core.unknown import Seen, unknown_objects
+from driver.errors import FlannelError
+from driver.model.facts import Facts
+from driver.model.interfaces import Journal, LeaseStatus, Source, Survey
+from driver.model.objects import Key, Plan, PortSocket, diff
+from driver.model.records import replace
+
+log = logging.getLogger(__name__)
+
+SOON_S = 2.0
+
+
+class Passes:
+    """The state, its lock, and the passes that make the host agree with it."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        dataplane: Dataplane,
+        survey: Survey,
+        leases: Source,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._journal, self._leases = journal, leases
+        self.dataplane, self.survey, self.clock = dataplane, survey, clock
+        self.state = self._found = journal.load()
+        self.takeover = Takeover(survey, self.state)
+        self.facts = Facts()
+        self.lease_status = LeaseStatus(None, "")
+        self.history = History()
+        self.contention = Contention()
+        self._lock = threading.Lock()
+        self._awaited: frozenset[Key] = frozenset()
+        self.woken = threading.Event()  # a pass is asked for soon
+        self.wake = self.woken.set
+
+    def recover_lease(self) -> None:
+        """Look at the host, and if the state is empty take this host's lease from there."""
+        have, self.facts = self.dataplane.observe(), self.survey.facts()
+        self.state = self.takeover.recall(have, self.facts.uplink_mtu) or self.state
+
+    def attempt(self) -> None:
+        """Make one pass, and outlive whatever happens in it."""
+        try:
+            self.converge()
+        except Exception as error:  # the one catch-all: the next pass may succeed
+            log.error("a pass failed", exc_info=error)
+            self.history.note(Report(self.clock(), errors=(f"a pass failed: {error!r}",)))
+
+    def converge(self) -> Report:
+        """Make one pass. It takes the writer's lock only if something is to be done."""
+        try:
+            right = self._looks_right()
+        except (FlannelError, OSError):
+            right = False  # the pass says why
+        if right:
+            self.contention.found(frozenset(), self.clock())
+            self.takeover.suspects, self._awaited = frozenset(), frozenset()
+            report = Report(self.clock())
+        else:
+            with self._lock:
+                report = self._pass()
+        self.history.note(report, self.contention.sentences())
+        return report
+
+    def again_s(self) -> float | None:
+        """Return in how many seconds the next pass has something to make sure of, None: nothing."""
+        if self.takeover.suspects or self._awaited:
+            return SOON_S
+        return self.contention.again_s(self.clock())
+
+    def _looks_right(self) -> bool:
+        """Compare without the lock; what changes meanwhile only makes it look again."""
+        state, facts, seen = self.state, self.facts, self.takeover.see(self.dataplane.observe())
+        return (
+            self.history.last is not None
+            and not self.history.last.errors
+            and not self._journal.lost()
+            and self.survey.facts() == facts
+            and self._leases.current(state, facts) == self.lease_status
+            and not any(stale(state, seen.links, seen.occupied, self.clock()))
+            and not unknown_objects(state, seen)
+            and not diff(left_alone(seen.have, state.lease, facts), desire(state, facts))
+        )
+
+    def _pass(self, *, adopt: bool = True) -> Report:
+        """Bring the host to what the state desires, and with `adopt` the state to what is alive."""
+        now, at_start = self.clock(), self.history.last is None
+        try:
+            facts = self.facts = self.survey.facts()
+            if at_start:
+                self.dataplane.resume(desire(self.state, facts))
+            seen = self.takeover.see(self.dataplane.observe())
+            taken = self._adopt(facts, seen) if adopt else Taken()
+            seen = seen._replace(have=left_alone(seen.have, self.state.lease, facts))
+            want = desire(self.state, facts)
+            plan = diff(seen.have, want | self.takeover.kept(self.state, seen, want))
+        except (FlannelError, OSError) as error:
+            return Report(now, errors=(str(error),))
+        self._awaited = awaited(self.state, seen.links)
+        plan = plan.without(gone(self.state, seen.links) | self._awaited)
+        self.contention.found(plan.touched(), now)
+        left = self.contention.left(plan, now) if adopt else frozenset[Key]()  # a call needs all
+        errors, failed, new = self._repair(plan.without(left), now)
+        if self.history.last and self.contention.failed(left):
+            errors += [known for known in self.history.last.errors if known not in errors]
+        done = plan.without(left | failed)
+        if at_start:  # the sockets that hold ports went with the last process: that is no repair
+            done = done.without(key for key in done.touched() if key[0] == PortSocket.__name__)
+        adopted = tuple(taken.told)
+        failures = (*taken.left, *errors)
+        return Report(now, summary(done), adopted, failures, routine=not (new or adopted))
+
+    def _adopt(self, facts: Facts, seen: Seen) -> Taken:
+        """Take over a new lease and what runs unknown, and drop what two passes found dead."""
+        edit = Edit(self.state, self.clock())
+        self.takeover.begin(edit)
+        found = self._leases.current(self.state, facts)
+        edit.become(found)
+        taken = self.takeover.adopt(edit, seen, self.state)
+        self._write(edit)
+        self.takeover.written(edit.state)
+        self._take_over(found)
+        return taken
+
+    def _repair(self, plan: Plan, now: float) -> tuple[list[str], frozenset[Key], bool]:
+        """Carry out what a pass repairs. Return failures, what failed, and whether it is news.
+
+        What failed is what still differs: an adapter says why, but not always of which object.
+        """
+        errors = [*self.dataplane.take_away(plan), *self.dataplane.make(plan)]
+        failed = frozenset[Key]()
+        if errors:
+            with suppress(FlannelError, OSError):
+                have = left_alone(self.dataplane.observe(), self.state.lease, self.facts)
+                after = diff(have, desire(self.state, self.facts))
+                failed = plan.touched() & after.touched()
+        return [str(e) for e in errors], failed, self.contention.tried(plan.touched(), failed, now)
+
+    def _write(self, edit: Edit) -> None:
+        if self._journal.lost():
+            self._journal.renew(self.state)
+            self.history.reports.append(Report(self.clock(), ("1 state file",)))
+        put, drop = edit.rows()
+        if put or drop:
+            self._journal.commit(put, drop, durable=edit.durable())
+        self.state = edit.state
+
+    def _take_over(self, found: LeaseStatus) -> None:
+        failed = self._leases.taken_over(found)
+        self.lease_status = replace(found, problems=(*found.problems, *failed))
