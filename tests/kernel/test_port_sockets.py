@@ -14,6 +14,8 @@ import pytest
 from driver.errors import BadRequest, Conflict, HostError
 from driver.host.port_sockets import BPF, PortSockets, _shared_filter
 from driver.model.objects import Plan, PortSocket, diff
+from driver.model.records import replace
+from tests.unit.contract import check_adapter, check_failure
 
 pytestmark = pytest.mark.kernel
 
@@ -49,6 +51,14 @@ def refused(sockets, *holds):
     with pytest.raises(ExceptionGroup) as caught:
         sockets.apply(Plan(add=holds))
     return {type(e): str(e) for e in caught.value.exceptions}
+
+
+def test_the_contract(sockets):
+    other = PortSocket("tcp", LOOP, 81, "e2")
+    check_adapter(sockets, [TCP, UDP, SCTP, other], (TCP, replace(TCP, owner="e2")))
+    with take("tcp", "0.0.0.0", False):
+        words = "Bind for 0.0.0.0:8080 failed: port is already allocated"
+        check_failure(sockets, [UDP, other], TCP, words)
 
 
 def test_holds_come_and_go(sockets):

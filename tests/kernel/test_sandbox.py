@@ -12,7 +12,7 @@ from driver.host.links import Links
 from driver.host.sandbox import Sandboxes
 from driver.model.objects import Plan, SandboxAddress
 from driver.model.records import replace
-from tests.unit.contract import check_adapter, check_failure
+from tests.unit.contract import check_adapter, check_failure, check_waiting
 
 pytestmark = pytest.mark.kernel
 
@@ -49,13 +49,12 @@ class Site:
     def sandbox(self):
         return self._namespace()
 
-    def move(self, name, box, number, host=2, up=True, as_="eth0"):
+    def move(self, name, box, number, host=2, as_="eth0"):
         """What Docker does: move, rename, address, up."""
         self.host.ip(f"link set flc{name} netns {box.path}")
         docker = f"172.{17 + number}.0.{host}/16"
         box.ip(f"link set flc{name} name {as_}", f"addr add {docker} dev {as_}")
-        if up:
-            box.ip(f"link set {as_} up")
+        box.ip(f"link set {as_} up")
 
     def wanted(self, name, box, number, host=2):
         ip = IPv4Interface(f"10.2.{number}.{host}/26")
@@ -161,10 +160,9 @@ def test_it_waits_without_a_word_until_docker_has_put_the_interface_there(sandbo
     site.bridge(1)
     name, box = site.veth(1), site.sandbox()
     item = site.wanted(name, box, 1)
-    sandboxes.apply(Plan(add=(item,)))  # still on the host
-    assert sandboxes.observe() == frozenset()
-    site.move(name, box, 1, up=False)
-    sandboxes.apply(Plan(add=(item,)))  # not up yet
+    check_waiting(sandboxes, item, lambda: site.move(name, box, 1))
+    box.ip("link set eth0 down")
+    sandboxes.apply(Plan(add=(item,)))
     assert sandboxes.observe() == frozenset()
     box.ip("link set eth0 up")
     sandboxes.apply(Plan(add=(item,)))

@@ -1,14 +1,15 @@
-"""What every journal and every adapter has to do, real or fake. No pytest in here.
+"""What adapters, surveys, journals and lease sources have to do, real or fake. No pytest in here.
 
-The kernel tests run `check_adapter` on the real adapters with objects of their own.
+tests/README.md lists which test holds which of them against it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from driver.model.interfaces import Adapter, Journal
-from driver.model.objects import RANK, HostObject, Plan
+from driver.model.facts import Facts
+from driver.model.interfaces import Adapter, Journal, Source, Survey
+from driver.model.objects import RANK, Bridge, HostObject, Plan, Veth
 from driver.model.records import State, replace
 from tests.unit.sample import DNS, END, END2, LEASE, RECORDS, WEB, endpoint, hold, state_of
 
@@ -73,6 +74,54 @@ def check_failure(
     assert bad not in adapter.observe()
     assert adapter.observe() >= frozenset(good), "what could be done was not done"
     adapter.apply(Plan(remove=tuple(reversed(good))))
+
+
+def check_waiting(adapter: Adapter, item: HostObject, arrive: Callable[[], object]) -> None:
+    """Add an object before its place is there: nothing happens and nothing fails until it is."""
+    adapter.apply(Plan(add=(item,)))
+    assert adapter.observe() == frozenset()
+    arrive()
+    adapter.apply(Plan(add=(item,)))
+    assert adapter.observe() == {item}
+    adapter.apply(Plan(remove=(item,)))
+    assert adapter.observe() == frozenset()
+
+
+def check_survey(
+    survey: Survey,
+    links: Adapter,
+    bridge: Bridge,
+    veth: Veth,
+    on_bridge: Sequence[HostObject],
+    enter: Callable[[], object],
+) -> None:
+    """See links of ours come and go; `enter` moves the veth's container end into a sandbox."""
+    survey.docker_acts()
+    assert survey.facts() == survey.facts()
+    assert not survey.disturbed(), "nobody has done anything"
+    assert survey.links() == survey.occupied() == frozenset()
+    objects = (bridge, veth, *on_bridge)
+    links.apply(Plan(add=objects))
+    assert survey.links() == {bridge.name, veth.name, veth.container_end}
+    assert survey.look([veth.name]) == {veth}
+    assert survey.look([bridge.name, "fl-absent"]) == {bridge, *on_bridge}
+    assert survey.look([]) == frozenset()
+    assert survey.occupied() == frozenset()
+    enter()
+    assert survey.links() == {bridge.name, veth.name}
+    assert survey.occupied() == {veth.name}
+    assert survey.residents(frozenset()) == ()
+    links.apply(Plan(remove=tuple(reversed(objects))))
+    assert survey.links() == survey.occupied() == frozenset()
+
+
+def check_source(source: Source, state: State, facts: Facts) -> None:
+    """Ask twice with nothing happening in between: the answers are the same."""
+    source.begin(state, facts)
+    stamp, status = source.stamp(), source.current(state, facts)
+    assert source.current(state, facts) == status
+    assert source.stamp() == stamp
+    assert bool(status.lease) == (status.phase == "held")
 
 
 def check_journal(reopen: Callable[[], Journal]) -> None:

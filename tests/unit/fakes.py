@@ -8,11 +8,13 @@ from ipaddress import IPv4Network
 from typing import Any
 
 from driver.errors import FlannelError
+from driver.flannel.lease_types import ThisHost
+from driver.flannel.membership import MembershipStatus
 from driver.host.journal import records
 from driver.model.facts import Facts
 from driver.model.interfaces import LeaseStatus
 from driver.model.records import Record, State
-from tests.unit.sample import state_of
+from tests.unit.sample import VTEP, state_of
 
 FACTS = Facts(
     uplinks=frozenset({"br-lan"}),
@@ -110,4 +112,25 @@ class FakeSource:
         return ()
 
     def stamp(self) -> LeaseStatus:
+        return self.now
+
+
+class FakeMembership:
+    """A membership that says what a test wants."""
+
+    def __init__(self, status: MembershipStatus) -> None:
+        self.now, self.known = status, MembershipStatus()
+        self.own = ThisHost(VTEP.public_ip, VTEP.mac)
+
+    def start(self, own: ThisHost, known: MembershipStatus) -> FakeMembership:
+        self.own, self.known = own, known
+        return self
+
+    def wait_until_known(self, _wait_s: float) -> None:
+        """It is known."""
+
+    def set_host(self, own: ThisHost) -> None:
+        self.own = own
+
+    def status(self) -> MembershipStatus:
         return self.now

@@ -9,6 +9,7 @@ from driver.host.firewall.forward_gate import ForwardGates
 from driver.model.objects import ForwardGate, Plan
 from driver.model.records import replace
 from tests.kernel.firewalls import legacy_tables
+from tests.unit.contract import check_adapter
 
 pytestmark = pytest.mark.kernel
 
@@ -68,6 +69,11 @@ BEFORE = [f"{CHAIN} -i fl-+ -j ACCEPT", f"{CHAIN} -o fl-+ -j ACCEPT"]  # until i
 def position(tables, rule):
     chain = rule.split()[1]
     return [r for r in tables.rules() if r.startswith(f"-A {chain} ")].index(rule)
+
+
+def test_the_contract(gates, host):
+    both = Tables(host, "nft").gate, Tables(host, "legacy").gate
+    check_adapter(gates, both, (both[0], replace(both[0], bridged=True)))
 
 
 def test_without_docker_the_gate_is_first_in_forward(tables, gates):

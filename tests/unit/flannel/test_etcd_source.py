@@ -10,7 +10,6 @@ import pytest
 from driver.core.addresses import Wish, take_address
 from driver.errors import Unavailable
 from driver.flannel.etcd_source import EtcdSource, Settings
-from driver.flannel.lease_types import ThisHost
 from driver.flannel.local_source import LocalSource
 from driver.flannel.membership import MembershipStatus
 from driver.flannel.subnet_env import MARK
@@ -18,6 +17,8 @@ from driver.ipam import PoolRequest, take_pool
 from driver.model.facts import ETCD, External, Facts, Flanneld
 from driver.model.interfaces import LeaseStatus
 from driver.model.records import Lease, State, replace
+from tests.unit.contract import check_source
+from tests.unit.fakes import FakeMembership
 from tests.unit.sample import LEASE, OVERLAY, PEER, POOL, VTEP
 
 EXTERNAL = External("eth0", IPv4Address("192.0.2.11"), 1500, (IPv4Network("192.0.2.0/24"),))
@@ -27,32 +28,12 @@ HELD = MembershipStatus(OVERLAY, SUBNET, frozenset({PEER}), "held")
 OURS = Lease(OVERLAY.network, SUBNET, 1450, "etcd")
 
 
-class Etcd:
-    """A membership that says what a test wants."""
-
-    def __init__(self, status: MembershipStatus) -> None:
-        self.now, self.known, self.own = (
-            status,
-            MembershipStatus(),
-            ThisHost(VTEP.public_ip, VTEP.mac),
-        )
-
-    def start(self, own: ThisHost, known: MembershipStatus) -> Etcd:
-        self.own, self.known = own, known
-        return self
-
-    def wait_until_known(self, _wait_s: float) -> None:
-        """It is known."""
-
-    def set_host(self, own: ThisHost) -> None:
-        self.own = own
-
-    def status(self) -> MembershipStatus:
-        return self.now
-
-
 def source(
-    etcd: Etcd, tmp_path: Path, public_ip: IPv4Address | None = None, *, auto: bool = False
+    etcd: FakeMembership,
+    tmp_path: Path,
+    public_ip: IPv4Address | None = None,
+    *,
+    auto: bool = False,
 ) -> EtcdSource:
     settings = Settings(public_ip, tmp_path / "flannel" / "subnet.env", auto)
     return EtcdSource(etcd.start, settings)  # type: ignore[arg-type]
@@ -65,8 +46,13 @@ def ask(source: EtcdSource, state: State, facts: Facts) -> LeaseStatus:
     return replace(found, problems=(*found.problems, *source.taken_over(found)))
 
 
+@pytest.mark.parametrize("status", [HELD, MembershipStatus()])
+def test_the_contract(tmp_path: Path, status: MembershipStatus) -> None:
+    check_source(source(FakeMembership(status), tmp_path), State(), HERE)
+
+
 def test_a_lease_that_is_held_is_given_and_told_to_others(tmp_path: Path) -> None:
-    etcd = Etcd(HELD)
+    etcd = FakeMembership(HELD)
     found = ask(source(etcd, tmp_path), State(), HERE)
     assert (found.lease, found.phase, found.problems) == (OURS, "held", ())
     assert (found.overlay, found.peers) == (OVERLAY, frozenset({PEER}))
@@ -79,7 +65,7 @@ def test_a_lease_that_is_held_is_given_and_told_to_others(tmp_path: Path) -> Non
 
 
 def test_looking_changes_nothing(tmp_path: Path) -> None:
-    etcd, stored = Etcd(HELD), State(OURS, OVERLAY, VTEP, {PEER.id: PEER})
+    etcd, stored = FakeMembership(HELD), State(OURS, OVERLAY, VTEP, {PEER.id: PEER})
     asked = source(etcd, tmp_path)
     asked.begin(stored, Facts())
     found = asked.current(stored, HERE)
@@ -89,7 +75,7 @@ def test_looking_changes_nothing(tmp_path: Path) -> None:
 
 
 def test_etcd_is_followed_as_soon_as_there_is_a_way_to_it(tmp_path: Path) -> None:
-    etcd, stored = Etcd(HELD), State(OURS, OVERLAY, VTEP, {PEER.id: PEER})
+    etcd, stored = FakeMembership(HELD), State(OURS, OVERLAY, VTEP, {PEER.id: PEER})
     asked = source(etcd, tmp_path)
     assert "no interface to the underlay" in ask(asked, stored, Facts()).problems[0]
     assert etcd.known == MembershipStatus()
@@ -103,7 +89,7 @@ def test_etcd_is_followed_as_soon_as_there_is_a_way_to_it(tmp_path: Path) -> Non
 
 
 def test_the_mac_is_made_once_and_kept(tmp_path: Path) -> None:
-    etcd = Etcd(HELD)
+    etcd = FakeMembership(HELD)
     first = ask(source(etcd, tmp_path), State(), HERE).vtep
     assert first is not None
     assert int(first.mac[:2], 16) & 3 == 2, "locally administered, unicast"
@@ -121,7 +107,9 @@ def test_the_mac_is_made_once_and_kept(tmp_path: Path) -> None:
 
 def test_what_is_stored_stands_until_etcd_answers(tmp_path: Path) -> None:
     stored = State(OURS, OVERLAY, VTEP, {PEER.id: PEER})
-    etcd = Etcd(MembershipStatus(OVERLAY, SUBNET, frozenset({PEER}), "unreachable", ("no etcd",)))
+    etcd = FakeMembership(
+        MembershipStatus(OVERLAY, SUBNET, frozenset({PEER}), "unreachable", ("no etcd",))
+    )
     found = ask(source(etcd, tmp_path), stored, HERE)
     assert etcd.known == MembershipStatus(OVERLAY, SUBNET, frozenset({PEER}))
     assert (found.lease, found.vtep, found.problems) == (OURS, VTEP, ("no etcd",))
@@ -133,7 +121,7 @@ def test_what_is_stored_stands_until_etcd_answers(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("phase", ["lost", "refused"])
 def test_a_lease_that_is_lost_stays_in_use_but_gives_nothing(tmp_path: Path, phase: str) -> None:
-    etcd = Etcd(MembershipStatus(OVERLAY, None, frozenset(), phase))
+    etcd = FakeMembership(MembershipStatus(OVERLAY, None, frozenset(), phase))
     used = State(OURS, OVERLAY, VTEP, pools={POOL.id: POOL})
     assert ask(source(etcd, tmp_path), used, HERE).lease == replace(OURS, held=False)
     assert ask(source(etcd, tmp_path), replace(used, pools={}), HERE).lease is None
@@ -141,7 +129,7 @@ def test_a_lease_that_is_lost_stays_in_use_but_gives_nothing(tmp_path: Path, pha
 
 def test_the_source_does_not_change_while_networks_use_the_lease(tmp_path: Path) -> None:
     used = State(LEASE, pools={POOL.id: POOL})
-    found = ask(source(Etcd(HELD), tmp_path), used, HERE)
+    found = ask(source(FakeMembership(HELD), tmp_path), used, HERE)
     assert found.lease == LEASE
     assert "the lease shall come from etcd, but networks use" in found.problems[-1]
     assert not (tmp_path / "flannel").exists()
@@ -154,7 +142,7 @@ def test_the_source_does_not_change_while_networks_use_the_lease(tmp_path: Path)
 
 def test_a_lan_in_the_lease_is_told(tmp_path: Path) -> None:
     inside = replace(HERE, lans=(IPv4Network("10.2.3.0/25"),))
-    told = ask(source(Etcd(HELD), tmp_path), State(), inside).problems
+    told = ask(source(FakeMembership(HELD), tmp_path), State(), inside).problems
     assert told == (
         "the lease 10.2.3.0/24 overlaps 10.2.3.0/25, a LAN of this host: choose a Network without "
         "it, or SubnetMin and SubnetMax around it, and have this host get another",
@@ -162,14 +150,14 @@ def test_a_lan_in_the_lease_is_told(tmp_path: Path) -> None:
 
 
 def test_what_the_host_uses_itself_is_told_to_the_membership(tmp_path: Path) -> None:
-    etcd, here = Etcd(HELD), replace(HERE, places=((IPv4Address("10.2.99.1"), ETCD),))
+    etcd, here = FakeMembership(HELD), replace(HERE, places=((IPv4Address("10.2.99.1"), ETCD),))
     ask(source(etcd, tmp_path), State(), here)
     assert etcd.own.local == here.local_addresses
 
 
 def test_a_file_that_cannot_be_written_is_told_and_tried_again(tmp_path: Path) -> None:
     (tmp_path / "flannel").write_text("in the way")
-    asked = source(Etcd(HELD), tmp_path)
+    asked = source(FakeMembership(HELD), tmp_path)
     assert "cannot be written" in ask(asked, State(), HERE).problems[0]
     (tmp_path / "flannel").unlink()
     assert ask(asked, State(), HERE).problems == ()
@@ -208,7 +196,9 @@ def beside(
     env.parent.mkdir(exist_ok=True)
     if file is not None:
         env.write_text(file)
-    found = ask(source(Etcd(HELD), tmp_path, auto=auto), state, replace(HERE, flanneld=seen))
+    found = ask(
+        source(FakeMembership(HELD), tmp_path, auto=auto), state, replace(HERE, flanneld=seen)
+    )
     assert (env.read_text() if env.exists() else None) == file
     return found
 
@@ -291,10 +281,10 @@ def test_a_flanneld_that_comes_later_is_named_and_all_goes_on(tmp_path: Path, au
 
 
 def test_when_the_flanneld_is_gone_its_lease_goes_on_as_ours(tmp_path: Path) -> None:
-    etcd, used = Etcd(HELD), State(THEIRS, pools=BLOCKS)
+    etcd, used = FakeMembership(HELD), State(THEIRS, pools=BLOCKS)
     assert ask(source(etcd, tmp_path, auto=True), used, HERE).lease == OURS
     assert etcd.known.subnet == SUBNET
-    other = Etcd(replace(HELD, subnet=IPv4Network("10.2.9.0/24")))
+    other = FakeMembership(replace(HELD, subnet=IPv4Network("10.2.9.0/24")))
     found = ask(source(other, tmp_path, auto=True), used, HERE)
     assert found.lease == THEIRS
     assert "networks use 10.2.3.0/24 from subnet-file" in found.problems[0]

@@ -13,6 +13,7 @@ import pytest
 from driver.flannel.local_source import DEFAULT_MTU, LocalSource
 from driver.model.facts import Facts
 from driver.model.records import Lease, State, replace
+from tests.unit.contract import check_source
 from tests.unit.fakes import FACTS
 from tests.unit.sample import blocks, lease, pool
 
@@ -42,6 +43,13 @@ def ask(
 
 def leases(wanted: str, file: Path, network: str = "10.2.0.0/16", length: int = 24) -> LocalSource:
     return LocalSource(wanted, IPv4Network(network), length, file)
+
+
+@pytest.mark.parametrize("wanted", ["standalone", "subnet-file", "auto"])
+@pytest.mark.parametrize("text", ["", GOOD])
+def test_the_contract(env: Path, wanted: str, text: str) -> None:
+    env.write_text(text)
+    check_source(leases(wanted, env), State(), FACTS)
 
 
 # --- standalone ---

@@ -1,4 +1,4 @@
-"""The fakes of adapters keep the contract of the real ones."""
+"""The fakes keep the contracts of what they stand for."""
 
 from __future__ import annotations
 
@@ -10,20 +10,40 @@ from driver.errors import HostError
 from driver.model.objects import (
     Bridge,
     Element,
+    Fdb,
     ForwardGate,
     HostObject,
     LinkAddress,
+    Neighbour,
+    PeerRoute,
     PortSocket,
+    SandboxAddress,
     Sysctl,
     Table,
     UnreachableRoute,
     Veth,
+    Vxlan,
     diff,
 )
-from driver.model.records import replace
-from tests.unit.contract import check_adapter, check_failure
-from tests.unit.fake_adapters import FakeAdapter, FakeGate, FakeKernel, FakeNft, FakePorts
-from tests.unit.fakes import World
+from driver.model.records import State, replace
+from tests.unit.contract import (
+    check_adapter,
+    check_failure,
+    check_source,
+    check_survey,
+    check_waiting,
+)
+from tests.unit.fake_adapters import (
+    FakeAdapter,
+    FakeGate,
+    FakeKernel,
+    FakeNft,
+    FakeOverlay,
+    FakePorts,
+    FakeSandboxes,
+    FakeSurvey,
+)
+from tests.unit.fakes import FACTS, FakeSource, World
 
 BRIDGE = Bridge("fl-1", "02:66:00:00:00:01", 1450, "1")
 VETH = Veth("flh1", "fl-1", 1450, False, "e1", "flc1", "02:42:00:00:00:01")
@@ -33,20 +53,69 @@ ROUTE = UnreachableRoute(IPv4Network("10.2.0.0/24"))
 HOLD = PortSocket("tcp", IPv4Address(0), 8080, "e1")
 TABLE = Table("chain a {}")
 ELEMENT = Element("pub4_any", "tcp . 8080", "10.2.0.2 . 80", "e1")
-
-CASES: list[tuple[type[FakeAdapter], list[HostObject], tuple[HostObject, HostObject] | None]] = [
-    (FakeKernel, [BRIDGE, VETH, ADDRESS, SYSCTL, ROUTE], (VETH, replace(VETH, hairpin=True))),
-    (FakePorts, [HOLD], (HOLD, replace(HOLD, owner="e2"))),
-    (FakeNft, [TABLE, ELEMENT], (ELEMENT, replace(ELEMENT, data="10.2.0.3 . 80"))),
-    (FakeGate, [ForwardGate("nft"), ForwardGate("legacy")], None),
+SECOND = SandboxAddress("flh1", "/sandbox", IPv4Interface("10.2.0.2/26"), None, None)
+NFT = ForwardGate("nft")
+PEER, MAC = IPv4Network("10.2.9.0/24"), "02:00:00:00:00:09"
+NEIGHBOUR = Neighbour("flannel.1", PEER[0], MAC)
+OVERLAY: list[HostObject] = [
+    Vxlan("flannel.1", 1, 8472, PEER[1], "eth0", MAC, 1450, gbp=False, learning=False),
+    NEIGHBOUR,
+    Fdb("flannel.1", MAC, PEER[1]),
+    PeerRoute(PEER, PEER[0], "flannel.1", onlink=True),
 ]
 
 
-@pytest.mark.parametrize(("kind", "objects", "change"), CASES)
+def in_sandbox() -> FakeSandboxes:
+    """Return the adapter of a host with a veth whose container end is in a sandbox."""
+    kernel = FakeKernel(World())
+    kernel.plant(BRIDGE, VETH)
+    kernel.moved.add(VETH.container_end)
+    return FakeSandboxes(kernel)
+
+
+CASES: list[tuple[FakeAdapter, list[HostObject], HostObject, HostObject]] = [
+    (
+        FakeKernel(World()),
+        [BRIDGE, VETH, ADDRESS, SYSCTL, ROUTE],
+        VETH,
+        replace(VETH, hairpin=True),
+    ),
+    (FakePorts(World()), [HOLD], HOLD, replace(HOLD, owner="e2")),
+    (FakeNft(World()), [TABLE, ELEMENT], ELEMENT, replace(ELEMENT, data="10.2.0.3 . 80")),
+    (FakeGate(World()), [NFT, ForwardGate("legacy")], NFT, replace(NFT, bridged=True)),
+    (FakeOverlay(World()), OVERLAY, NEIGHBOUR, replace(NEIGHBOUR, mac=VETH.mac)),
+    (in_sandbox(), [SECOND], SECOND, replace(SECOND, via=ADDRESS.ip.ip)),
+]
+
+
+@pytest.mark.parametrize(("adapter", "objects", "old", "new"), CASES)
 def test_fake_adapter_meets_the_contract(
-    kind: type[FakeAdapter], objects: list[HostObject], change: tuple[HostObject, HostObject] | None
+    adapter: FakeAdapter, objects: list[HostObject], old: HostObject, new: HostObject
 ) -> None:
-    check_adapter(kind(World()), objects, change)
+    check_adapter(adapter, objects, (old, new))
+
+
+def test_fake_ports_refuse_what_another_program_has() -> None:
+    adapter = FakePorts(World())
+    adapter.taken = {HOLD.port}
+    words = "Bind for 0.0.0.0:8080 failed: port is already allocated"
+    check_failure(adapter, [replace(HOLD, port=81)], HOLD, words)
+
+
+def test_fake_sandboxes_wait_for_docker_to_move_the_interface() -> None:
+    kernel = FakeKernel(World())
+    kernel.plant(BRIDGE, VETH)
+    check_waiting(FakeSandboxes(kernel), SECOND, lambda: kernel.moved.add(VETH.container_end))
+
+
+def test_fake_survey_meets_the_contract() -> None:
+    kernel = FakeKernel(World())
+    survey = FakeSurvey(kernel)
+    check_survey(survey, kernel, BRIDGE, VETH, [ADDRESS, SYSCTL], lambda: kernel.moved.add("flc1"))
+
+
+def test_fake_source_meets_the_contract() -> None:
+    check_source(FakeSource(), State(), FACTS)
 
 
 def test_fake_adapter_does_the_rest_when_one_thing_fails() -> None:
@@ -63,11 +132,3 @@ def test_fake_kernel_needs_a_bridge_and_loses_what_hangs_on_it() -> None:
     adapter.lose(Bridge)
     assert adapter.observe() == {replace(VETH, bridge="")}
     assert diff(adapter.observe(), [VETH]).change == ((replace(VETH, bridge=""), VETH),)
-
-
-def test_fake_kernel_lists_the_links_that_are_in_the_hosts_namespace() -> None:
-    adapter = FakeKernel(World())
-    adapter.plant(BRIDGE, VETH)
-    assert adapter.links() == {"fl-1", "flh1", "flc1"}
-    adapter.moved.add("flc1")
-    assert adapter.links() == {"fl-1", "flh1"}
