@@ -55,9 +55,9 @@ class Node:
         self.netlink = made.enter_context(closing(Links(monitor)))
         with closing(Underlay()) as underlay:
             self.external = underlay.external("eth0", None)
-        self.news: list[frozenset[str]] = []
+        self.reports: list[frozenset[str]] = []
         stop = threading.Event()
-        listener = threading.Thread(target=self.netlink.watch, args=(self.news.append, stop))
+        listener = threading.Thread(target=self.netlink.watch, args=(self.reports.append, stop))
         listener.start()
         made.callback(listener.join)
         made.callback(stop.set)

@@ -71,9 +71,9 @@ def _assembled(config: Config, undo: ExitStack) -> Reconciler:
     # sockets make room, which takes no time as long as there is one thread
     store, sockets = SqliteJournal(config.state_dir / NAME), PortSockets()
     undo.callback(store.close)
-    news = Monitor()
+    monitor = Monitor()
     firewall = _firewall(_chosen(config.firewall))
-    netlink = Links(news, forwards=config.ip_forward)
+    netlink = Links(monitor, forwards=config.ip_forward)
     stop, lookout = threading.Event(), FlanneldProbe()
     undo.callback(stop.set)
     undo.callback(lookout.close)
@@ -85,7 +85,7 @@ def _assembled(config: Config, undo: ExitStack) -> Reconciler:
     survey = HostSurvey(netlink, watched, firewall, lookout, servers, external)
     source = _source(config, lambda: core, lookout, stop)
     dataplane = Dataplane([
-        OverlayAdapter(news),
+        OverlayAdapter(monitor),
         netlink,
         localhosts,
         Announcer(),

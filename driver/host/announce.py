@@ -1,8 +1,8 @@
-"""Tells a bridge which MAC an address has now, so that nobody sends to the one it had before.
+"""Announces on a bridge which MAC an address has now, so that nobody sends to an earlier one.
 
-An announcement goes out of the bridge itself to all of its ports: the bridge learns no place of a
-MAC from what it sends. The host, which does not hear it, forgets what it knows. What cannot be
-told is left: after half a minute everybody asks anew.
+An announcement goes out of the bridge itself to all ports: a bridge learns no MACs from what it
+sends itself. The host does not hear it, so its own entry is deleted. A failure is left: after half
+a minute everybody asks anew.
 
 Source: packet(7), RFC 826, RFC 5227.
 """
@@ -28,7 +28,7 @@ _ARP = struct.pack(">HHHBBH", 0x0806, 1, 0x0800, 6, 4, 1)  # of Ethernet and IPv
 
 
 class Announcer:
-    """The neighbours' side of the host. It makes nothing that stays."""
+    """The neighbours on our bridges. It makes nothing that stays."""
 
     kinds: ClassVar[tuple[type[HostObject], ...]] = (Veth,)
 
@@ -37,7 +37,7 @@ class Announcer:
         self._packets = _packets()
 
     def close(self) -> None:
-        """Give the sockets back."""
+        """Close the sockets."""
         self._channel.close()
         if self._packets:
             self._packets.close()
@@ -47,14 +47,14 @@ class Announcer:
         return frozenset()
 
     def apply(self, plan: Plan) -> None:
-        """Announce the addresses behind new veths, and have the host forget those of old ones."""
+        """Announce the addresses of new veths; forget the MACs of those and of removed ones."""
         for veth in [item for item in (*plan.remove, *plan.add) if isinstance(item, Veth)]:
             try:
                 self._forget(veth)
                 if veth in plan.add:
                     self._announce(veth)
             except OSError as error:
-                log.debug("neighbours of %s were not told: %s", veth.name, error.strerror)
+                log.debug("addresses of %s are not announced: %s", veth.name, error.strerror)
 
     def _forget(self, veth: Veth) -> None:
         if veth.ips and (bridge := self._channel.link(veth.bridge)):
@@ -69,19 +69,19 @@ class Announcer:
 
 
 def _packets() -> socket.socket | None:
-    """Open a socket that sends whole packets and hears none; to close one takes the kernel long."""
+    """Open a socket that sends frames and receives none; it is kept, for closing one is slow."""
     try:
         return socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC)
     except OSError as error:
         log.warning(
-            "containers are told of no new MACs, and may not reach one that has another MAC than "
-            "before for half a minute: %s; grant CAP_NET_RAW",
+            "new MACs are not announced: containers may not reach one whose MAC has changed for "
+            "half a minute: %s; grant CAP_NET_RAW",
             error.strerror,
         )
         return None
 
 
 def announcement(mac: str, ip: IPv4Address) -> bytes:
-    """Encode a gratuitous ARP request, from an address about itself."""
+    """Encode the frame of a gratuitous ARP request."""
     sender = bytes.fromhex(mac.replace(":", ""))
     return _EVERYBODY + sender + _ARP + sender + ip.packed + bytes(6) + ip.packed

@@ -48,7 +48,7 @@ class Conntrack:
             self._told = str(error)
 
     def close(self) -> None:
-        """Give the socket back."""
+        """Close the socket."""
         self._channel.close()
 
     def _by_filter(self, wrong: Iterable[Flows]) -> bool:
@@ -57,7 +57,7 @@ class Conntrack:
         A kernel that cannot takes the message for one about a single flow, for it has a tuple,
         and refuses that as incomplete: it never deletes more than was asked for.
         """
-        refused = self._channel.tell(
+        refused = self._channel.batch(
             [(nl.IPCTNL_MSG_CT_DELETE, 0, deletion(flows)) for flows in wrong]
         )
         for error in refused.values():
@@ -77,7 +77,7 @@ class Conntrack:
             flow = _read(message)
             if any(_matches(flow, flows) for flows in by_port.get(flow.to, ())):
                 requests.append((nl.IPCTNL_MSG_CT_DELETE, 0, _BODY + flow.identity))
-        for error in self._channel.tell(requests).values():
+        for error in self._channel.batch(requests).values():
             if error.errno != errno.ENOENT:
                 raise error
 

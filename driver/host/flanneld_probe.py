@@ -25,11 +25,11 @@ class FlanneldProbe:
         self._process, self._until = 0, 0.0
 
     def close(self) -> None:
-        """Give the socket back."""
+        """Close the socket."""
         self._channel.close()
 
     def look(self) -> Flanneld:
-        """Return what there is now. A process counts for some seconds after its end."""
+        """Return the signs there are now. A process counts for some seconds after its end."""
         vxlans = [link for link in self._channel.links().values() if link.kind == "vxlan"]
         now, found = self._clock(), next(self._processes(), 0)
         if found:
@@ -67,7 +67,7 @@ def _is_roots(process: str) -> bool:
 
 
 def _namespace(process: str) -> int:
-    """Return what tells a process's network namespace from others.
+    """Return a number that only processes in the same network namespace share.
 
     `/proc/PID/ns/net` needs more rights than a service should have; a file in `net` is the same
     only in the same namespace.

@@ -75,7 +75,7 @@ class LoopbackGuards:
     kinds: ClassVar[tuple[type[HostObject], ...]] = (LoopbackGuard,)
 
     def __init__(self, classifier: str = "bpf") -> None:
-        """Begin to listen, too; `classifier` is the kernel's name for the kind of filter."""
+        """Begin to listen; `classifier` is the kernel's name for the kind of filter."""
         self.able = True
         self._kind = classifier
         self._channel, self._reports = Channel(), Channel()
@@ -84,7 +84,7 @@ class LoopbackGuards:
         self._numbers: frozenset[int] = frozenset()
 
     def close(self) -> None:
-        """Give the sockets back; the guards stay."""
+        """Close the sockets; the guards stay."""
         self._channel.close()
         self._reports.close()
 
@@ -124,7 +124,7 @@ class LoopbackGuards:
         for item in [*plan.remove, *come]:
             if isinstance(item, LoopbackGuard):
                 try:
-                    self._settle(item, item in come)
+                    self._ensure(item, item in come)
                 except HostError as error:
                     errors.append(error)
                 except OSError as error:
@@ -133,8 +133,8 @@ class LoopbackGuards:
         if errors:
             raise ExceptionGroup("the kernel refused changes", errors)
 
-    def _settle(self, item: LoopbackGuard, wanted: bool) -> None:
-        """Set up the guard, then the setting. What is not wanted ends; its guard goes with it."""
+    def _ensure(self, item: LoopbackGuard, wanted: bool) -> None:
+        """Set up the guard, then the setting. A guard that is not wanted goes with its bridge."""
         link = self._channel.link(item.link)
         if link is None or not link.ours:
             if wanted:
@@ -174,7 +174,7 @@ class LoopbackGuards:
             self.able = self._takes(nl.RTM_NEWTFILTER, request, nl.NLM_F_CREATE)
 
     def _takes(self, kind: int, request: bytes, flags: int) -> bool:
-        """Have a qdisc or filter made; whether the kernel has such an object. Errors: OSError."""
+        """Make a qdisc or filter; return whether the kernel has such a kind. Errors: OSError."""
         try:
             self._channel.ask(kind, request, flags, fine=errno.EEXIST)
         except OSError as error:

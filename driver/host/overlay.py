@@ -39,7 +39,7 @@ class OverlayAdapter:
         self._monitor.ignore(self._channel)
 
     def close(self) -> None:
-        """Give the socket back."""
+        """Close the socket."""
         self._channel.close()
 
     def observe(self) -> frozenset[HostObject]:
@@ -171,7 +171,7 @@ class OverlayAdapter:
             except HostError as error:
                 yield error
         ready = [item for item in items if item.link in numbers]
-        refused = self._channel.tell([_addition(item, numbers[item.link]) for item in ready])
+        refused = self._channel.batch([_addition(item, numbers[item.link]) for item in ready])
         yield from (_refusal("set up", ready[place], why) for place, why in refused.items())
 
     def _drop(self, objects: Iterable[HostObject]) -> Iterator[HostError]:
@@ -180,7 +180,7 @@ class OverlayAdapter:
         links = {name: self._channel.link(name) for name in names}
         numbers = {name: link.number for name, link in links.items() if link and link.ours}
         there = [item for item in items if isinstance(item, PeerRoute) or item.link in numbers]
-        refused = self._channel.tell([_removal(item, numbers.get(item.link, 0)) for item in there])
+        refused = self._channel.batch([_removal(item, numbers.get(item.link, 0)) for item in there])
         for place, why in refused.items():
             if why.errno not in GONE:
                 yield _refusal("remove", there[place], why)

@@ -1,4 +1,4 @@
-"""Host ports, held by sockets so that no other program can take them. Imports `objects`.
+"""Holds host ports by sockets, so that no other program can take them.
 
 The sockets never serve: packets are translated before they reach one. A filter that drops all
 keeps them silent where they are not, or clients would connect to a socket that nobody reads.
@@ -37,12 +37,12 @@ TYPES = {
 }
 LINGER_S, RETRY_S = 0.5, 0.005
 ROOM = 1 << 14  # sockets; 128 KB of the kernel's memory
-SPARE = 64  # files for all else: without any, not even the end of a container can be heard
+SPARE = 64  # files for all else: without any, not even a call to end a container gets in
 NO_PROTOCOL = (errno.EPROTONOSUPPORT, errno.ESOCKTNOSUPPORT)
 
 
 class PortSockets:
-    """The port holds of this process, each in the namespace of the thread that applied it."""
+    """The held ports of this process, each in the namespace of the thread that applied it."""
 
     kinds: ClassVar[tuple[type[HostObject], ...]] = (PortSocket,)
 
@@ -86,7 +86,7 @@ class PortSockets:
         held, _ = self._held.get(key, (None, None))
         if not isinstance(item, PortSocket) or item == held:
             return
-        if held is not None:  # no bind would tell, where the kernel has no SCTP
+        if held is not None:  # without SCTP in the kernel, no bind would fail
             raise _taken(held)
         ours_until = self._dropped.pop((item.proto, item.port), 0.0)
         self._held[key] = (item, _hold_again(item, ours_until + LINGER_S))
@@ -99,10 +99,10 @@ class PortSockets:
 
 
 def _make_room() -> None:
-    """Let this process have as many sockets as it may, and have the kernel's table of them ready.
+    """Raise the limit of open files as far as allowed, and make the kernel's table of them large.
 
-    systemd lets a program open 1,024 files until it asks for more. The table doubles when it is
-    full, and then waits for a grace period, some 10 ms, in a process with threads.
+    systemd lets a program open 1,024 files until it asks for more. A full table doubles, which in a
+    process with threads waits for a grace period, some 10 ms.
     """
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     # fs.nr_open may have become lower than that: then there is as much room as there is
@@ -112,7 +112,7 @@ def _make_room() -> None:
 
 
 def _hold_again(hold: PortSocket, until: float) -> socket.socket | None:
-    """Take a port; until a time, try again where it is taken.
+    """Take a port; retry until a time while it is taken.
 
     A program that another thread starts has a copy of every socket for the moment before it runs,
     so a port that was ours just now may seem to be somebody else's.
@@ -134,7 +134,7 @@ def _hold(hold: PortSocket) -> socket.socket | None:
     except OSError as error:
         if hold.proto == "sctp" and error.errno in NO_PROTOCOL:
             return None
-        raise _told(hold, error) from error
+        raise _refused(hold, error) from error
     try:
         if sock.fileno() >= resource.getrlimit(resource.RLIMIT_NOFILE)[0] - SPARE:
             raise OSError(errno.EMFILE, "")
@@ -142,7 +142,7 @@ def _hold(hold: PortSocket) -> socket.socket | None:
         _bind(sock, hold)
     except OSError as error:
         sock.close()
-        raise _told(hold, error) from error
+        raise _refused(hold, error) from error
     return sock
 
 
@@ -166,10 +166,10 @@ def _shared_filter() -> int | None:
 
 
 def _bind(sock: socket.socket, hold: PortSocket) -> None:
-    """Take the port.
+    """Bind the socket so that nobody else can.
 
-    Connections in TIME_WAIT must not stand in the way, hence SO_REUSEADDR; with it only a socket
-    that listens keeps others out. A UDP socket has neither problem, and with it keeps nobody out.
+    SO_REUSEADDR, because connections in TIME_WAIT must not prevent it; with that option only a
+    socket that listens keeps others out. UDP has no TIME_WAIT, and with it keeps nobody out.
     """
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 0)  # the kernel makes it its minimum
     if hold.proto != "udp":
@@ -179,8 +179,8 @@ def _bind(sock: socket.socket, hold: PortSocket) -> None:
         sock.listen(0)
 
 
-def _told(hold: PortSocket, error: OSError) -> FlannelError:
-    """Say what went wrong as Docker does where it has words for it."""
+def _refused(hold: PortSocket, error: OSError) -> FlannelError:
+    """Return what went wrong, in Docker's words where it has some."""
     if error.errno == errno.EADDRINUSE:
         return _taken(hold)
     if error.errno == errno.EADDRNOTAVAIL:
@@ -190,5 +190,5 @@ def _told(hold: PortSocket, error: OSError) -> FlannelError:
 
 
 def _taken(hold: PortSocket) -> Conflict:
-    words = f"Bind for {hold.ip}:{hold.port} failed: port is already allocated"
-    return Conflict(words, (hold.proto, hold.ip, hold.port))
+    sentence = f"Bind for {hold.ip}:{hold.port} failed: port is already allocated"
+    return Conflict(sentence, (hold.proto, hold.ip, hold.port))

@@ -1,4 +1,4 @@
-"""Looks who is at the other ends of our veths: the running containers, whatever the state says.
+"""Finds who is at the other ends of our veths: the running containers, whatever the state says.
 
 A veth whose other end is in another namespace has a container there: what nobody uses, Docker
 moves back to the host or removes with the sandbox.
@@ -33,7 +33,7 @@ class Residents:
         self._channel, self._run = Channel(), run
 
     def close(self) -> None:
-        """Give the socket back."""
+        """Close the socket."""
         self._channel.close()
 
     def occupied(self) -> frozenset[str]:
@@ -76,12 +76,11 @@ class Residents:
 
 
 def _inside(link: Link, path: str) -> list[Resident]:
-    ends = sandbox.Ends(link.number, link.peer)
     with closing(sandbox.enter(path)) as inside:
-        there = sandbox.interface(inside, ends)
+        there = sandbox.interface(inside, link)
         if there is None:
             return []
-        ips = tuple(sorted(sandbox.addresses(inside, ends.inside)))
+        ips = tuple(sorted(sandbox.addresses(inside, link.peer)))
         return [Resident(link.name, path, there.name, there.mac, ips, _gateways(inside))]
 
 

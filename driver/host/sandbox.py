@@ -5,6 +5,9 @@ The route to the overlay is in a table of its own, asked after all of the main t
 route: in the main table it would keep Docker from giving the container an address of another
 flannel network (libnetwork, checkRouteConflict). All of it goes with the interface, but for the
 rules, which go with the sandbox.
+
+The kernel reports what is taken away there, in every namespace that one of this one's links leads
+to, but only to those who have the right to broadcasts.
 """
 
 from __future__ import annotations
@@ -12,30 +15,22 @@ from __future__ import annotations
 import errno
 import socket
 from collections.abc import Iterable
-from contextlib import closing
+from contextlib import closing, suppress
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from typing import ClassVar, NamedTuple
 
 from driver.errors import HostError
 from driver.host.namespaces import in_sandbox
 from driver.host.netlink import constants as nl
-from driver.host.netlink import dump, encoder
+from driver.host.netlink import dump, encoder, monitor_filter
 from driver.host.netlink.channel import Channel
-from driver.host.netlink.decoder import Link, attributes, integer
-from driver.host.sandbox_monitor import Losses
+from driver.host.netlink.decoder import Link, attributes, integer, ipv4
 from driver.model.objects import HostObject, Key, Plan, SandboxAddress
 from driver.model.records import ANY, HOST_END_PREFIX, replace
 
 TABLE = 91
 NEW, ONE_MORE = nl.NLM_F_CREATE | nl.NLM_F_EXCL, nl.NLM_F_CREATE | nl.NLM_F_APPEND
 _NO_LIMIT = (1 << 32) - 1
-
-
-class Ends(NamedTuple):
-    """A veth's ends by their indexes, each in its own namespace."""
-
-    outside: int
-    inside: int
 
 
 class _Way(NamedTuple):
@@ -64,29 +59,33 @@ class Sandboxes:
     kinds: ClassVar[tuple[type[HostObject], ...]] = (SandboxAddress,)
 
     def __init__(self) -> None:
-        self._channel, self._losses = Channel(), Losses(TABLE)
+        self._channel, self._losses = Channel(), Channel()
+        monitor_filter.take_losses(self._losses.socket, TABLE)
+        with suppress(OSError):  # without the right, the passes see what is lost
+            self._losses.socket.setsockopt(nl.SOL_NETLINK, nl.NETLINK_LISTEN_ALL_NSID, 1)
+        self._losses.subscribe(nl.RTNLGRP_IPV4_IFADDR, nl.RTNLGRP_IPV4_ROUTE)
         self._set: dict[Key, SandboxAddress] = {}
 
     def close(self) -> None:
-        """Give the sockets back."""
+        """Close the sockets; what is set stays."""
         self._channel.close()
         self._losses.close()
 
     def disturbed(self) -> bool:
         """Whether somebody took away what was set, since this was last asked; cheap."""
-        lost, more = self._losses.reported()
-        mine = [item for item in list(self._set.values()) if item.ip.ip.packed in lost]
-        return more or any(map(self._lacks, mine))
+        lost = {_lost(kind, body) for kind, body in self._losses.heard()}
+        mine = [item for item in list(self._set.values()) if item.ip.ip in lost]
+        return None in lost or any(map(self._lacks, mine))
 
     def _lacks(self, item: SandboxAddress) -> bool:
         """Whether a sandbox that has the interface does not have all that was set."""
         try:
-            return bool(self._ends(item)) and self._look(item) != [item]
+            return bool(self._veth(item)) and self._look(item) != [item]
         except OSError:
             return False  # it ends
 
     def resume(self, objects: Iterable[HostObject]) -> None:
-        """Look where an earlier run has set addresses, too."""
+        """Observe also where an earlier run has set addresses."""
         self._set |= {item.key: item for item in objects if isinstance(item, SandboxAddress)}
 
     def observe(self) -> frozenset[HostObject]:
@@ -96,16 +95,17 @@ class Sandboxes:
             try:
                 found.update(self._look(item))
             except OSError:
-                continue  # it is made anew, and that tells why it cannot be
+                continue  # to set it anew fails, too, and that is reported
         return frozenset(found)
 
     def _look(self, item: SandboxAddress) -> list[HostObject]:
-        if not (ends := self._ends(item)):
+        if not (veth := self._veth(item)):
             return []
         with closing(enter(item.sandbox)) as inside:
-            if not interface(inside, ends) or item.ip not in addresses(inside, ends.inside):
+            if not interface(inside, veth) or item.ip not in addresses(inside, veth.peer):
                 return []
-            if item.via and (not _rules(inside) >= RULES or _ways(inside, ends) != _wanted(item)):
+            ways = _ways(inside, veth.peer)
+            if item.via and (not _rules(inside) >= RULES or ways != _wanted(item)):
                 return [replace(item, via=None)]
         return [item]
 
@@ -129,24 +129,33 @@ class Sandboxes:
 
     def _ensure(self, item: SandboxAddress) -> bool:
         """Set an address; return whether its interface was there to set it on."""
-        if not (ends := self._ends(item)):
+        if not (veth := self._veth(item)):
             return False
         with closing(enter(item.sandbox)) as inside:
-            link = interface(inside, ends)
+            link = interface(inside, veth)
             if link is None:
                 raise OSError(errno.ENODEV, f"the other end of {item.link} is not in it")
             if not link.up:
                 return False
-            request = encoder.address(ends.inside, item.ip)
+            request = encoder.address(link.number, item.ip)
             inside.ask(nl.RTM_NEWADDR, request, NEW, fine=errno.EEXIST)
             if item.via:
-                _set_ways(inside, ends, _wanted(item))
+                _set_ways(inside, link.number, _wanted(item))
         return True
 
-    def _ends(self, item: SandboxAddress) -> Ends | None:
-        """Look a veth up; None if it is gone, or has both ends on the host."""
+    def _veth(self, item: SandboxAddress) -> Link | None:
+        """Look the host end up; None if it is gone, or the other end is on the host, too."""
         link = self._channel.link(item.link)
-        return Ends(link.number, link.peer) if link and link.elsewhere is not None else None
+        return link if link and link.elsewhere is not None else None
+
+
+def _lost(kind: int, body: bytes) -> IPv4Address | None:
+    """Return the address that went, or whose route did; None where reports were lost."""
+    if kind == nl.NLMSG_OVERRUN:
+        return None
+    if kind == nl.RTM_DELADDR:
+        return ipv4(attributes(body, nl.IFADDRMSG.size).get(nl.IFA_LOCAL, b""))
+    return ipv4(attributes(body, nl.RTMSG.size).get(nl.RTA_PREFSRC, b""))
 
 
 def _words(item: SandboxAddress, error: OSError) -> str:
@@ -161,10 +170,10 @@ def enter(path: str) -> Channel:
     return in_sandbox(path, Channel)
 
 
-def interface(inside: Channel, ends: Ends) -> Link | None:
-    """Find the interface; one that only has its number has another end."""
-    link = inside.link_at(ends.inside)
-    return link if link and link.peer == ends.outside else None
+def interface(inside: Channel, veth: Link) -> Link | None:
+    """Return the other end of a veth; None where another link has its index."""
+    link = inside.link_at(veth.peer)
+    return link if link and link.peer == veth.number else None
 
 
 def addresses(inside: Channel, index: int) -> set[IPv4Interface]:
@@ -176,14 +185,14 @@ def _wanted(item: SandboxAddress) -> set[_Way]:
     return {_Way(item.overlay, item.via, item.ip.ip)} if item.overlay and item.via else set()
 
 
-def _set_ways(inside: Channel, ends: Ends, wanted: set[_Way]) -> None:
+def _set_ways(inside: Channel, index: int, wanted: set[_Way]) -> None:
     for rule in RULES:
         inside.ask(nl.RTM_NEWRULE, _rule(rule), NEW, fine=errno.EEXIST)
     for way in wanted:
         # beside that of another such network, which leads to the same overlay
-        inside.ask(nl.RTM_NEWROUTE, _route(way, ends.inside), ONE_MORE, fine=errno.EEXIST)
-    for way in _ways(inside, ends) - wanted:
-        inside.ask(nl.RTM_DELROUTE, _route(way, ends.inside), fine=errno.ESRCH)
+        inside.ask(nl.RTM_NEWROUTE, _route(way, index), ONE_MORE, fine=errno.EEXIST)
+    for way in _ways(inside, index) - wanted:
+        inside.ask(nl.RTM_DELROUTE, _route(way, index), fine=errno.ESRCH)
 
 
 def _rule(rule: _Rule) -> bytes:
@@ -197,21 +206,21 @@ def _route(way: _Way, index: int) -> bytes:
     return encoder.route(way.dst, encoder.u32(nl.RTA_OIF, index), via, source, table=TABLE)
 
 
-def _ways(inside: Channel, ends: Ends) -> set[_Way]:
+def _ways(inside: Channel, index: int) -> set[_Way]:
     """List our routes by an interface."""
     found = dump.routes(inside, nl.RTN_UNICAST, table=TABLE, protocol=nl.PROTOCOL)
     return {
         _Way(route.dst, via or ANY, route.source)
         for route in found
         for link, via in route.hops
-        if link == ends.inside
+        if link == index
     }
 
 
 def _rules(inside: Channel) -> set[_Rule]:
     found = set()
     for body in inside.dump(nl.RTM_GETRULE, nl.RTMSG.pack(socket.AF_INET, *bytes(8))):
-        told = attributes(body, nl.RTMSG.size)
+        values = attributes(body, nl.RTMSG.size)
         names = (nl.FRA_PRIORITY, nl.FRA_TABLE, nl.FRA_SUPPRESS_PREFIXLEN)
-        found.add(_Rule(*(integer(told.get(name, b"")) for name in names)))
+        found.add(_Rule(*(integer(values.get(name, b"")) for name in names)))
     return found

@@ -16,9 +16,7 @@ from driver.model.records import ANY
 
 BRIDGED = Path("/proc/sys/net/bridge/bridge-nf-call-iptables")  # there with br_netfilter
 HALF = 1  # two routes of this length are a default route, as VPNs make them
-UDP_PORT = (
-    8285  # flannel's udp backend (flannel pkg/backend/udp); its device does not tell the port
-)
+UDP_PORT = 8285  # of flannel's udp backend (pkg/backend/udp), which the device does not show
 
 
 def look(channel: Channel) -> Facts:

@@ -77,7 +77,7 @@ class HostSurvey:
     def disturbed(self) -> bool:
         """Whether somebody changed the firewall, a setting, a guard or a sandbox."""
         watched = (self._sandboxes, self._links, self._firewall, self._legacy, self._guards)
-        found = [adapter.disturbed() for adapter in watched]  # ask all: each tells it once only
+        found = [adapter.disturbed() for adapter in watched]  # all, for each reports it only once
         return any(found)
 
     def docker_acts(self) -> None:

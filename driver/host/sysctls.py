@@ -1,7 +1,6 @@
-"""Reads and writes settings under /proc/sys/net, and tells whether somebody changed them.
+"""Reads and writes settings under /proc/sys/net, and notices that somebody changed them.
 
-The kernel reports nothing of most of them. A look at one takes some 5 µs, so that is done all the
-time. Imports only `objects`.
+The kernel does not report most changes. To read a setting takes some 5 µs, so all are polled.
 """
 
 from __future__ import annotations
@@ -17,13 +16,13 @@ _LONGEST = 64
 
 
 class Sysctls:
-    """The settings of the host, and how each was when it was last read or written here."""
+    """The settings of the host, each with the value last read or written here."""
 
     def __init__(self) -> None:
         self._seen: dict[str, str] = {}  # by file
 
     def read(self, setting: Sysctl) -> str:
-        """Return a setting's value; the value that is asked for where the kernel has none."""
+        """Return a setting's value; the given one where the kernel has no such setting."""
         file = _file(setting)
         value = _read(file)
         if value is None:
@@ -32,7 +31,7 @@ class Sysctls:
         return value
 
     def write(self, setting: Sysctl) -> None:
-        """Set it, unless it is so already or the kernel has none: it may be without IPv6.
+        """Set it, unless it has the value or the kernel has no such setting, as without IPv6.
 
         Errors: OSError.
         """
@@ -42,7 +41,7 @@ class Sysctls:
             self._seen[file] = setting.value
 
     def disturbed(self) -> bool:
-        """Whether somebody changed one of them; those of links that are gone are forgotten."""
+        """Whether somebody changed one of them. Settings of links that are gone are forgotten."""
         for file, value in list(self._seen.items()):
             now = _read(file)
             if now is None:
@@ -63,7 +62,7 @@ def _read(file: str) -> str | None:
         return None
     try:
         return os.read(found, _LONGEST).decode().strip()
-    except OSError:  # its link went in this moment
+    except OSError:  # its link has just gone
         return None
     finally:
         os.close(found)

@@ -37,7 +37,7 @@ class Underlay:
         self._channel = Channel()
 
     def close(self) -> None:
-        """Give the socket back."""
+        """Close the socket."""
         self._channel.close()
 
     def external(self, iface: str | None, public_ip: IPv4Address | None) -> External:

@@ -25,12 +25,12 @@ WAYS = ("in the kernel", "many at once", "an old kernel")
 class OldChannel(Channel):
     """A kernel before 6.8: a message that names only parts of a flow is refused."""
 
-    def tell(self, requests, end=b""):
+    def batch(self, requests, end=b""):
         return {
             i: OSError(errno.EINVAL, "Invalid argument")
             for i, (kind, _, body) in enumerate(requests)
             if kind == IPCTNL_MSG_CT_DELETE and CTA_FILTER in attributes(body, 20)
-        } or super().tell(requests, end)
+        } or super().batch(requests, end)
 
 
 @pytest.fixture(params=WAYS)
@@ -207,7 +207,7 @@ def test_an_old_kernel_is_told_of_once(host, caplog):  # noqa: ARG001
 
 def test_what_the_kernel_refuses_is_told_and_nothing_else(host, caplog):  # noqa: ARG001
     class Refusing(Channel):
-        def tell(self, requests, end=b""):  # noqa: ARG002
+        def batch(self, requests, end=b""):  # noqa: ARG002
             raise OSError(errno.EPERM, "Operation not permitted")
 
     with closing(Conntrack(Refusing(NETLINK_NETFILTER))) as made:

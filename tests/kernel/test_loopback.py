@@ -87,7 +87,7 @@ DAMAGE = [
 
 @pytest.mark.parametrize("command", DAMAGE)
 def test_a_guard_that_is_gone_or_another_is_seen_at_once_and_mended(guarded, host, command):
-    assert not guarded.disturbed(), "its own doing is no news"
+    assert not guarded.disturbed(), "its own doing does not count"
     host.run("sh", "-c", command)
     assert guarded.disturbed()
     assert guarded.observe() == frozenset()

@@ -61,7 +61,7 @@ class NftElements:
         self._channel.close()
 
     def _tell(self, requests: Sequence[Request]) -> Iterable[OSError]:
-        return self._channel.tell([(_BEGIN, 0, _BATCH), *requests], _END_OF_BATCH).values()
+        return self._channel.batch([(_BEGIN, 0, _BATCH), *requests], _END_OF_BATCH).values()
 
 
 def _messages(kind: int, flags: int, ports: Sequence[Published]) -> Iterator[Request]:

@@ -34,11 +34,11 @@ class Channel:
         self.port: int = self.socket.getsockname()[0]  # by which the kernel names who asked
 
     def close(self) -> None:
-        """Give the socket back."""
+        """Close the socket."""
         self.socket.close()
 
     def ask(self, kind: int, request: bytes, flags: int = 0, fine: int = 0) -> list[bytes]:
-        """Send a message, of which it writes the header, and return the messages of the answer.
+        """Write a message's header, send it, and return the messages of the answer.
 
         Errors: OSError, the kernel's refusal, but for the errno that is `fine`.
         """
@@ -57,11 +57,11 @@ class Channel:
         raise OSError(errno.EAGAIN, "the list changed each time it was read")
 
     def dump(self, kind: int, request: bytes, fine: int = 0) -> list[bytes]:
-        """Return the messages of a whole list; a request that is not all zero filters it."""
+        """Return the messages of a list; the request says what to leave out. Errors: as `ask`."""
         return self.ask(kind, request, nl.NLM_F_DUMP, fine)
 
-    def tell(self, requests: Sequence[Request], end: bytes = b"") -> dict[int, OSError]:
-        """Send messages, of which it writes the headers, many in one call.
+    def batch(self, requests: Sequence[Request], end: bytes = b"") -> dict[int, OSError]:
+        """Write the headers of messages and send them, many in one system call.
 
         `end`: a whole message that is never answered, and ends what those of one call begin.
         Return the kernel's refusals by the place of what it refused.
@@ -78,9 +78,9 @@ class Channel:
         return refused
 
     def _send(self, requests: Sequence[Request], end: bytes = b"") -> int:
-        """Send messages in one call and return the first one's number. The last has to be answered.
+        """Send messages in one system call and return the first one's number.
 
-        The others are not: the kernel tells of a refusal without being asked.
+        Only the last asks for an answer: the kernel reports a refusal without being asked.
         """
         first, last = self._number + 1, len(requests) - 1
         self._number += len(requests)
@@ -99,7 +99,7 @@ class Channel:
         return first
 
     def _replies(self, first: int) -> Iterator[tuple[int, int, int, bytes]]:
-        """Yield kind, flags, number and all of each message of the answer to the last request."""
+        """Yield kind, flags, number and all of each reply, up to the last request's."""
         while True:
             for kind, flags, number, body in messages(self.socket.recv(RECEIVE_BYTES)):
                 if first <= number <= self._number:
@@ -108,7 +108,7 @@ class Channel:
                     return
 
     def subscribe(self, *groups: int) -> None:
-        """Hear what the kernel reports to these groups."""
+        """Receive what the kernel reports to these groups."""
         for group in groups:
             self.socket.setsockopt(nl.SOL_NETLINK, nl.NETLINK_ADD_MEMBERSHIP, group)
 
@@ -134,12 +134,12 @@ class Channel:
             self.socket.settimeout(0)
 
     def link(self, name: str) -> Link | None:
-        """Look one link up."""
+        """Return a link by its name; None if there is none."""
         answer = self.ask(nl.RTM_GETLINK, encoder.named(name), fine=errno.ENODEV)
         return read_link(answer[0]) if answer else None
 
     def link_at(self, index: int) -> Link | None:
-        """Look one link up by its index; 0 is none's."""
+        """Return a link by its index; None if there is none, as for 0."""
         if not index:
             return None
         answer = self.ask(nl.RTM_GETLINK, encoder.numbered(index), fine=errno.ENODEV)
@@ -152,8 +152,8 @@ class Channel:
 
 
 def _refusal(code: int, kind: int, flags: int, body: bytes) -> OSError:
-    """Return the kernel's reason: its sentence when it sends one, else the errno's."""
+    """Return the kernel's refusal, with its own sentence if it sent one, else the errno's."""
     start = nl.NLMSGERR.size + (nl.NLMSGHDR.size if kind == nl.NLMSG_ERROR else 0)
-    told = attributes(body, start) if flags & nl.NLM_F_ACK_TLVS else {}
-    sentence = told.get(nl.NLMSGERR_ATTR_MSG)
+    found = attributes(body, start) if flags & nl.NLM_F_ACK_TLVS else {}
+    sentence = found.get(nl.NLMSGERR_ATTR_MSG)
     return OSError(code, os.strerror(code) if sentence is None else text(sentence))

@@ -24,7 +24,7 @@ def full(netlink):
 
 
 @pytest.fixture
-def news(netlink):
+def monitor(netlink):
     """Gives a function that waits for names to be reported, and all names so far."""
     with Listener(netlink) as listener:
         yield listener

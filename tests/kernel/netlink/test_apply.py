@@ -132,12 +132,12 @@ def test_container_end_may_move(full, host, namespace):
     eventually(lambda: links(sandbox) == {"lo"})
 
 
-def test_namespace_died(full, host, news):
-    news.after(host)
+def test_namespace_died(full, host, monitor):
+    monitor.after(host)
     sandbox = type(host)()
     host.ip(f"link set {E1.container_end} netns {sandbox.path}")
     sandbox.close()
-    news.wait(E1.host_end)
+    monitor.wait(E1.host_end)
     assert diff(full.observe(), ALL) == Plan(add=(V1,))
     full.apply(Plan(remove=(V1,)))
     assert full.observe() == ALL - {V1}

@@ -56,47 +56,47 @@ pytestmark = pytest.mark.kernel
         ("route add unreachable 198.51.100.0/24 metric 91000 proto 91", ""),
     ],
 )
-def test_drift_is_reported(full, host, news, line, name):
+def test_drift_is_reported(full, host, monitor, line, name):
     assert full.observe() == ALL
-    news.after(host)
+    monitor.after(host)
     host.ip(line)
-    news.wait(name)
+    monitor.wait(name)
 
 
-def test_what_is_foreign_is_reported_when_it_goes(netlink, host, news):  # noqa: ARG001
+def test_what_is_foreign_is_reported_when_it_goes(netlink, host, monitor):  # noqa: ARG001
     host.ip("link add br0 up type bridge", "addr add 192.168.7.1/24 dev br0")
     host.ip("route add default via 192.168.7.254")
     for line in ("route del default", "link del br0"):
-        news.after(host)
+        monitor.after(host)
         host.ip(line)
-        news.wait("")
+        monitor.wait("")
 
 
-def test_own_doings_are_no_news(netlink, host, news, namespace):
+def test_own_doings_are_not_reported(netlink, host, monitor, namespace):
     netlink.apply(diff((), NETWORKS))
-    news.after(host)
+    monitor.after(host)
     for veth in (V1, V2, V3):
         netlink.apply(Plan(add=(veth,)))
     sandbox = namespace()
     host.ip(f"link set {E1.container_end} netns {sandbox.path}")
     sandbox.ip(f"link set {E1.container_end} name eth0", "link set eth0 up")
     sandbox.ip(f"link set eth0 down name {E1.container_end}")
-    assert news.after(host) == frozenset()
+    assert monitor.after(host) == frozenset()
     netlink.apply(Plan(change=((V1, replace(V1, hairpin=True)),)))
-    assert news.after(host) <= {E1.host_end}, "a look at it then finds it as it should be"
+    assert monitor.after(host) <= {E1.host_end}, "a look at it then finds it as it should be"
     netlink.apply(Plan(remove=(V3, V2, V1)))
     eventually(lambda: not links(host) & {E1.host_end, E2.host_end, E3.host_end})
     netlink.apply(Plan(remove=(BRIDGE,)))
     host.ip("link add veth0 up type veth peer name veth1", "link del veth0")
-    assert news.after(host) == frozenset()
+    assert monitor.after(host) == frozenset()
 
 
-def test_lost_news_are_reported(full, host):
+def test_lost_reports_are_reported(full, host):
     """The listener sleeps in its callback while more happens than its socket can hold."""
     names, entered, go, stop = set(), threading.Event(), threading.Event(), threading.Event()
 
-    def changed(news):
-        names.update(news)
+    def changed(reported):
+        names.update(reported)
         entered.set()
         assert go.wait(60)
 

@@ -22,21 +22,21 @@ def underlay(host):
 
 
 @pytest.fixture
-def news(host):  # noqa: ARG001  it works inside
+def monitor(host):  # noqa: ARG001  it works inside
     with closing(Monitor()) as made:
         yield made
 
 
 @pytest.fixture
-def overlays(news):
-    with closing(OverlayAdapter(news)) as made:
+def overlays(monitor):
+    with closing(OverlayAdapter(monitor)) as made:
         yield made
 
 
 @pytest.fixture
-def node(overlays, news):
+def node(overlays, monitor):
     """Both adapters that carry an overlay, in their order, behind the face of one."""
-    with closing(Links(news)) as netlink:
+    with closing(Links(monitor)) as netlink:
 
         def observe():
             return overlays.observe() | netlink.observe()

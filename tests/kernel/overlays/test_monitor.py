@@ -41,26 +41,26 @@ pytestmark = pytest.mark.kernel
     ],
 )
 def test_drift_is_reported(full, host, line):
-    with Listener(full) as news:
-        news.after(host)
+    with Listener(full) as monitor:
+        monitor.after(host)
         run(host, line)
-        news.wait("")
+        monitor.wait("")
 
 
 def test_uplink_that_comes_back_is_reported(full, host):
     run(host, "link set eth0 down")
-    with Listener(full) as news:
-        news.after(host)
+    with Listener(full) as monitor:
+        monitor.after(host)
         run(host, "link set eth0 up")
-        news.wait("")
+        monitor.wait("")
 
 
 def test_thousands_of_peers_that_come_are_no_news(full, host):
-    with Listener(full) as news:
-        news.after(host)
+    with Listener(full) as monitor:
+        monitor.after(host)
         many = wanted([peer(number) for number in range(20, 250)])
         full.apply(diff(ALL, many))
         run(host, "neigh add 192.168.77.9 lladdr 02:00:00:00:00:01 dev eth0 nud stale")
         run(host, "neigh del 192.168.77.9 dev eth0")
-        assert news.after(host) == frozenset()
+        assert monitor.after(host) == frozenset()
     assert drops(host) == 0
