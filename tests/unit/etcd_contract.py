@@ -1,4 +1,4 @@
-"""What `registry.Registry` promises, asked of the fake and of the real etcd."""
+"""The contract of `registry.Registry`, for the fake and for the real etcd."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ WAIT_S = 20.0
 
 
 def check_registry(registry: Registry, root: str) -> None:
-    """Hold a store without keys below `root` against the contract."""
+    """Check a store that has no keys below `root`."""
     check_keys(registry, f"{root}/keys")
     check_leases(registry, f"{root}/leases")
     check_watch(registry, f"{root}/watch")

@@ -1,4 +1,4 @@
-"""An etcd in memory. It meets `etcd_contract`, which the real one is held against too."""
+"""An etcd in memory. It keeps `etcd_contract`, as the real one does."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from driver.flannel.etcd.registry import Entry, EventBatch, KeyRange
 
 
 class FakeRegistry:
-    """The store. `down` makes calls and feeds fail; `before_put` is called before each put."""
+    """The store. `down` makes calls and watches fail; `before_put` is called before each put."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.clock = clock
         self.changed = threading.Condition(threading.RLock())
         self.keys: dict[str, Entry] = {}
-        self.hangs_on: dict[str, int] = {}
+        self.attached: dict[str, int] = {}
         self.leases: dict[int, float] = {}
         self.history: list[tuple[Entry, ...]] = []
         self.revision = 1
@@ -27,7 +27,7 @@ class FakeRegistry:
         self.before_put: list[Callable[[], None]] = []
         self.calls: list[str] = []
 
-    # --- the seam ---
+    # --- Registry ---
 
     def read(self, keys: KeyRange) -> tuple[tuple[Entry, ...], int]:
         self._called("read")
@@ -44,7 +44,7 @@ class FakeRegistry:
     def revoke(self, lease: int) -> None:
         self._called("revoke")
         del self.leases[lease]
-        self.change(*((k, None) for k, own in list(self.hangs_on.items()) if own == lease))
+        self.change(*((k, None) for k, own in list(self.attached.items()) if own == lease))
 
     def put_if(self, key: str, value: str, revision: int, lease: int = 0) -> int | None:
         self._called("put")
@@ -56,17 +56,17 @@ class FakeRegistry:
         self._called("delete")
         return self._change(key, None, revision, 0) is not None
 
-    def watch(self, starts: Mapping[KeyRange, int]) -> FakeFeed:
+    def watch(self, starts: Mapping[KeyRange, int]) -> FakeWatch:
         self._called("watch")
         for start in starts.values():
             if start <= self.compacted or start > self.revision + 1:
                 raise Compacted(f"revision {start} is not known")
-        return FakeFeed(self, dict(starts))
+        return FakeWatch(self, dict(starts))
 
     # --- for tests ---
 
     def change(self, *changes: tuple[str, str | None], lease: int = 0) -> int:
-        """Write and delete keys in one transaction, as somebody else."""
+        """Write and delete keys in one transaction, as another client."""
         with self.changed:
             events = []
             if changes:
@@ -79,7 +79,7 @@ class FakeRegistry:
                         continue
                 else:
                     self.keys[key] = entry
-                self.hangs_on[key] = lease
+                self.attached[key] = lease
                 events.append(entry)
             self.history.append(tuple(events))
             self.changed.notify_all()
@@ -89,7 +89,7 @@ class FakeRegistry:
         self.compacted = self.revision
 
     def expire(self) -> None:
-        """End the etcd leases whose time is over, and what hangs on them."""
+        """End the etcd leases whose time is over, and delete their keys."""
         for lease in [x for x, end in self.leases.items() if end <= self.clock()]:
             self.revoke(lease)
 
@@ -121,8 +121,8 @@ class FakeRegistry:
             return self.revision
 
 
-class FakeFeed:
-    """A watch: it goes through the history, a transaction at a time."""
+class FakeWatch:
+    """A watch: it replays the history, one transaction at a time."""
 
     def __init__(self, registry: FakeRegistry, starts: dict[KeyRange, int]) -> None:
         self.registry, self.starts, self.closed = registry, starts, False

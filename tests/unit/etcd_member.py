@@ -24,23 +24,23 @@ LIMIT_S = 60.0
 
 
 def vtep(number: int) -> Vtep:
-    """Give the address and the MAC of a host."""
+    """Return the address and MAC of a host."""
     return Vtep(IPv4Address(f"192.0.2.{number}"), f"02:00:00:00:00:{number:02x}")
 
 
-def own(number: int) -> ThisHost:
-    """Give what tells a host's lease from others'."""
+def this_host(number: int) -> ThisHost:
+    """Return a host as it sees itself."""
     return ThisHost(vtep(number).public_ip, vtep(number).mac)
 
 
 def value(number: int) -> str:
-    """Word the lease of a host."""
+    """Return the value of a host's lease."""
     host = vtep(number)
     return lease_value(host.public_ip, "vxlan", 1, host.mac)
 
 
 def peer(number: int, subnet: str) -> Peer:
-    """Give a host as it should be seen by others."""
+    """Return a host as others should see it."""
     host = vtep(number)
     return Peer(IPv4Network(subnet), host.public_ip, "vxlan", host.mac)
 
@@ -49,7 +49,7 @@ QUICK = {"tick_s": 0.02, "pause_s": 0.01, "burst_s": 0.02}
 
 
 class Member:
-    """A host's membership while the `with` block lasts."""
+    """A host's membership, running in a `with` block."""
 
     def __init__(
         self,
@@ -90,12 +90,12 @@ class Member:
 
     @property
     def phases(self) -> list[str]:
-        """List the states in their order, each time one began."""
+        """List the phases in order, without repetitions."""
         all_ = [s.phase for s in self.seen]
         return [s for n, s in enumerate(all_) if not n or s != all_[n - 1]]
 
     def until(self, phase: str, **fields: Any) -> MembershipStatus:
-        """Wait for a state and for fields of the status; fail after a minute."""
+        """Wait for a phase and for fields of the status; fail after a minute."""
         return self.wait(
             lambda now: now.phase == phase and all(getattr(now, f) == v for f, v in fields.items()),
             f"{phase} {fields}",
@@ -125,7 +125,7 @@ class Member:
 
 @contextmanager
 def together(hosts: Sequence[Member]) -> Iterator[None]:
-    """Have several hosts at the same time."""
+    """Run several hosts at the same time."""
     with ExitStack() as stack:
         for host in hosts:
             stack.enter_context(host)

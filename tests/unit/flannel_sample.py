@@ -1,4 +1,4 @@
-"""Leases in etcd as flannel has written them, and broken ones."""
+"""Leases as flannel has written them, and broken ones."""
 
 from __future__ import annotations
 

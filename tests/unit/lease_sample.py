@@ -1,4 +1,4 @@
-"""What a host knows of its lease, and what it sees in etcd, as tables need it."""
+"""States of the lease policy and views of etcd, for tables."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ COPY = value("192.0.2.12")
 
 
 def view(config: Overlay | None = OVERLAY, **keys: tuple[str, int]) -> EtcdView:
-    """Show keys named by the third number of their subnets: `_9=(value, revision)`."""
+    """Return a view with the key of 10.5.9.0/24 for `_9=(value, revision)`, and so on."""
     named = {key(f"10.5.{name[1:]}.0/24"): found for name, found in keys.items()}
     entries = {k: Entry(k, text.encode(), revision) for k, (text, revision) in named.items()}
     return EtcdView("/f", config, "" if config else "no config", entries)

@@ -1,4 +1,4 @@
-"""What the VTEP and the peers need, as tables; and what changes when peers come, change and go."""
+"""The objects of the VTEP and of peers, as tables, and their changes as peers come and go."""
 
 from __future__ import annotations
 
@@ -278,7 +278,7 @@ def test_direct_routing_turned_on_and_off() -> None:
 
 
 def test_any_history_ends_in_what_its_last_leases_need() -> None:
-    """Plans one after the other give the same as all at once, and no two objects with one key."""
+    """Plans one by one have the same result as one plan, and never two objects with one key."""
     chance = seeded(8)
     peers: dict[int, Peer] = {}
     have: dict[Any, HostObject] = {}

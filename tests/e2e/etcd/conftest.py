@@ -1,4 +1,4 @@
-"""An etcd of one member, and one in memory, with a network config each."""
+"""A real etcd and one in memory, each with a network config."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 @pytest.fixture
 def one(shared: Cluster) -> Cluster:
-    """Give an etcd of one member with a network config and nothing else."""
+    """Yield an etcd of one member that holds a network config only."""
     shared.etcdctl("del", "--prefix", "/")
     shared.etcdctl("put", CONFIG_KEY, CONFIG)
     return shared

@@ -64,7 +64,7 @@ def test_tls(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
 def check_that_files_are_read_anew(
     etcd: Cluster, folder: Path, right: Authority, wrong: Authority
 ) -> None:
-    """Use one client all along, while its CA is missing, garbage, another one, and right."""
+    """Use one client while its CA is missing, garbage, another one, and right."""
     mine: dict[str, Any] = {"certfile": str(folder / "client.pem"),
                             "keyfile": str(folder / "client.key")}  # fmt: skip
     ca = folder / "late.pem"
@@ -100,7 +100,7 @@ def test_tls_towards_a_member_without(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """Give an etcd with users, whose tokens last two seconds."""
+    """Yield an etcd with users, whose tokens last two seconds."""
     options = ["--auth-token", "simple"]
     if supports("--auth-token-ttl"):
         options += ["--auth-token-ttl", "2"]
@@ -159,7 +159,7 @@ def test_a_token_that_has_run_out_is_renewed(guarded: Cluster) -> None:
     assert before
 
     def gone() -> bool:
-        """Ask with the old token alone, which does not make it younger once it is gone."""
+        """Ask with the old token, which does not renew it after its end."""
         client.read(span)
         return token(client) != before
 
@@ -182,7 +182,7 @@ def token(client: Etcd) -> str:
 
 
 def stale(client: Etcd) -> None:
-    """Have a client use a token that etcd does not know, as after etcd's restart."""
+    """Make a client use a token that etcd does not know, as after a restart of etcd."""
     client.__dict__["_token"] = "aaaaaaaaaaaaaaaa.1"  # noqa: S105
 
 

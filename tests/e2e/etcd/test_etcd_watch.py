@@ -1,4 +1,4 @@
-"""Watches of a real etcd, and calls, when it is slow or goes dead without a word."""
+"""Watches and calls of a real etcd that is slow or silently dead."""
 
 from __future__ import annotations
 

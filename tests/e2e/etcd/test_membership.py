@@ -1,4 +1,4 @@
-"""The membership on an etcd in memory: what is in the status, and what is left in etcd."""
+"""The membership on an etcd in memory: its status, and what it writes to etcd."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from tests.unit.etcd_member import (
     FOLDER,
     PREFIX,
     Member,
-    own,
     peer,
+    this_host,
     together,
     value,
     vtep,
@@ -33,7 +33,7 @@ def test_a_lease_is_taken_and_peers_are_followed(registry: FakeRegistry) -> None
         host.until("held", peers=frozenset(), problems=())
         assert host.phases == ["acquiring", "held"]
         assert registry.values()[host.key] == value(11)
-        assert registry.hangs_on[host.key] in registry.leases
+        assert registry.attached[host.key] in registry.leases
         registry.change(
             (FOLDER + "10.5.200.0-24", value(20)), (FOLDER + "10.5.201.0-24", value(21))
         )
@@ -115,7 +115,7 @@ def test_another_address_is_written_at_once(registry: FakeRegistry) -> None:
     with Member(registry, vtep(11)) as host:
         host.until("held")
         key = host.key
-        host.membership.set_host(own(12))
+        host.membership.set_host(this_host(12))
         host.wait(lambda _: registry.values()[key] == value(12), "another value")
         host.until("held")
         assert host.key == key
@@ -167,7 +167,7 @@ def test_two_hosts_with_one_public_ip(registry: FakeRegistry) -> None:
             assert vtep(11).mac in refused.problems[0]
             one.until("held")
             assert registry.values()[one.key] == value(11), "who had it first keeps it"
-            two.membership.set_host(own(12))
+            two.membership.set_host(this_host(12))
             two.until("moved", peers={peer(11, str(one.subnet))})
     assert sorted(v for k, v in registry.values().items() if k != CONFIG_KEY) == [
         value(11),
@@ -200,7 +200,7 @@ def test_beside_a_flanneld_nothing_is_written_and_peers_are_followed(
         # and one that comes later
         here[0] = True
         key = host.key
-        host.membership.set_host(own(12))
+        host.membership.set_host(this_host(12))
         host.until("beside", subnet=IPv4Network("10.5.7.0/24"))
         assert registry.values()[key] == value(11)
 

@@ -1,4 +1,4 @@
-"""The membership while an etcd in memory is away, has a bad config or lets events go."""
+"""The membership while an etcd in memory is away, has a bad config, or loses events."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from driver.model.interfaces import LeaseStatus
 from driver.model.objects import Fdb, Vxlan
 from driver.model.records import Lease, Overlay, Peer, State, Vtep, replace
 from tests.unit.etcd_fake import FakeRegistry
-from tests.unit.etcd_member import CONFIG, PREFIX, own
+from tests.unit.etcd_member import CONFIG, PREFIX, this_host
 from tests.unit.fake_adapters import FakeKernel, FakeOverlay, FakeSurvey, nothing
 from tests.unit.fakes import FACTS, FakeJournal, FakeSource, World, seeded
 
@@ -181,7 +181,7 @@ def test_a_flood_of_news_is_taken_over_in_few_steps() -> None:
         calls.append(len(member.status().peers))
         time.sleep(0.01)
 
-    member = Membership(registry, PREFIX, own(1), changed=slowly)
+    member = Membership(registry, PREFIX, this_host(1), changed=slowly)
     thread = threading.Thread(target=member.run, args=(stop,), daemon=True)
     thread.start()
     member.wait_until_known(30)

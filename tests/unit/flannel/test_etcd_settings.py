@@ -1,4 +1,4 @@
-"""Where etcd is, and what its failures are called."""
+"""The settings for etcd, and how its failures are explained."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ NO_TLS = f"{CLOSED[:-13]}Handshake read failed (Socket closed)"
 
 
 def test_http_and_https_are_told_apart() -> None:
-    """What gRPC says when a member speaks TLS and we do not, and the reverse."""
+    """What gRPC says if a member uses TLS and we do not, and vice versa."""
     fault = explain("UNAVAILABLE", CLOSED, tls=False)
     assert (fault.kind, fault.reason) == ("member", "it hangs up; is it an https endpoint?")
     fault = explain("UNAVAILABLE", NO_TLS, tls=True)

@@ -1,4 +1,4 @@
-"""Which etcd containers could rewrite."""
+"""Warnings of an etcd that containers can write to."""
 
 from __future__ import annotations
 

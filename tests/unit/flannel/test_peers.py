@@ -1,4 +1,4 @@
-"""Which leases are peers, and what is told of those that are not."""
+"""Which leases are peers, and what is wrong with the others."""
 
 from __future__ import annotations
 

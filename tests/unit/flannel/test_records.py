@@ -1,4 +1,4 @@
-"""flannel's keys, values and files, byte for byte, and which subnets are free."""
+"""flannel's keys and values, byte for byte."""
 
 from __future__ import annotations
 
@@ -10,18 +10,15 @@ from typing import Any
 import pytest
 
 from driver.errors import BadRecord
-from driver.flannel.allocation import compatible, free_subnets, taken_subnets
 from driver.flannel.etcd.registry import Entry
 from driver.flannel.records import (
     LeaseRecord,
-    ParseCache,
     lease_key,
     lease_value,
     read_key,
     read_lease,
     read_leases,
 )
-from driver.model.records import Overlay
 from tests.unit.flannel_sample import (
     BROKEN,
     FOLDER,
@@ -30,7 +27,6 @@ from tests.unit.flannel_sample import (
     GOLDEN_GW,
     IP,
     MAC,
-    OVERLAY,
     N,
     value,
 )
@@ -145,59 +141,3 @@ def test_nothing_else_than_a_bad_record_comes_of_damage() -> None:
             bad[source.randrange(len(bad))] = source.randrange(256)
         _, problems = read_leases([Entry(FOLDER + "10.5.10.0-24", bytes(bad), 1)], {})
         assert len(problems) < 2
-
-
-# --- free subnets ---
-
-
-def naive(overlay: Overlay, taken: list[N]) -> list[N]:
-    every = overlay.network.subnets(new_prefix=overlay.subnet_len)
-    return [n for n in every if compatible(overlay, n) and not any(n.overlaps(t) for t in taken)]
-
-
-def test_free_subnets_are_those_that_nothing_overlaps() -> None:
-    source = random.Random(11)  # noqa: S311
-    small = Overlay(N("10.5.0.0/22"), 27, IP("10.5.0.32"), IP("10.5.3.192"), "vxlan")
-    for _ in range(300):
-        taken = [
-            N(
-                (int(IP("10.4.252.0")) + source.randrange(2048), source.randint(22, 31)),
-                strict=False,
-            )
-            for _ in range(source.randrange(12))
-        ]
-        assert list(free_subnets(small, taken)) == naive(small, taken)
-
-
-def test_no_free_subnets() -> None:
-    assert list(free_subnets(replace(OVERLAY, subnet_min=IP("10.5.9.0"),
-                                     subnet_max=IP("10.5.8.0")), [])) == []  # fmt: skip
-    assert list(free_subnets(OVERLAY, [N("10.0.0.0/8")])) == []
-
-
-def test_the_largest_network_does_not_take_long() -> None:
-    huge = Overlay(N("10.0.0.0/8"), 30, IP("10.0.0.4"), IP("10.255.255.252"), "vxlan")
-    taken = [N("10.0.0.0/9"), *N("10.128.0.0/16").subnets(new_prefix=30)]
-    assert next(free_subnets(huge, taken)) == N("10.129.0.0/30")
-
-
-def test_a_key_alone_takes_a_subnet_unless_it_would_take_all() -> None:
-    keys = ("10.5.30.0-24", "10.5.31.0-24&fd00::-64", "10.9.0.0-24", "hello", "10.0.0.0-8",
-            "0.0.0.0-0&fd00::-64", "10.5.0.0-16", "10.5.64.0-18")  # fmt: skip
-    entries = [Entry(FOLDER + key, b"garbage", 1) for key in keys]
-    expected = [N("10.5.30.0/24"), N("10.5.31.0/24"), N("10.9.0.0/24"), N("10.5.64.0/18")]
-    known: ParseCache = {}
-    for _ in range(2):
-        assert taken_subnets(entries, OVERLAY, known) == expected
-        read_leases(entries, known)
-
-
-@pytest.mark.parametrize(
-    ("subnet", "fits"),
-    [
-        ("10.5.1.0/24", True), ("10.5.255.0/24", True), ("10.5.0.0/24", False),
-        ("10.6.1.0/24", False), ("10.5.1.0/25", False),
-    ],
-)  # fmt: skip
-def test_compatible(subnet: str, fits: bool) -> None:
-    assert compatible(OVERLAY, N(subnet)) is fits

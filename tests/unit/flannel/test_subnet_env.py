@@ -1,4 +1,4 @@
-"""The lease file: flanneld's, our own, and what somebody may have put in its place."""
+"""The lease file: flanneld's, ours, and whatever else may be in its place."""
 
 from __future__ import annotations
 

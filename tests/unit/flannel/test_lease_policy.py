@@ -1,4 +1,4 @@
-"""How a host gets its lease, and what a config does to it, as tables: no etcd, no clock."""
+"""How a host gets its lease, and what the config does to it: tables without etcd or clock."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The fake etcd is as the real one where the membership can tell."""
+"""The fake etcd keeps the contract of the real one."""
 
 from __future__ import annotations
 

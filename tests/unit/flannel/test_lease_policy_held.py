@@ -1,4 +1,4 @@
-"""What is decided about a lease this host has: renewed, mended, lost, or yielded to a twin."""
+"""What happens to a lease we hold: it is renewed, repaired, lost, or yielded to another host."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who was a peer before keeps its place; what this host uses itself is nobody's lease."""
+"""Peers from before keep their place; no lease may cover what this host uses itself."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def test_a_peer_of_an_older_and_larger_subnet_length_stays() -> None:
 
 
 def test_a_link_that_comes_later_inside_a_peers_subnet_does_not_cut_the_peer_off() -> None:
-    """The kernel takes the longer prefix for the link by itself."""
+    """The kernel prefers the longer prefix, that of the link."""
     ground = LocalAddresses((N("10.5.20.128/25"),), places=((IP("10.5.20.129"), OWN),))
     here = replace(HERE, local=ground)
     assert select_peers([OLD, OTHER], WIDE, here, BEFORE) == (BEFORE, [])
@@ -149,7 +149,7 @@ def test_a_link_with_the_whole_network_in_it_says_nothing_about_a_lease(around: 
 
 
 def test_no_newcomer_lives_among_the_containers() -> None:
-    """Or one lease would open the Network's way to the default route."""
+    """Otherwise one lease would open the default route for the Network."""
     away = replace(HERE, public_ip=IP("192.0.2.3"))
     bad = later("10.7.0.0/24", ip="10.99.0.1")
     peers, problems = select_peers([bad], WIDE, away)
