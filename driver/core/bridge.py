@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import Iterable, Iterator
 from ipaddress import IPv4Address
 
+from driver.model.facts import Facts
 from driver.model.objects import (
     Bridge,
     HostObject,
@@ -49,9 +50,9 @@ def plan_network(network: Network) -> Iterator[HostObject]:
     yield Sysctl(network.bridge, "ipv6", "disable_ipv6", "1")
 
 
-def plan_forwarding(links: Iterable[str]) -> Iterator[Sysctl]:
-    """Give the settings by which packets that come in by links are forwarded."""
-    for link in links:
+def plan_forwarding(links: Iterable[str], facts: Facts) -> Iterator[Sysctl]:
+    """Yield the settings by which packets that come in by links are forwarded, if we make them."""
+    for link in links if facts.forwards else ():
         yield Sysctl(link, "ipv4", "forwarding", "1")
 
 

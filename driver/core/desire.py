@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from ipaddress import IPv4Interface
 from typing import TypeVar
 
@@ -11,7 +11,6 @@ from driver.core import addresses, bridge, firewall, peer_rules, strays
 from driver.model.facts import Facts
 from driver.model.objects import (
     ALL,
-    Bridge,
     Fdb,
     HostObject,
     Key,
@@ -45,62 +44,80 @@ def desire(
     facts: Facts,
     networks: Iterable[str] | None = None,
     endpoints: Iterable[str] | None = None,
-    peers: Iterable[str] = (),
+    peers: Collection[str] = (),
+    *,
+    shared: bool = True,
 ) -> frozenset[HostObject]:
-    """Give the objects that should exist: for all, or for some networks, endpoints, peers by id.
+    """Return the objects that should exist: all, or those of some networks, endpoints, peers by id.
 
     Without a network there is nothing but the overlay, so that a host which uses none is left as
-    it was. This host's end of the overlay, and what is in sandboxes, are given for all only.
+    it was. `shared`: with what all networks share. This host's end of the overlay, and what is in
+    sandboxes, come with all only.
     """
+    every = networks is None
     return frozenset(
-        _objects(state, facts, networks, endpoints, None if networks is None else peers)
+        item
+        for part in (
+            _of_peers(state, facts, None if every else peers) if shared or peers else (),
+            _shared(state, facts) if shared else (),
+            _of_networks(state, facts, networks),
+            _of_endpoints(state, endpoints),
+            in_sandboxes(state) if every else (),
+        )
+        for item in part
     )
 
 
-def _objects(
-    state: State,
-    facts: Facts,
-    networks: Iterable[str] | None,
-    endpoints: Iterable[str] | None,
-    peers: Iterable[str] | None,
-) -> Iterator[HostObject]:
+def _of_peers(state: State, facts: Facts, ids: Iterable[str] | None) -> Iterator[HostObject]:
+    peers = _chosen(state.peers, ids)
+    yield from _overlay(state, facts, peers, whole=ids is None)
+    if state.lease and state.networks:
+        yield from strays.plan_rules(state.lease, peers, facts)
+        if state.overlay and state.vtep and facts.external:
+            near = vxlan.direct_peers(state.overlay, peers, state.vtep, facts.external)
+            yield from peer_rules.plan_peer_rules(near)
+
+
+def _shared(state: State, facts: Facts) -> Iterator[HostObject]:
+    if state.lease and state.networks:
+        yield from bridge.plan_lease(state.lease)
+        yield from firewall.plan_base(state.lease, state.overlay, facts)
+        yield from bridge.plan_forwarding([ALL], facts)
+
+
+def _of_networks(state: State, facts: Facts, ids: Iterable[str] | None) -> Iterator[HostObject]:
     if state.lease is None:
         return
-    known = _chosen(state.peers, peers)
-    yield from _overlay(state, facts, known, whole=peers is None)
-    if not state.networks:
-        return
-    yield from bridge.plan_lease(state.lease)
-    yield from firewall.plan_base(state.lease, state.overlay, facts)
-    yield from strays.plan_rules(state.lease, known, facts)
-    if state.overlay and state.vtep and facts.external:
-        near = vxlan.direct_peers(state.overlay, known, state.vtep, facts.external)
-        yield from peer_rules.plan_peer_rules(near)
-    local = {e.network for e in state.endpoints.values() if e.ports and bridge.on_localhost(e)}
-    for network in (some := list(_chosen(state.networks, networks))):
+    networks = {network.id: network for network in _chosen(state.networks, ids)}
+    ends = [e for e in state.endpoints.values() if e.ports and e.network in networks]
+    local = {endpoint.network for endpoint in ends if bridge.on_localhost(endpoint)}
+    for network in networks.values():
         yield from bridge.plan_network(network)
+        yield from bridge.plan_forwarding([network.bridge], facts)
         yield LoopbackGuard(network.bridge, facts.guards and network.id in local)
         yield from firewall.plan_network_rules(network)
-    for endpoint in _chosen(state.endpoints, endpoints):
+
+
+def _of_endpoints(state: State, ids: Iterable[str] | None) -> Iterator[HostObject]:
+    if state.lease is None:
+        return
+    for endpoint in _chosen(state.endpoints, ids):
         yield from bridge.plan_endpoint(endpoint, state.networks[endpoint.network])
         yield from firewall.plan_ports(endpoint)
-    for endpoint, other in _in_one_sandbox(state, endpoints):
+    for endpoint, other in _in_one_sandbox(state, ids):
         yield from firewall.plan_sources(endpoint, other, state)
-    if networks is None:
-        yield from in_sandboxes(state)
-    yield from bridge.plan_forwarding([ALL, *(n.bridge for n in some)] if facts.forwards else [])
 
 
 def of_links(state: State, facts: Facts, links: frozenset[str]) -> frozenset[HostObject]:
-    """Return what some links should be and carry."""
-    networks = [n.id for n in state.networks.values() if n.bridge in links]
-    endpoints = [e.id for e in state.endpoints.values() if e.host_end in links]
-    return frozenset(
-        item
-        for item in desire(state, facts, networks, endpoints)
-        if (isinstance(item, Bridge | Veth) and item.name in links)
-        or (isinstance(item, LinkAddress | Sysctl) and item.link in links)
-    )
+    """Return what some bridges and veths should be and carry."""
+    objects = set[HostObject]()
+    if state.lease is not None:
+        for network in [n for n in state.networks.values() if n.bridge in links]:
+            objects.update(bridge.plan_network(network))
+            objects.update(bridge.plan_forwarding([network.bridge], facts))
+        for endpoint in [e for e in state.endpoints.values() if e.host_end in links]:
+            objects.update(bridge.plan_endpoint(endpoint, state.networks[endpoint.network]))
+    return frozenset(objects)
 
 
 def left_alone(
@@ -141,8 +158,9 @@ def _overlay(
             end = list(vxlan.plan_vtep(overlay, lease.subnet, vtep, facts.external))
             yield from end
             yield from strays.plan_route(overlay, lease.subnet, peers, facts)
-            if facts.forwards and state.networks:
-                yield from bridge.plan_forwarding(t.name for t in end if isinstance(t, Vxlan))
+            if state.networks:
+                devices = [t.name for t in end if isinstance(t, Vxlan)]
+                yield from bridge.plan_forwarding(devices, facts)
         yield from vxlan.plan_peers(overlay, peers, vtep, facts.external)
 
 

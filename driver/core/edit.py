@@ -199,8 +199,12 @@ class Edit:
         hosts = {p.public_ip for p in changed} | {p.mac for p in changed if p.mac}
         return ids | {i for i, p in new.items() if p.mac in hosts or p.public_ip in hosts}
 
+    def shared(self) -> bool:
+        """Whether anything changes that all networks share."""
+        return self.moved() or bool(self._before.networks) != bool(self.state.networks)
+
     def moved(self) -> bool:
-        """Tell whether this host's own place in the overlay changes."""
+        """Whether this host's own place in the overlay changes."""
         old, new = self._before, self.state
         return (old.lease, old.overlay, old.vtep) != (new.lease, new.overlay, new.vtep)
 

@@ -121,7 +121,7 @@ class Reconciler(Passes):
         plan = self._difference(edit)
         for step in steps(plan):
             self._make(step)
-        if bool(edit.state.networks) != bool(self.state.networks):
+        if edit.shared():
             self.wake()  # what all networks share with the peers is a pass's to make
         try:
             self._write(edit)
@@ -131,7 +131,11 @@ class Reconciler(Passes):
 
     def _difference(self, edit: Edit) -> Plan:
         scope = edit.touched(Network), edit.touched(Endpoint), edit.touched(Peer)
-        return diff(desire(self.state, self.facts, *scope), desire(edit.state, self.facts, *scope))
+        old, new = (
+            desire(state, self.facts, *scope, shared=edit.shared())
+            for state in (self.state, edit.state)
+        )
+        return diff(old, new)
 
     def _make(self, plan: Plan) -> None:
         errors = self._apply(plan)

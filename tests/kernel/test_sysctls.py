@@ -8,12 +8,13 @@ import pytest
 from driver.core.bridge import plan_forwarding
 from driver.host.links import Links
 from driver.host.sysctls import Sysctls
+from driver.model.facts import Facts
 from driver.model.objects import ALL, Plan, Sysctl, diff
 from driver.model.records import replace
 from tests.kernel.netlink.sample import BRIDGE, N1, N2, NETWORKS
 
 pytestmark = pytest.mark.kernel
-FORWARDING = set(plan_forwarding([ALL, *(net.bridge for net in (N1, N2))]))
+FORWARDING = set(plan_forwarding([ALL, *(net.bridge for net in (N1, N2))], Facts()))
 
 
 def values(netlink):

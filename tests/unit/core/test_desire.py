@@ -185,7 +185,8 @@ def test_a_slice_of_touched_ids_differs_as_the_whole_does(seed: int) -> None:
         ends = {i for i in {*old.endpoints, *new.endpoints}
                 if old.endpoints.get(i) != new.endpoints.get(i)}  # fmt: skip
         nets |= {of[i].network for of in (old.endpoints, new.endpoints) for i in ends & of.keys()}
-        sliced = diff(desire(old, FACTS, nets, ends), desire(new, FACTS, nets, ends))
+        some_or_none = bool(old.networks) != bool(new.networks)
+        sliced = diff(*(desire(s, FACTS, nets, ends, shared=some_or_none) for s in (old, new)))
         assert sliced == diff(desire(old, FACTS), desire(new, FACTS))
 
 
