@@ -40,6 +40,10 @@ test-e2e: deps venv ## real dockerd, real compose, hosts made of namespaces (roo
 	@tools/deps $(PLUGIN_DEPS)
 	$(BIN)/python -m pytest -q tests/e2e
 
+coverage: deps venv ## which lines of driver/ the unit and kernel tests leave out (root)
+	$(BIN)/coverage run -m pytest -q tests/unit tests/kernel
+	$(BIN)/coverage report
+
 test-dockers: test-docker-trixie test-docker-sid ## what matters, with other Dockers (root)
 
 test-docker-%: deps venv
@@ -96,7 +100,7 @@ release: ## commit, tag and packages of VERSION=x.y.z; RELEASING.md tells the re
 	@$(PYTHON) tools/release "$$VERSION"
 
 clean: ## remove what the other targets made in this folder
-	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .coverage
 
 deps: # Debian packages for tests and demo
 	@tools/deps
@@ -107,6 +111,6 @@ venv: .venv/ready
 	$(BIN)/pip install -q --disable-pip-version-check -e '.[dev]'
 	@touch $@
 
-.PHONY: help demo test check lint type test-unit test-kernel test-e2e test-dockers test-dockers-quick \
-	bench fmt run status rootfs create plugin enable push disable sbom audit release install \
+.PHONY: help demo test check lint type test-unit test-kernel test-e2e coverage test-dockers \
+	test-dockers-quick bench fmt run status rootfs create plugin enable push disable sbom audit release install \
 	uninstall clean deps venv
