@@ -35,7 +35,8 @@ def test_every_kind_has_its_place() -> None:
     assert {kind.__name__ for kind in RANK if not kind.isolates} == HARMLESS
 
 
-def test_what_isolates_is_put_back_in_every_pass(bench: Bench, made: Container) -> None:
+@pytest.mark.usefixtures("made")
+def test_what_isolates_is_put_back_in_every_pass(bench: Bench) -> None:
     bench.passes(1)
     for kind in (Table, Element, ForwardGate, Sysctl, UnreachableRoute):
         for _ in range(40):
@@ -43,12 +44,10 @@ def test_what_isolates_is_put_back_in_every_pass(bench: Bench, made: Container) 
                 adapter.lose(kind)
             bench.passes(1, apart_s=0.7)
             bench.assert_agrees()
-    assert made.id in bench.state.endpoints
 
 
-def test_what_else_is_undone_again_and_again_waits_for_seconds(
-    bench: Bench, made: Container
-) -> None:
+@pytest.mark.usefixtures("made")
+def test_what_else_is_undone_again_and_again_waits_for_seconds(bench: Bench) -> None:
     bench.passes(1)
     times = []
     for _ in range(400):
@@ -62,11 +61,11 @@ def test_what_else_is_undone_again_and_again_waits_for_seconds(
     bench.kernel.lose(LinkAddress)
     assert bench.passes(1, apart_s=0.5)[0].repaired == ("1 link address",), "peace was not noticed"
     bench.assert_agrees()
-    assert made.id in bench.state.endpoints
 
 
+@pytest.mark.usefixtures("made")
 def test_a_fight_is_told_in_problems_and_now_and_then_in_the_log(
-    bench: Bench, made: Container, caplog: pytest.LogCaptureFixture
+    bench: Bench, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
     bench.passes(1)
@@ -77,7 +76,7 @@ def test_a_fight_is_told_in_problems_and_now_and_then_in_the_log(
     assert told == (
         "forward gate nft: something else has undone it 99 times within 50 s, and it is put back "
         "in each pass; find out what changes it"
-    ), made.id
+    )
     assert (
         len(caplog.records) == len(bench.core.history.reports) == FIGHT + 4
     )  # the 8th, 16th, 32nd, 64th
@@ -85,14 +84,14 @@ def test_a_fight_is_told_in_problems_and_now_and_then_in_the_log(
     assert document(bench.core)["problems"] == []
 
 
-def test_a_fight_over_one_thing_keeps_no_other_from_repair(bench: Bench, made: Container) -> None:
+@pytest.mark.usefixtures("made")
+def test_a_fight_over_one_thing_keeps_no_other_from_repair(bench: Bench) -> None:
     for _ in range(FIGHT + 2):
         bench.kernel.lose(LinkAddress)
         bench.passes(1, apart_s=0.5)
     assert not any(isinstance(item, LinkAddress) for item in bench.observed())
     bench.kernel.lose(Sysctl)
     assert bench.passes(1, apart_s=0.5)[0].repaired == ("3 sysctl",)
-    assert made.id in bench.state.endpoints
 
 
 def test_a_call_repairs_also_what_is_fought_over(bench: Bench, made: Container) -> None:
@@ -104,7 +103,8 @@ def test_a_call_repairs_also_what_is_fought_over(bench: Bench, made: Container) 
     assert any(isinstance(item, Bridge) for item in bench.observed())
 
 
-def test_what_failed_is_not_said_to_be_repaired(bench: Bench, made: Container) -> None:
+@pytest.mark.usefixtures("made")
+def test_what_failed_is_not_said_to_be_repaired(bench: Bench) -> None:
     bench.passes(1)
     bench.kernel.lose(LinkAddress)
     bench.gate.lose(ForwardGate)
@@ -116,7 +116,7 @@ def test_what_failed_is_not_said_to_be_repaired(bench: Bench, made: Container) -
         assert report.errors == ("no such link",), "told for as long as it is so"
         assert "address" not in str(report.repaired)
     assert bench.core.history.reports[-1].repaired == ("1 forward gate",)
-    assert document(bench.core)["problems"] == ["no such link"], made.id
+    assert document(bench.core)["problems"] == ["no such link"]
     bench.kernel.refuse = nothing
     assert bench.passes(1, apart_s=LONGEST_S)[0].repaired == ("1 link address",)
     bench.assert_agrees()

@@ -17,7 +17,6 @@ from driver.model.objects import ForwardGate, LinkAddress, Plan, Table, Unreacha
 from driver.model.records import replace, short
 from tests.unit.bench import NETWORK, WELL, Bench, make_core
 from tests.unit.docker import Container, Docker, Net, port
-from tests.unit.fake_adapters import nothing
 from tests.unit.fakes import FACTS
 
 # --- failures ---
@@ -54,7 +53,8 @@ def test_a_journal_that_cannot_be_written_keeps_the_dead(bench: Bench, made: Con
     bench.assert_agrees()
 
 
-def test_what_was_done_is_kept_for_status_and_only_that(bench: Bench, made: Container) -> None:
+@pytest.mark.usefixtures("made")
+def test_what_was_done_is_kept_for_status_and_only_that(bench: Bench) -> None:
     bench.passes(3)
     before = len(bench.core.history.reports)
     bench.passes(3)
@@ -64,13 +64,13 @@ def test_what_was_done_is_kept_for_status_and_only_that(bench: Bench, made: Cont
         bench.passes(1)
         bench.passes(1)
     assert len(bench.core.history.reports) == 20
-    assert made.id in bench.state.endpoints
 
 
 # --- locks and waking ---
 
 
-def test_a_pass_that_finds_all_right_takes_no_lock(bench: Bench, made: Container) -> None:
+@pytest.mark.usefixtures("made")
+def test_a_pass_that_finds_all_right_takes_no_lock(bench: Bench) -> None:
     bench.passes(1)
     done: list[Report] = []
     with bench.core.edit():
@@ -78,10 +78,10 @@ def test_a_pass_that_finds_all_right_takes_no_lock(bench: Bench, made: Container
         thread.start()
         thread.join(2)
         assert [str(report) for report in done] == [WELL]
-    assert made.id in bench.state.endpoints
 
 
-def test_a_pass_that_has_to_repair_waits_for_the_lock(bench: Bench, made: Container) -> None:
+@pytest.mark.usefixtures("made")
+def test_a_pass_that_has_to_repair_waits_for_the_lock(bench: Bench) -> None:
     bench.passes(1)
     bench.nft.lose(Table)
     bench.world.events.clear()
@@ -94,7 +94,6 @@ def test_a_pass_that_has_to_repair_waits_for_the_lock(bench: Bench, made: Contai
     thread.join(2)
     assert not thread.is_alive()
     bench.assert_agrees()
-    assert made.id in bench.state.endpoints
 
 
 def test_only_links_of_ours_that_differ_wake(bench: Bench, made: Container) -> None:
@@ -145,12 +144,10 @@ def test_what_a_call_is_about_to_do_is_no_drift(bench: Bench, made: Container) -
     assert not bench.woken()
 
 
-def test_a_loop_makes_a_pass_when_it_is_woken_and_ends_when_told(
-    bench: Bench, made: Container
-) -> None:
+@pytest.mark.usefixtures("made")
+def test_a_loop_makes_a_pass_when_it_is_woken_and_ends_when_told(bench: Bench) -> None:
     stop, seen = threading.Event(), threading.Event()
     bench.nft.lose(Table)
-    bench.gate.refuse = nothing
 
     def facts() -> Facts:
         seen.set()
@@ -166,12 +163,10 @@ def test_a_loop_makes_a_pass_when_it_is_woken_and_ends_when_told(
     thread.join(5)
     assert not thread.is_alive()
     bench.assert_agrees()
-    assert made.id in bench.state.endpoints
 
 
-def test_a_loop_makes_a_pass_when_somebody_touched_the_firewall(
-    bench: Bench, made: Container
-) -> None:
+@pytest.mark.usefixtures("made")
+def test_a_loop_makes_a_pass_when_somebody_touched_the_firewall(bench: Bench) -> None:
     stop, healed = threading.Event(), threading.Event()
     bench.nft.lose(Table)
     apply = bench.nft.apply
@@ -184,17 +179,18 @@ def test_a_loop_makes_a_pass_when_somebody_touched_the_firewall(
     bench.survey.changed = True
     thread = threading.Thread(target=bench.loop.run, args=(stop,), daemon=True)
     thread.start()
-    assert healed.wait(10), made.id
+    assert healed.wait(10)
     stop.set()
     bench.core.wake()
     thread.join(5)
     bench.assert_agrees()
 
 
-def test_what_was_repaired_is_looked_at_again_soon(bench: Bench, made: Container) -> None:
+@pytest.mark.usefixtures("made")
+def test_what_was_repaired_is_looked_at_again_soon(bench: Bench) -> None:
     bench.passes(1)
     bench.gate.lose(ForwardGate)
-    assert bench.core.again_s() is None, made.id
+    assert bench.core.again_s() is None
     bench.passes(1)
     assert bench.core.again_s() == SOON_S, "or a fight would count what lies far apart"
     bench.passes(1)
