@@ -41,16 +41,6 @@ V4 = Family("", IPv4Network, IPv4Address, 24, 30, "10.5.0.0/16")
 V6 = Family("IPv6", IPv6Network, IPv6Address, 64, 126, "fd00:5::/48")
 
 
-@dataclass(frozen=True, slots=True)
-class SubnetRange(Generic[N]):
-    """The subnets of a network that hosts may lease: their length, the first and the last."""
-
-    network: N
-    length: int
-    first: N
-    last: N
-
-
 def read_config(text: str | bytes) -> Overlay:
     """Return the overlay that a network config describes, every default filled in.
 
@@ -66,29 +56,22 @@ def read_config(text: str | bytes) -> Overlay:
         raise BadRecord(
             "EnableIPv4 is false in the network config: an overlay without IPv4 is not supported"
         )
-    subnets = _subnet_range(fields, V4)
-    _subnet_range(fields, V6, required=six)
-    assert subnets is not None  # noqa: S101 - IPv4 is required
-    return Overlay(
-        network=subnets.network,
-        subnet_len=subnets.length,
-        subnet_min=subnets.first.network_address,
-        subnet_max=subnets.last.network_address,
-        **_backend(fields),
-    )
+    subnets = _subnets(fields, V4)
+    _subnets(fields, V6, required=six)
+    return Overlay(**subnets, **_backend(fields))
 
 
-def _subnet_range(
+def _subnets(
     fields: Mapping[str, Any], family: Family[N], *, required: bool = True
-) -> SubnetRange[N] | None:
-    """Check the fields of a family; return its range, None unless `required`."""
+) -> dict[str, Any]:
+    """Return the fields of Overlay that a family decides on; nothing unless `required`."""
     prefix = family.prefix
     network = _network(fields, f"{prefix}Network", family)
     length = _number(fields, f"{prefix}SubnetLen", 1, 2**32 - 1)
     first = _address(fields, f"{prefix}SubnetMin", family)
     last = _address(fields, f"{prefix}SubnetMax", family)
     if not required:
-        return None
+        return {}
     if network is None:
         raise BadRecord(f"{prefix}Network is missing in the network config")
     fault = fault_of_network(network) if isinstance(network, IPv4Network) else ""
@@ -97,12 +80,12 @@ def _subnet_range(
         raise BadRecord(f"{prefix}Network {network} cannot be an overlay's network{why}")
     length = _length(network, length, family)
     size = 1 << (network.max_prefixlen - length)
-    return SubnetRange(
-        network,
-        length,
-        _subnet(f"{prefix}SubnetMin", first or network[size], network, length, family),
-        _subnet(f"{prefix}SubnetMax", last or network[-size], network, length, family),
-    )
+    return {
+        "network": network,
+        "subnet_len": length,
+        "subnet_min": _start(f"{prefix}SubnetMin", first or network[size], network, length),
+        "subnet_max": _start(f"{prefix}SubnetMax", last or network[-size], network, length),
+    }
 
 
 def _length(network: N, asked: int, family: Family[N]) -> int:
@@ -120,15 +103,13 @@ def _length(network: N, asked: int, family: Family[N]) -> int:
     return asked or max(family.usual, lowest)
 
 
-def _subnet(name: str, address: Any, network: N, length: int, family: Family[N]) -> N:
+def _start(name: str, address: Any, network: IPv4Network | IPv6Network, length: int) -> Any:
+    """Return an address that has to be the first one of a subnet."""
     if address not in network:
         raise BadRecord(f"{name} {address} is not inside {network}")
-    try:
-        return family.network((int(address), length))
-    except ValueError:
-        raise BadRecord(
-            f"{name} {address} is not the first address of a /{length} subnet"
-        ) from None
+    if int(address) % (1 << (network.max_prefixlen - length)):
+        raise BadRecord(f"{name} {address} is not the first address of a /{length} subnet")
+    return address
 
 
 def _backend(fields: Mapping[str, Any]) -> dict[str, Any]:

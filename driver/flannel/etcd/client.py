@@ -106,14 +106,9 @@ class Etcd:
 
     def _change(self, key: str, revision: int, operation: etcdrpc.RequestOp) -> int | None:
         compare = etcdrpc.Compare
-        if revision:
-            same = compare(
-                result=compare.EQUAL, target=compare.MOD, key=key.encode(), mod_revision=revision
-            )
-        else:
-            same = compare(
-                result=compare.EQUAL, target=compare.VERSION, key=key.encode(), version=0
-            )
+        same = compare(  # a key that does not exist has the revision 0
+            result=compare.EQUAL, target=compare.MOD, key=key.encode(), mod_revision=revision
+        )
         request = etcdrpc.TxnRequest(compare=[same], success=[operation])
         answer = self._call(lambda channel: etcdrpc.KVStub(channel).Txn, request)
         return answer.header.revision if answer.succeeded else None
