@@ -1,7 +1,4 @@
-"""The lease from etcd, in the terms of the reconciler; a flanneld's where one has it.
-
-Imports nouns, `membership`, `vxlan`, `flanneld`, `leases`, `subnet_env`.
-"""
+"""The lease that this host holds in etcd, or that of a flanneld which has the network."""
 
 from __future__ import annotations
 
@@ -125,7 +122,7 @@ class EtcdSource:
         return replace(found, lease=left, phase="beside", problems=(why,), refusal=why)
 
     def taken_over(self, status: LeaseStatus) -> tuple[str, ...]:
-        """Tell etcd's members what this host is like, and flannel's scripts of a new lease."""
+        """Pass on what this host is to the membership, and a new lease to flannel's scripts."""
         self._follow(status)
         lease = status.lease
         if lease is None or not lease.held or lease.source != "etcd" or lease == self._written:
@@ -141,7 +138,7 @@ class EtcdSource:
         return ()
 
     def _follow(self, status: LeaseStatus) -> None:
-        """Have the membership know what this host is like, as soon as that is known."""
+        """Start the membership, or tell it what this host is, once that is known."""
         if status.vtep is None or status.local is None:
             return
         host = ThisHost(status.vtep.public_ip, status.vtep.mac, local=status.local)
@@ -150,9 +147,9 @@ class EtcdSource:
         self._membership.set_host(host)
 
     def _lease(self, state: State, status: MembershipStatus, external: External) -> Lease | None:
-        """Give the lease held; one that is lost stays, without giving, while it is in use.
+        """Return the lease. One that is lost stays while it is in use, but gives no addresses.
 
-        One of a flanneld's, which is gone now, goes on as ours if it is the same subnet.
+        The lease of a flanneld that is gone becomes ours if the subnet is the same.
         """
         overlay, subnet, stored = status.overlay, status.subnet, state.lease
         same = stored is not None and (stored.source, stored.subnet) == ("subnet-file", subnet)
@@ -178,7 +175,7 @@ def _from_etcd(lease: Lease | None) -> bool:
 
 
 def _may_become(state: State, lease: Lease) -> bool:
-    """Whether a flanneld's lease can take the place of the stored one: nothing else is in use."""
+    """Whether a flanneld's lease can replace the stored one: no networks use another subnet."""
     stored = state.lease
     return (
         stored is None
@@ -189,7 +186,7 @@ def _may_become(state: State, lease: Lease) -> bool:
 
 
 def _left(state: State, *, auto: bool) -> Lease | None:
-    """Return what stays of the stored lease when a flanneld has taken the network."""
+    """Return what remains of the stored lease when a flanneld has taken the network."""
     stored = state.lease
     if stored is None or not (state.pools or (auto and stored.source == "subnet-file")):
         return None
@@ -197,6 +194,6 @@ def _left(state: State, *, auto: bool) -> Lease | None:
 
 
 def _new_mac() -> str:
-    """Choose a MAC: locally administered, unicast."""
+    """Return a random MAC, locally administered and unicast."""
     first, *rest = secrets.token_bytes(6)
     return bytes([first & 0xFC | 0x02, *rest]).hex(":")

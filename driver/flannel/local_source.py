@@ -1,8 +1,7 @@
-"""Where this host's lease comes from: a subnet of our own choice, or flanneld's file.
+"""The lease without etcd: a subnet of our own choice, or the one in flanneld's file.
 
-A source is asked with what is stored and says what the lease is now, and what is wrong. It never
-guesses: what cannot be read leaves the stored lease as it was. Imports nouns, `flanneld`,
-`subnet_env`.
+From the stored state, a source derives what the lease is now, and what is wrong. It never guesses:
+if something cannot be read, the stored lease stays.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ class LocalSource:
         """Do nothing: nothing has to be waited for."""
 
     def taken_over(self, _status: LeaseStatus) -> tuple[str, ...]:
-        """Tell nobody."""
+        """Do nothing: nobody else follows this lease."""
         return ()
 
     def current(self, state: State, facts: Facts) -> LeaseStatus:
@@ -73,7 +72,7 @@ class LocalSource:
         return stored, kept(stored, source)
 
     def stamp(self) -> Stamp:
-        """Give a value that changes when the file is replaced, written or removed."""
+        """Return a value that changes when the file is replaced, written or removed."""
         return file_stamp(self.file)
 
     def _source(self, stored: Lease | None, facts: Facts) -> str:
@@ -121,9 +120,9 @@ def file_stamp(file: Path) -> Stamp:
 
 
 def lan_fault(lease: Lease, facts: Facts) -> str:
-    """Say what a lease takes of this host's own LANs, "" if nothing.
+    """Return what a lease takes of this host's own LANs, "" if nothing.
 
-    A LAN that has the whole Network in it is how the administrator has chosen the Network.
+    A LAN that contains the whole Network does not count: the administrator chose the Network so.
     """
     for lan in parts(lease.network, facts.lans):
         if overlap(lan, lease.subnet):
@@ -135,7 +134,7 @@ def lan_fault(lease: Lease, facts: Facts) -> str:
 
 
 def kept(stored: Lease, source: str) -> str:
-    """Say why a lease stays that is not from where it shall come."""
+    """Return why a lease stays although another source is set."""
     return (
         f"the lease shall come from {source}, but networks use {stored.subnet} from "
         f"{stored.source}: it is kept until they are removed"
