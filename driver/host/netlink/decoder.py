@@ -19,6 +19,7 @@ from driver.model.records import (
     HOST_END_PREFIX,
 )
 
+_IPV4_BYTES = 4
 _PREFIXES = {"bridge": BRIDGE_PREFIX, "veth": HOST_END_PREFIX, "vxlan": FLANNEL_PREFIX}
 
 
@@ -34,10 +35,10 @@ def messages(data: bytes) -> Iterator[tuple[int, int, int, bytes]]:
 def attributes(data: bytes, offset: int = 0) -> dict[int, bytes]:
     """Decode the attributes from an offset on, by kind."""
     found = {}
-    end = len(data)
+    end, head, mask = len(data), nl.NLATTR.unpack_from, nl.NLA_TYPE_MASK
     while offset + 4 <= end:
-        length, kind = nl.NLATTR.unpack_from(data, offset)
-        found[kind & nl.NLA_TYPE_MASK] = data[offset + 4 : offset + length]
+        length, kind = head(data, offset)
+        found[kind & mask] = data[offset + 4 : offset + length]
         offset += (length + 3) & ~3
     return found
 
@@ -54,7 +55,7 @@ def integer(payload: bytes) -> int:
 
 def ipv4(payload: bytes) -> IPv4Address:
     """Decode an IPv4 address; 0.0.0.0 for none."""
-    return IPv4Address(payload) if len(payload) == len(ANY.packed) else ANY
+    return IPv4Address(payload) if len(payload) == _IPV4_BYTES else ANY
 
 
 class Link(NamedTuple):
