@@ -17,6 +17,7 @@ from driver.api.standby import STATIC
 from driver.flannel.local_source import LocalSource
 from driver.handlers import CALLS
 from tests.unit.bench import Bench, make_core
+from tests.unit.docker import Docker, direct, port
 from tests.unit.plugin import Plugin
 
 FOLDER = Path(__file__).parent / "wire"
@@ -134,6 +135,23 @@ def test_what_docker_does_not_give_back_is_found(trace: str, lost: str, bench: B
             bench.kernel.moved.clear()  # Docker moves the container end back all the same
     bench.passes(6)
     bench.assert_clean()
+
+
+@pytest.mark.parametrize("trace", LIVES)
+def test_the_model_of_docker_calls_as_dockerd_does(trace: str, bench: Bench) -> None:
+    made: list[tuple[str, set[str]]] = []
+    send = direct(bench)
+
+    def noting(call: str, body: dict[str, Any]) -> dict[str, Any]:
+        made.append((call, set(body)))
+        return send(call, body)
+
+    docker = Docker(bench, noting)
+    net = docker.create_network()
+    docker.stop(docker.start(net, port(80, 8080)))
+    docker.remove_network(net)
+    unneeded = {*STATIC, "NetworkDriver.EndpointOperInfo"}
+    assert made == [(call, set(body)) for call, body, _ in steps(trace) if call not in unneeded]
 
 
 def test_the_traces_make_every_call_but_those_of_swarm_and_old_ones() -> None:
