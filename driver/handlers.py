@@ -1,7 +1,7 @@
 """The two APIs over HTTP: every call Docker can make, and how failures are answered.
 
 `standby.STATIC` are the replies that need no state, `CALLS` the rest; together they are the whole
-API. The only user of flask.
+API.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ def _answer_failures(app: Flask, core: Reconciler) -> None:
 
 
 def _explained(error: NoLease, core: Reconciler) -> str:
-    """Say what is the matter with the lease and why, as far as that is known."""
+    """Return what is wrong with the lease and why, as far as that is known."""
     standing = core.lease_status
     why = standing.problems[0] if standing.problems else "`docker-flannel status` says more"
     return standing.refusal or f"{error}: {why}"

@@ -1,6 +1,6 @@
 """Which block of the lease a network gets. Pure choices.
 
-A block is a network's own piece of the lease, with its true mask. Imports `model` and `errors`.
+A block is a network's own piece of the lease, with its true mask.
 """
 
 from __future__ import annotations
@@ -137,7 +137,7 @@ def _free_block(
 
 
 def default_prefix(lease: IPv4Network) -> int:
-    """Give the prefix length of a block that nobody sized: an eighth of the lease at most."""
+    """Return the prefix length of a block that nobody sized: an eighth of the lease at most."""
     last = max(SMALLEST_DEFAULT, lease.prefixlen)
     return min(max(LARGEST_DEFAULT, lease.prefixlen + 3), last)
 
@@ -147,7 +147,7 @@ def _freed_at(state: State, block: IPv4Network) -> float:
 
 
 def _blocks(state: State) -> dict[IPv4Network, str]:
-    """Say who holds each block: Docker gives a pool back before it deletes the network."""
+    """Return who holds each block: Docker gives a pool back before it deletes the network."""
     others = {pool.cidr: "a network of another driver" for pool in state.pools.values()}
     ours = {n.gateway.network: f"network {short(n.id)}" for n in state.networks.values()}
     return {**others, **ours}

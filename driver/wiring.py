@@ -73,21 +73,21 @@ def _assembled(config: Config, undo: ExitStack) -> Reconciler:
     undo.callback(store.close)
     monitor = Monitor()
     firewall = _firewall(_chosen(config.firewall))
-    netlink = Links(monitor, forwards=config.ip_forward)
-    stop, lookout = threading.Event(), FlanneldProbe()
+    links = Links(monitor, forwards=config.ip_forward)
+    stop, probe = threading.Event(), FlanneldProbe()
     undo.callback(stop.set)
-    undo.callback(lookout.close)
-    localhosts, sandboxes = LoopbackGuards(), Sandboxes()
+    undo.callback(probe.close)
+    guards, sandboxes = LoopbackGuards(), Sandboxes()
     servers, external = _servers(config), None
     if config.follows_etcd:
         external = partial(Underlay().external, config.iface or None, config.public_ip)
-    watched = localhosts, sandboxes
-    survey = HostSurvey(netlink, watched, firewall, lookout, servers, external)
-    source = _source(config, lambda: core, lookout, stop)
+    watched = guards, sandboxes
+    survey = HostSurvey(links, watched, firewall, probe, servers, external)
+    source = _source(config, lambda: core, probe, stop)
     dataplane = Dataplane([
         OverlayAdapter(monitor),
-        netlink,
-        localhosts,
+        links,
+        guards,
         Announcer(),
         sandboxes,
         sockets,
@@ -96,16 +96,16 @@ def _assembled(config: Config, undo: ExitStack) -> Reconciler:
     ])  # fmt: skip
     undo.callback(dataplane.close)
     core = Reconciler(store, dataplane, survey, source)
-    loop = Loop(core, survey, source)
+    loop = Loop(core)
     loop.boot()
     if servers.names:
         _thread("names", lambda: servers.run(stop))
     _thread("leftovers", lambda: _clear_others(firewall.name))
     _thread("passes", lambda: loop.run(stop))
-    _thread("events", lambda: netlink.watch(loop.links_changed, stop, core.set_sandbox_addresses))
-    bygone = OrphanNetworks(core, Docker(client.dockerd, client.networks, netlink.links))
-    _thread("bygone", lambda: bygone.run(stop))
-    netlink.prepare()
+    _thread("events", lambda: links.watch(loop.links_changed, stop, core.set_sandbox_addresses))
+    orphans = OrphanNetworks(core, Docker(client.dockerd, client.networks, links.links))
+    _thread("orphans", lambda: orphans.run(stop))
+    links.prepare()
     return core
 
 
@@ -116,7 +116,7 @@ def _servers(config: Config) -> Servers:
 
 
 def _firewall(name: str) -> Firewall:
-    """Give a backend of the firewall; what it needs is loaded only for it."""
+    """Return a backend of the firewall; what it needs is loaded only for it."""
     if name == "nft":
         from driver.host.firewall.nft import NftFirewall  # noqa: PLC0415
 
@@ -145,9 +145,9 @@ def _clear_others(used: str) -> None:
 
 
 def _source(
-    config: Config, core: Callable[[], Reconciler], lookout: FlanneldProbe, stop: threading.Event
+    config: Config, core: Callable[[], Reconciler], probe: FlanneldProbe, stop: threading.Event
 ) -> Source:
-    """Give the lease's source; gRPC and all is loaded only where etcd is used."""
+    """Return the lease's source; gRPC is loaded only where etcd is used."""
     if config.etcd is None or not config.follows_etcd:
         return LocalSource(config.lease, config.network, config.subnet_len, config.subnet_file)
     from driver.flannel.etcd.client import Etcd  # noqa: PLC0415
@@ -165,7 +165,7 @@ def _source(
             known,
             in_use=lambda: bool(core().state.pools),
             changed=lambda: core().peers_changed(),
-            flanneld_sign=lambda overlay: _beside(lookout, overlay),
+            flanneld_sign=lambda overlay: _beside(probe, overlay),
         )
         _thread("etcd", lambda: member.run(stop))
         return member
@@ -174,9 +174,9 @@ def _source(
     return EtcdSource(follow, Settings(config.public_ip, config.subnet_file, auto))
 
 
-def _beside(lookout: FlanneldProbe, overlay: Overlay) -> str:
-    """Say of what a flanneld on this host has now, if it has this network."""
-    what = lookout.look().sign(overlay)
+def _beside(probe: FlanneldProbe, overlay: Overlay) -> str:
+    """Return what shows that a flanneld on this host has this network now, "" if nothing does."""
+    what = probe.look().sign(overlay)
     return flanneld.has_it(what) if what else ""
 
 

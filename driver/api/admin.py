@@ -12,7 +12,7 @@ SHORTEST = 4  # characters of a network's id
 
 
 def forget(core: Reconciler, req: Body) -> Reply:
-    """Give up a network or a block that Docker gave up while the plugin was not there to hear it.
+    """Forget a network or a block that Docker removed while the plugin was not running.
 
     Request: What, the beginning of a network's id or a block.  Reply: Forgotten, a sentence.
     """

@@ -1,7 +1,7 @@
-"""Docker's JSON bodies, decoded once into nouns. Every refusal names the field and the value.
+"""Docker's JSON bodies, decoded once. Every refusal names the field and the value.
 
 Fields we do not know are ignored, since a newer Docker adds some; options we do not know are
-refused by name, since somebody typed them. Imports `model`, `ports` and `errors`.
+refused by name, since somebody typed them.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Body:
         return cls(fields)
 
     def text(self, name: str, *, needed: bool = True) -> str:
-        """Give a string; "" for one that is absent or null and not needed."""
+        """Return a string; "" for one that is absent or null and not needed."""
         value = self._fields.get(name)
         if value is None and not needed:
             return ""
@@ -73,43 +73,43 @@ class Body:
         return value
 
     def object_id(self, name: str) -> str:
-        """Give an id of Docker's: it names kernel objects."""
+        """Return an id of Docker's: it names kernel objects."""
         return self._matching(name, ID, "12 to 64 lower-case letters and digits")
 
     def pool_id(self) -> str:
-        """Give a pool's id, as RequestPool made it."""
+        """Return a pool's id, as RequestPool made it."""
         return self._matching("PoolID", POOL_ID, "an id that RequestPool gave")
 
     def mac(self, name: str) -> str:
-        """Give a MAC address in lower case, or "" when there is none."""
+        """Return a MAC address in lower case, or "" when there is none."""
         value = self.text(name, needed=False).lower()
         if value and not MAC.fullmatch(value):
             raise self._bad(name, value, "a MAC address like 02:42:0a:02:00:05")
         return value
 
     def flag(self, name: str, *, absent: bool = False) -> bool:
-        """Give a truth value, or what it is when absent."""
+        """Return a truth value, or what it is when absent."""
         value = self._fields.get(name)
         if value is not None and not isinstance(value, bool):
             raise self._bad(name, value, "true or false")
         return absent if value is None else value
 
     def number(self, name: str) -> int:
-        """Give a whole number."""
+        """Return a whole number."""
         value = self._fields.get(name)
         if not isinstance(value, int) or isinstance(value, bool):
             raise self._bad(name, value, "a whole number")
         return value
 
     def part(self, name: str) -> Body:
-        """Give an object, empty when absent or null."""
+        """Return an object, empty when absent or null."""
         value = self._fields.get(name)
         if value is not None and not isinstance(value, dict):
             raise self._bad(name, value, "an object")
         return Body(value or {}, f"{self._where}{name}.")
 
     def parts(self, name: str) -> list[Body]:
-        """Give a list of objects, empty when absent or null."""
+        """Return a list of objects, empty when absent or null."""
         value = self._fields.get(name)
         if value is None:
             return []
@@ -118,13 +118,13 @@ class Body:
         return [Body(item, f"{self._where}{name}.") for item in value]
 
     def texts(self) -> dict[str, str]:
-        """Give the whole object as text by name, as `-o` options come."""
+        """Return the whole object as text by name, as `-o` options come."""
         for name in self._fields:
             self.text(name, needed=False)
         return {name: value or "" for name, value in self._fields.items()}
 
     def address(self, name: str) -> IPv4Address | None:
-        """Give an IPv4 address, None when absent or empty."""
+        """Return an IPv4 address, None when absent or empty."""
         value = self.text(name, needed=False)
         try:
             return IPv4Address(value) if value else None
@@ -132,7 +132,7 @@ class Body:
             raise self._bad(name, value, "an IPv4 address") from None
 
     def interface(self, name: str) -> IPv4Interface | None:
-        """Give an IPv4 address with its prefix length, None when absent or empty."""
+        """Return an IPv4 address with its prefix length, None when absent or empty."""
         value = self.text(name, needed=False)
         try:
             return IPv4Interface(value) if value else None
@@ -140,7 +140,7 @@ class Body:
             raise self._bad(name, value, "an IPv4 address like 10.2.0.5/26") from None
 
     def prefix(self, name: str) -> IPv4Network | None:
-        """Give an IPv4 prefix without host bits, None when absent or empty."""
+        """Return an IPv4 prefix without host bits, None when absent or empty."""
         value = self.text(name, needed=False)
         try:
             return IPv4Network(value) if value else None

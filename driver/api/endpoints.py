@@ -155,7 +155,7 @@ def join(core: Reconciler, req: Body) -> Reply:
 
 
 def _way_to_the_overlay(state: State, network: Network) -> list[Reply]:
-    """Give the routes to the other hosts' containers, unless they come with a lease address.
+    """Return the routes to the other hosts' containers, unless they come with a lease address.
 
     They leave out this host's own lease: Docker refuses to connect a container to a network that
     one of its routes covers, and other networks of this host are closed to it anyway.
@@ -189,7 +189,7 @@ def program(core: Reconciler, req: Body) -> Reply:
 
 
 def populated(core: Reconciler, req: Body) -> None:
-    """Take EndpointOperInfo for what it tells: Docker 28 has put the interface into the sandbox."""
+    """Handle EndpointOperInfo: Docker 28 has put the interface into the sandbox."""
     _settle(core, req.object_id("EndpointID"))
 
 

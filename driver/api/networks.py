@@ -131,7 +131,7 @@ def _place(
 
 
 def _is_foreign(edit: Edit, network_id: str, given: _Given) -> bool:
-    """Tell whether Docker's own IPAM chose a subnet that has nothing to do with the lease."""
+    """Whether Docker's own IPAM chose a subnet that has nothing to do with the lease."""
     known, lease = edit.state.networks.get(network_id), edit.state.lease
     if known is not None:
         return known.docker_gateway is not None

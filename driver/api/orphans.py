@@ -1,8 +1,7 @@
-"""Networks that Docker removed while the plugin was not there to hear it: they are forgotten.
+"""Forget networks that Docker removed while the plugin was not running.
 
 Docker is asked by a thread of its own, outside any call, some seconds after its start or ours and
 then seldom. A network is forgotten when two answers in a row, some seconds apart, leave it out.
-Imports `reconcile`, `upkeep`, `model`, `errors`.
 """
 
 from __future__ import annotations

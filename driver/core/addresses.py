@@ -2,7 +2,6 @@
 
 A container that is started again comes back to the address it had, as long as nobody else needed
 it. One that was asked for by name (`--ip`) is given to others only when nothing else is left.
-Imports `ipam`, `model` and `errors`.
 """
 
 from __future__ import annotations

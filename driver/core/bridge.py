@@ -1,7 +1,4 @@
-"""The links, addresses and settings that the lease, a network and an endpoint need. Pure.
-
-Imports only `model` and `objects`.
-"""
+"""The links, addresses and settings that the lease, a network and an endpoint need. Pure."""
 
 from __future__ import annotations
 
@@ -31,15 +28,15 @@ def mac_for(ip: IPv4Address) -> str:
 
 
 def plan_lease(lease: Lease) -> Iterator[HostObject]:
-    """Give the route that keeps packets for unused lease addresses from the uplink."""
+    """Yield the route that keeps packets for unused lease addresses from the uplink."""
     yield UnreachableRoute(lease.subnet)
 
 
 def plan_network(network: Network) -> Iterator[HostObject]:
-    """Give a network's bridge with its gateway address, and Docker's.
+    """Yield a network's bridge with its gateway address, and Docker's.
 
-    IPv6 is off, which a network does not have: else containers reach the host, and what is behind
-    it, past rules that are for IPv4, or become the host's IPv6 router (CVE-2020-13401).
+    IPv6 is off, since the rules are for IPv4: containers could reach the host and beyond by IPv6,
+    or become the host's IPv6 router (CVE-2020-13401).
     """
     digest = hashlib.sha256(network.id.encode()).hexdigest()
     mac = "02:66:" + ":".join(digest[i : i + 2] for i in range(0, 8, 2))
@@ -62,7 +59,7 @@ def on_localhost(endpoint: Endpoint) -> bool:
 
 
 def plan_endpoint(endpoint: Endpoint, network: Network) -> Iterator[HostObject]:
-    """Give an endpoint's veth pair. Hairpin lets a container reach its own published port."""
+    """Yield an endpoint's veth pair. Hairpin lets a container reach its own published port."""
     yield Veth(
         endpoint.host_end,
         network.bridge,
@@ -76,7 +73,7 @@ def plan_endpoint(endpoint: Endpoint, network: Network) -> Iterator[HostObject]:
 
 
 def plan_sandbox(endpoint: Endpoint, network: Network, lease: Lease) -> Iterator[SandboxAddress]:
-    """Give a container's lease address, where Docker gave it another one."""
+    """Yield a container's lease address, where Docker gave it another one."""
     if endpoint.docker_ip and endpoint.sandbox:
         out = not network.internal
         yield SandboxAddress(

@@ -1,8 +1,7 @@
 """What something else undoes again and again: how often, and how long it is left alone. Pure.
 
-A repair that holds for two seconds ends the fight over that object. What isolates is put back in
+A repair that holds for two seconds ends the contention. What isolates is put back in
 every pass, however often something undoes it: while it is away, closed networks are open.
-Imports only `objects`.
 """
 
 from __future__ import annotations
@@ -45,7 +44,7 @@ class Contention:
         return streak.last <= now < streak.last + _pause_s(key, streak)  # clocks may jump
 
     def found(self, wrong: frozenset[Key], now: float) -> None:
-        """Take note of what a pass found wrong; all else is at peace if its repair has lasted."""
+        """Note what a pass found wrong; all else is settled if its repair has lasted."""
         self._streaks = {
             key: streak
             for key, streak in self._streaks.items()
@@ -53,9 +52,9 @@ class Contention:
         }
 
     def tried(self, keys: frozenset[Key], failed: frozenset[Key], now: float) -> bool:
-        """Take note of what was repaired or failed to be. Return whether that is worth a word.
+        """Note what was repaired or could not be. Return whether that is worth a log line.
 
-        Of a fight, which may go on for hours, it is from time to time.
+        In contention, which may go on for hours, it is less and less often.
         """
         new = {}
         for key in keys:
@@ -75,7 +74,7 @@ class Contention:
         return max(min(ends), 0.0) if ends else None
 
     def sentences(self) -> tuple[str, ...]:
-        """Say what is fought over, how often it was undone, and what is done about it."""
+        """Say what is contended, how often it was undone, and what is done about it."""
         fought = {k: s for k, s in self._streaks.items() if s.count > FIGHT and not s.failed}
         kinds = Counter(key[0] for key in fought)
         return tuple(

@@ -140,7 +140,7 @@ def _of_overlay(item: HostObject) -> bool:
 
 
 def in_sandboxes(state: State) -> Iterator[SandboxAddress]:
-    """Give what belongs into sandboxes; passes make it, and whoever knows that it is time."""
+    """Yield what belongs in sandboxes: set by passes, or earlier by `set_sandbox_addresses`."""
     if state.lease is not None:
         for endpoint in [e for e in state.endpoints.values() if e.docker_ip]:
             yield from bridge.plan_sandbox(endpoint, state.networks[endpoint.network], state.lease)
@@ -149,7 +149,7 @@ def in_sandboxes(state: State) -> Iterator[SandboxAddress]:
 def _overlay(
     state: State, facts: Facts, peers: Iterable[Peer], *, whole: bool
 ) -> Iterator[HostObject]:
-    """Give the ways to peers, and with `whole` this host's end, which passes alone change."""
+    """Yield the ways to peers, and with `whole` this host's end, which passes alone change."""
     lease, overlay, vtep = state.lease, state.overlay, state.vtep
     if overlay and facts.flanneld.has(overlay):
         return
@@ -186,7 +186,7 @@ def _in_one_sandbox(state: State, ids: Iterable[str] | None) -> Iterator[tuple[E
 def stale(
     state: State, links: frozenset[str], occupied: frozenset[str], now: float
 ) -> Iterator[tuple[Record, str]]:
-    """Give the stored nouns that nothing in Docker stands for any more, each with the reason.
+    """Yield the records that Docker has nothing for any more, each with the reason.
 
     `links` are the names of our links in the host's namespace, `occupied` those whose other end
     is in a sandbox: a running container's endpoint is not dead, whatever its row says. A caller
@@ -232,7 +232,7 @@ def surely_dead(
 
 
 def awaited(state: State, links: frozenset[str]) -> frozenset[Key]:
-    """Name what belongs into sandboxes where Docker has not put the interface yet."""
+    """List what belongs in sandboxes where Docker has not put the interface yet."""
     return frozenset(
         SandboxAddress.key_of(e.host_end)
         for e in state.endpoints.values()
@@ -241,7 +241,7 @@ def awaited(state: State, links: frozenset[str]) -> frozenset[Key]:
 
 
 def gone(state: State, links: frozenset[str]) -> frozenset[Key]:
-    """Name what went with its sandbox: nothing can be put into that again."""
+    """List what went with its sandbox: nothing can be put there again."""
     ends = [e.host_end for e in lost(state, links)]
     return frozenset(kind.key_of(end) for end in ends for kind in (Veth, SandboxAddress))
 

@@ -120,7 +120,7 @@ class Edit:
             self.drop(user)
 
     def name_adopted(self, wanted: str) -> None:
-        """Let an adopted block have the id by which Docker asks for it, which begins with it."""
+        """Give an adopted block the id by which Docker asks for it, which begins with the block."""
         pool = self.state.pools.get(pool_id("adopted", wanted.rpartition("/")[0]))
         if pool is not None and wanted not in self.state.pools:
             self.rename(pool, replace(pool, id=wanted, owner="ipam"))
@@ -172,7 +172,7 @@ class Edit:
         return _find(self.state.pools, row_id, "pool")
 
     def rows(self) -> tuple[list[Record], list[Record]]:
-        """Give the rows to write and the rows to remove."""
+        """Return the rows to write and the rows to remove."""
         return list(self._puts.values()), list(self._drops.values())
 
     def adds(self) -> bool:
@@ -223,7 +223,7 @@ class Edit:
         )
 
     def _broken_off(self) -> frozenset[str]:
-        """Name the holds of calls that broke off.
+        """Return the ids of the holds of calls that broke off.
 
         They are from before this process or this dockerd, and since then nobody has made or joined
         an endpoint there.

@@ -8,7 +8,6 @@ from contextlib import suppress
 from driver.core.desire import of_links
 from driver.core.reconciler import Reconciler
 from driver.errors import FlannelError
-from driver.model.interfaces import Source, Survey
 
 PASS_S = 30.0
 TICK_S = 0.5
@@ -18,15 +17,15 @@ DEBOUNCE_S = 0.2
 class Loop:
     """Makes the reconciler's passes."""
 
-    def __init__(self, core: Reconciler, survey: Survey, leases: Source) -> None:
-        self._core, self._survey, self._leases = core, survey, leases
+    def __init__(self, core: Reconciler) -> None:
+        self._core = core
 
     def boot(self) -> None:
-        """Make the first pass, and take over what the lease's source has said meanwhile."""
-        with suppress(FlannelError, OSError):  # the pass tells why
+        """Make the first pass, and take over what the lease's source has learnt meanwhile."""
+        with suppress(FlannelError, OSError):  # the pass says why
             self._core.recover_lease()
         with suppress(FlannelError, OSError):
-            self._leases.begin(self._core.state, self._core.facts)
+            self._core.source.begin(self._core.state, self._core.facts)
         self._core.attempt()
         self._core.peers_changed()
 
@@ -42,23 +41,23 @@ class Loop:
     def _drifted(self, links: frozenset[str]) -> bool:
         """Whether links differ from what the state says, once a call that changes them has ended.
 
-        So what we do ourselves, which the kernel tells as well, wakes no pass.
+        So our own changes, of which the kernel tells as well, wake no pass.
         """
         try:
             wanted = of_links(self._core.committed(), self._core.facts, links)
-            return self._survey.look(links) != wanted
+            return self._core.survey.look(links) != wanted
         except OSError:
-            return True  # a pass tells why
+            return True  # a pass says why
 
     def run(self, stop: threading.Event) -> None:
         """Pass every 30 s, and soon after something woke us, until `stop`."""
         core = self._core
-        stamp, due = self._leases.stamp(), core.clock() + PASS_S
+        stamp, due = core.source.stamp(), core.clock() + PASS_S
         while not stop.is_set():
             woken = core.woken.wait(TICK_S)
-            seen = self._leases.stamp()
+            seen = core.source.stamp()
             in_time = due - PASS_S <= core.clock() < due
-            if not woken and seen == stamp and in_time and not self._survey.disturbed():
+            if not woken and seen == stamp and in_time and not core.survey.disturbed():
                 continue
             stop.wait(DEBOUNCE_S)
             core.woken.clear()

@@ -38,11 +38,11 @@ class Passes:
         journal: Journal,
         dataplane: Dataplane,
         survey: Survey,
-        leases: Source,
+        source: Source,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._journal, self._leases = journal, leases
-        self.dataplane, self.survey, self.clock = dataplane, survey, clock
+        self._journal, self.dataplane = journal, dataplane
+        self.survey, self.source, self.clock = survey, source, clock
         self.state = self._found = journal.load()
         self.takeover = Takeover(survey, self.state)
         self.facts = Facts()
@@ -97,7 +97,7 @@ class Passes:
             and not self.history.last.errors
             and not self._journal.lost()
             and self.survey.facts() == facts
-            and self._leases.current(state, facts) == self.lease_status
+            and self.source.current(state, facts) == self.lease_status
             and not any(stale(state, seen.links, seen.occupied, self.clock()))
             and not unknown_objects(state, seen)
             and not diff(left_alone(seen.have, state.lease, facts), desire(state, facts))
@@ -135,7 +135,7 @@ class Passes:
         """Take over a new lease and what runs unknown, and drop what two passes found dead."""
         edit = Edit(self.state, self.clock())
         self.takeover.begin(edit)
-        found = self._leases.current(self.state, facts)
+        found = self.source.current(self.state, facts)
         edit.become(found)
         taken = self.takeover.adopt(edit, seen, self.state)
         self._write(edit)
@@ -167,5 +167,5 @@ class Passes:
         self.state = edit.state
 
     def _take_over(self, found: LeaseStatus) -> None:
-        failed = self._leases.taken_over(found)
+        failed = self.source.taken_over(found)
         self.lease_status = replace(found, problems=(*found.problems, *failed))

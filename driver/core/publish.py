@@ -1,4 +1,4 @@
-"""Which host ports an endpoint gets. Pure but for the caller's choice among the free ones."""
+"""Which host ports an endpoint gets. Pure: the caller picks among the free ones."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ class Binding:
 
     @property
     def fixed(self) -> bool:
-        """Tell whether it leaves no choice."""
+        """Whether it leaves no choice."""
         return self.first == self.last
 
     def allows(self, mapping: PortMapping) -> bool:
-        """Tell whether a mapping is what it asks for."""
+        """Whether a mapping is what it asks for."""
         same = (self.proto, self.host_ip, self.port) == (
             mapping.proto,
             mapping.host_ip,
@@ -45,7 +45,7 @@ def choose_ports(
     pick: Pick,
     tried: Iterable[Place] = (),
 ) -> tuple[PortMapping, ...]:
-    """Give each binding a host port that no other endpoint has, those without a choice first.
+    """Choose a host port that no other endpoint has for each binding, those without choice first.
 
     Where there is a choice, what the endpoint has already is kept: Docker may ask again.
     `pick` chooses among free ports; `tried` were found taken by another program.
@@ -80,7 +80,7 @@ def choose_ports(
 def _in_the_way(
     state: State, endpoint: str, wanted: Sequence[Binding]
 ) -> Iterator[tuple[PortMapping, str]]:
-    """Give the ports of others that may be asked for: mostly none of thousands."""
+    """Yield the ports of others within the wanted range, with their endpoints: mostly none."""
     lowest = min((b.first for b in wanted), default=0)
     highest = max((b.last for b in wanted), default=0)
     for other in state.endpoints.values():

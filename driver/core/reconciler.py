@@ -70,7 +70,7 @@ class Reconciler(Passes):
             if self.history.last is None:
                 return  # the first pass is to come
             edit = Edit(self.state, self.clock())
-            found = self._leases.current(self.state, self.facts)
+            found = self.source.current(self.state, self.facts)
             edit.become(found)
             plan = self._difference(edit)
             try:

@@ -1,6 +1,6 @@
-"""The journal: every stored noun as a row of one sqlite file. The only user of sqlite3.
+"""The journal: every record as a row of one sqlite file.
 
-A row is (kind, id, body), the body JSON with one field per field of the noun; addresses are
+A row is (kind, id, body), the body JSON with one field per field of the record; addresses are
 text. Rows are written after the kernel has been changed and before Docker gets its answer. What
 may be lost is in a table of its own, `claim`: versions that do not know it can read the rest.
 """
@@ -254,12 +254,12 @@ _JSON = json.JSONEncoder(default=_plain)
 
 
 def to_row(record: Record) -> str:
-    """Write a noun as JSON."""
+    """Write a record as JSON."""
     return _JSON.encode({name: getattr(record, name) for name in FIELDS[type(record)]})
 
 
 def from_row(kind: str, body: str) -> Record:
-    """Read a noun from JSON.
+    """Read a record from JSON.
 
     Errors: AttributeError, KeyError, TypeError, ValueError.
     """
@@ -277,7 +277,7 @@ def _build(cls: type[Record | PortMapping], fields: dict[str, Any]) -> Record | 
 
 @functools.cache
 def _reader(hint: Any) -> Callable[[Any], Any]:
-    """Give what turns a JSON value into what a field's type says."""
+    """Return what turns a JSON value into what a field's type says."""
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin in (types.UnionType, typing.Union):
         some = _reader(args[0])

@@ -39,7 +39,7 @@ class Flanneld:
     process: int = 0
 
     def sign(self, overlay: Overlay | None) -> str:
-        """Name what shows that a flanneld has this host's flannel network; "" if nothing does.
+        """Return what shows that a flanneld has this host's flannel network; "" if nothing does.
 
         As long as no config is known, every device that flanneld would call so counts. A process
         that belongs to the device of another flannel network does not.

@@ -1,7 +1,4 @@
-"""What the reconciler needs of the outside, met by the adapters and by the tests' fakes alike.
-
-No adapter imports another; they and their fakes meet these by shape.
-"""
+"""What the core needs of the outside; adapters and the tests' fakes have these shapes."""
 
 from __future__ import annotations
 
@@ -15,14 +12,14 @@ from driver.model.records import Lease, Overlay, Peer, Record, State, Vtep
 
 
 class Adapter(Protocol):
-    """One side of the host: the kernel's links and routes, sockets, the nft table, iptables."""
+    """What makes some kinds of objects: links and routes, sockets, the nft table, iptables."""
 
     @property
     def kinds(self) -> tuple[type[HostObject], ...]:
-        """Name the kinds of objects it makes."""
+        """The kinds of objects it makes."""
 
     def observe(self) -> frozenset[HostObject]:
-        """Give what the host has of ours, and of nobody else's."""
+        """Return what the host has of ours, and of nobody else's. Errors: HostError, OSError."""
 
     def apply(self, plan: Plan) -> None:
         """Carry out a plan of own kinds: removals, then the rest; idempotent.
@@ -36,19 +33,19 @@ class Adapter(Protocol):
 
 @runtime_checkable
 class Resuming(Protocol):
-    """A side of the host that does not see by itself what an earlier run of the plugin left."""
+    """An adapter that cannot see by itself what an earlier process left."""
 
     def resume(self, objects: Iterable[HostObject]) -> None:
-        """Take over those of these objects that are there as an earlier run made them."""
+        """Take over those of these objects that are there as an earlier process made them."""
 
 
 class Firewall(Adapter, Protocol):
-    """The host's side that has the table and its elements, by one of its backends."""
+    """The adapter of the table and its elements: one of the backends."""
 
     name: str
 
     def disturbed(self) -> bool:
-        """Tell whether somebody changed the firewall since we last did or looked; cheap."""
+        """Whether somebody changed the firewall since we last did or looked; cheap."""
 
     def clear(self) -> None:
         """Remove all that this backend ever makes, whoever made it. Errors: HostError."""
@@ -58,7 +55,7 @@ class Survey(Protocol):
     """What the plugin has to know of the host beyond its own objects."""
 
     def facts(self) -> Facts:
-        """Give what the host has that is not ours."""
+        """Return what the host has that is not ours."""
 
     def ephemeral_ports(self) -> tuple[int, int]:
         """Return the first and the last port that the kernel gives to who wants any."""
@@ -67,19 +64,19 @@ class Survey(Protocol):
         """Whether somebody changed the firewall or a setting since we last looked; cheap."""
 
     def docker_acts(self) -> None:
-        """Take note that Docker makes networks or endpoints: it has set the host up by now."""
+        """Note that Docker makes networks or endpoints: it has set the host up by now."""
 
     def look(self, links: Iterable[str]) -> frozenset[HostObject]:
-        """Give what some of our links are and carry: no more than they, in microseconds."""
+        """Return what some of our links are and carry, in microseconds."""
 
     def links(self) -> frozenset[str]:
         """List our links by name, both ends of veth pairs, in the host's namespace."""
 
     def occupied(self) -> frozenset[str]:
-        """Name the host ends of our veths whose other end is in another network namespace."""
+        """List the host ends of our veths whose other end is in another network namespace."""
 
     def residents(self, host_ends: frozenset[str]) -> tuple[Resident, ...]:
-        """Look what is at the other ends of veths, where their sandboxes can be entered."""
+        """Return what is at the other ends of veths whose sandboxes can be entered."""
 
 
 class Journal(Protocol):
@@ -100,7 +97,7 @@ class Journal(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class LeaseStatus:
-    """What a source says: the lease, the overlay around it, and what is wrong, a sentence each.
+    """The lease, the overlay around it, and what is wrong, a sentence each.
 
     `phase` names how far the lease is, for people: "held", "acquiring", "lost", … `note`: why the
     lease comes from somewhere else than the settings suggest. `refusal`: what a call is told that

@@ -1,4 +1,4 @@
-"""Questions about IPv4 prefixes. Pure, and quicker than `ipaddress`; imports nothing of ours."""
+"""Questions about IPv4 prefixes. Pure, and quicker than `ipaddress`."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def parts(network: IPv4Network, prefixes: tuple[IPv4Network, ...]) -> tuple[IPv4
 
 
 def fault_of_network(network: IPv4Network) -> str:
-    """Say why no overlay can have this Network, "" if one can."""
+    """Return why no overlay can have this Network, "" if one can."""
     if network.prefixlen < WIDEST:
         return f"is wider than a /{WIDEST}"
     return next((f"overlaps {p}" for p in NO_OVERLAY if overlap(network, p)), "")

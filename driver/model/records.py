@@ -1,4 +1,4 @@
-"""The nouns that are stored. Immutable, no I/O."""
+"""The records that are stored. Immutable, no I/O."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Overlay:
 
     @property
     def device(self) -> str:
-        """Name of the VTEP's device, as flannel names it."""
+        """The name of the VTEP's device, as flannel has it."""
         return f"{FLANNEL_PREFIX}{self.vni}"
 
 
@@ -92,7 +92,7 @@ class Peer:
     kind: ClassVar[str] = "peer"
 
     def __hash__(self) -> int:
-        """Take what tells most of them apart: thousands are compared at a time."""
+        """Hash what differs between most of them: thousands are compared at a time."""
         return hash((self.mac, int(self.public_ip)))
 
     @property
@@ -126,7 +126,7 @@ class Pool:
 
 
 def pool_id(owner: Owner, name: str) -> str:
-    """Name the pool of a network (`name`: its id), or an adopted one (`name`: the block)."""
+    """Return the id of the pool of a network (`name`: its id), or of an adopted `name`d block."""
     return f"{owner}/{name}"
 
 
@@ -187,7 +187,7 @@ class Claim:
 
 
 def hold_id(pool: str, ip: IPv4Address) -> str:
-    """Name the hold of an address in a pool."""
+    """Return the id of the hold of an address in a pool."""
     return f"{pool} {ip}"
 
 
@@ -214,7 +214,7 @@ class Network:
 
     @property
     def bridge(self) -> str:
-        """Name of the bridge."""
+        """The bridge's name."""
         return BRIDGE_PREFIX + short(self.id)
 
 
@@ -259,12 +259,12 @@ class Endpoint:
 
     @property
     def host_end(self) -> str:
-        """Name of the veth's host side."""
+        """The name of the veth's host end."""
         return HOST_END_PREFIX + short(self.id)
 
     @property
     def container_end(self) -> str:
-        """Name of the veth's other side, until Docker renames it."""
+        """The name of the veth's other end, until Docker renames it."""
         return CONTAINER_END_PREFIX + short(self.id)
 
 

@@ -147,7 +147,7 @@ def test_a_port_that_was_taken_meanwhile(host: Host, visitor: Node) -> None:
     thief.kill()
     wait_for(lambda: not status(host)["problems"], "the port to be held again", PASS_S)
     all_is_well(host, visitor)
-    assert any("porthold" in r["what"] for r in status(host)["repaired"])
+    assert any("port socket" in r["what"] for r in status(host)["repaired"])
 
 
 def test_dockerd_restarts_with_living_containers(host: Host, visitor: Node) -> None:

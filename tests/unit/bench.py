@@ -54,14 +54,14 @@ class Bench:
         self.ports.objects.clear()  # sockets go with the process
         self.sandboxes.objects.clear()  # it knows no more where it has to look
         self.core = Reconciler(self.journal, self.dataplane, self.survey, self.leases, self.clock)
-        self.loop = Loop(self.core, self.survey, self.leases)
+        self.loop = Loop(self.core)
         self.core.converge()
 
     def reboot(self) -> None:
         """Boot as the service does, which may have lost its state."""
         self.ports.objects.clear()
         self.core = Reconciler(self.journal, self.dataplane, self.survey, self.leases, self.clock)
-        self.loop = Loop(self.core, self.survey, self.leases)
+        self.loop = Loop(self.core)
         self.loop.boot()
 
     def call(self, method: str, **body: Any) -> dict[str, Any]:

@@ -58,7 +58,7 @@ class Node:
         survey = FakeSurvey(FakeKernel(self.world))
         survey.now = HERE
         self.core = Reconciler(self.journal, Dataplane([self.ways]), survey, self.said)
-        Loop(self.core, survey, self.said).boot()
+        Loop(self.core).boot()
         self.core.woken.clear()
 
     def woken(self) -> bool:
