@@ -109,7 +109,7 @@ def test_the_lease_address_is_set_as_soon_as_docker_has_put_the_interface_there(
     assert set_in_sandboxes(on) == []
     on.bench.passes(1)
     assert set_in_sandboxes(on) == []
-    assert "sandbox address" not in str(on.bench.core.history.last), "there is nothing to repair yet"
+    assert "sandbox address" not in str(on.bench.core.history.last), "nothing is to be repaired yet"
     assert on.bench.core.again_s() is not None, "a pass has to look again soon"
     on.bench.kernel.moved |= {f"flc{short(end)}" for end in ends}
     operational(on, ends[0])
