@@ -18,7 +18,6 @@ from importlib import import_module
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from typing import Any
 
-from driver.core.flows import Flows
 from driver.host.conntrack import deletion
 from driver.host.links import Links
 from driver.host.namespaces import in_sandbox, in_scratch
@@ -26,6 +25,7 @@ from driver.host.netlink import constants as nl
 from driver.host.netlink import dump, encoder
 from driver.host.netlink.channel import Channel
 from driver.host.netlink.decoder import read_link
+from driver.model.firewall import Flows
 from driver.model.objects import Bridge, Plan, UnreachableRoute, Veth
 
 ROUNDS, MANY = 200, 1000

@@ -19,7 +19,7 @@ from driver.core.edit import Edit
 from driver.core.publish import Binding, choose_ports
 from driver.core.reconciler import Reconciler
 from driver.errors import BadRequest, Conflict, Place
-from driver.model.objects import Element
+from driver.model.firewall import PortMap
 from driver.model.records import (
     HOST_END_PREFIX,
     Endpoint,
@@ -238,5 +238,5 @@ def revoke(core: Reconciler, req: Body) -> Reply:
         if endpoint is not None and endpoint.ports:
             edit.put(replace(endpoint, ports=()))
     if endpoint is None:
-        core.remove_unknown(endpoint_id, (Element,))
+        core.remove_unknown(endpoint_id, (PortMap,))
     return {}

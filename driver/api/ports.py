@@ -6,7 +6,8 @@ from typing import Any
 
 from driver.core.firewall import plan_ports
 from driver.core.reconciler import Reconciler
-from driver.model.objects import Element, HostObject, PortSocket
+from driver.model.firewall import PortMap
+from driver.model.objects import HostObject, PortSocket
 from driver.model.records import Endpoint, PortMapping, replace
 
 Document = dict[str, Any]
@@ -42,6 +43,6 @@ def _port(endpoint: Endpoint, mapping: PortMapping, have: frozenset[HostObject])
         "endpoint": endpoint.id,
         "network": endpoint.network,
         "sandbox": endpoint.sandbox,
-        "published": any(t in have for t in objects if isinstance(t, Element)),
+        "published": any(t in have for t in objects if isinstance(t, PortMap)),
         "held": any(t in have for t in objects if isinstance(t, PortSocket)),
     }

@@ -1,8 +1,8 @@
 """Rows for what runs on the host though the state does not know it, from what the host has. Pure.
 
-Aliases have the ids, addresses the gateways, the firewall's elements what a network may do and
+Aliases have the ids, addresses the gateways, the firewall's entries what a network may do and
 which ports are published; the rest is seen inside the sandboxes. What kind of IPAM a network has
-Docker's next call tells (`Edit.claim`). Imports `edit`, `ipam` and the nouns.
+Docker's next call tells (`Edit.claim`).
 """
 
 from __future__ import annotations
@@ -11,14 +11,21 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from ipaddress import IPv4Interface, IPv4Network
-from typing import TypeGuard
 
 from driver.core.edit import Edit
-from driver.core.firewall import read_port
+from driver.core.firewall import concerns
 from driver.model.facts import Resident
+from driver.model.firewall import (
+    AnySource,
+    DirectLink,
+    FirewallEntry,
+    InternalBridge,
+    Masquerade,
+    OverlayPrefix,
+    PortMap,
+)
 from driver.model.objects import (
     Bridge,
-    Element,
     HostObject,
     LinkAddress,
     PeerRoute,
@@ -84,17 +91,13 @@ def recall(have: frozenset[HostObject], mtu: int | None) -> State:
         for t in have
         if isinstance(t, UnreachableRoute) and any(ip in t.dst for ip in gateways)
     ]
-    nets = [IPv4Network(t.at) for t in have if _in(t, "over4") and "-" not in t.at]
+    nets = [t.prefix for t in have if isinstance(t, OverlayPrefix)]
     for subnet in sorted(used, key=lambda net: -net.prefixlen):
         for net in (net for net in nets if subnet.subnet_of(net) and subnet != net):
-            others = any(isinstance(t, PeerRoute) or _in(t, "direct") for t in have)
+            others = any(isinstance(t, PeerRoute | DirectLink) for t in have)
             source = "etcd" if devices or others else "standalone"
             return State(Lease(net, subnet, mtu or max(bridges.values()), source), vtep=vtep)
     return State(vtep=vtep)
-
-
-def _in(item: HostObject, name: str) -> TypeGuard[Element]:
-    return isinstance(item, Element) and item.set == name
 
 
 def adopt(
@@ -145,11 +148,16 @@ def _network(
     if gateway is None or gateway.ip not in lease.network:
         raise _Unclear(f"bridge {bridge.name} has no address of the flannel network")
     docker = next((ip for ip in ips if ip != gateway), None)
-    sets = _sets_of(have, bridge.name, gateway.network)
+    block = gateway.network
+    rules = {
+        type(item)
+        for item in have
+        if isinstance(item, FirewallEntry) and concerns(item, {bridge.name}, {block})
+    }
     routed = any(ip.ip in resident.gateways for resident in residents for ip in ips)
-    if not sets and not residents:
+    if not rules and not residents:
         raise _Unclear("the firewall does not say whether it is internal")
-    internal, block = "internal" in sets or not (sets or routed), gateway.network
+    internal = InternalBridge in rules or not (rules or routed)
     _make_room(edit, have, ips)
     pool = Pool("", block, None, None, edit.now)
     pool = pool.owned("network", bridge.owner) if docker else pool.owned("adopted", str(block))
@@ -160,24 +168,14 @@ def _network(
         gateway,
         mtu=bridge.mtu or lease.mtu,
         internal=internal,
-        masquerade=internal or "lease4" in sets or not sets,
+        masquerade=internal or Masquerade in rules or not rules,
         interface_prefix=next(filter(None, names), DEFAULT_PREFIX),
         docker_gateway=docker,
-        any_source="anysource" in sets,
+        any_source=AnySource in rules,
     )
     edit.take(pool, Hold(pool.id, gateway.ip, "gateway", edit.now))
     edit.put(network)
     return f"network {short(network.id)} with {block} was taken over from the host"
-
-
-def _sets_of(have: frozenset[HostObject], bridge: str, block: IPv4Network) -> set[str]:
-    """Name the firewall's sets that have a bridge or its block."""
-    named = {f'"{bridge}"', str(block)}
-    return {
-        item.set
-        for item in have
-        if isinstance(item, Element) and not named.isdisjoint(item.at.split(" . "))
-    }
 
 
 def _make_room(edit: Edit, have: frozenset[HostObject], ips: Iterable[IPv4Interface]) -> None:
@@ -242,5 +240,8 @@ def _one_of(ips: Iterable[IPv4Interface], gateway: IPv4Interface | None) -> IPv4
 
 
 def _ports(have: frozenset[HostObject], owner: str) -> tuple[PortMapping, ...]:
-    found = [port for item in have if (port := read_port(item))]
-    return tuple(p.mapping for p in found if p.owner and owner.startswith(p.owner))
+    return tuple(
+        PortMapping(t.proto, t.host_ip, t.host_port, t.target_port)
+        for t in have
+        if isinstance(t, PortMap) and t.owner and owner.startswith(t.owner)
+    )

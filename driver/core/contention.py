@@ -10,7 +10,8 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from driver.model.objects import RANK, Key, Plan, noun
+from driver.model.identity import Key
+from driver.model.objects import RANK, Plan, noun
 
 FIGHT = 5  # repairs of one object in a row; what does not isolate then waits longer each time
 FIRST_S, LONGEST_S = 2.0, 30.0

@@ -7,13 +7,13 @@ from ipaddress import IPv4Interface
 from typing import TypeVar
 
 from driver import ipam, vxlan
-from driver.core import addresses, bridge, firewall, peer_rules, strays
+from driver.core import addresses, bridge, firewall, strays
 from driver.model.facts import Facts
+from driver.model.identity import Key
 from driver.model.objects import (
     ALL,
     Fdb,
     HostObject,
-    Key,
     LinkAddress,
     LoopbackGuard,
     Neighbour,
@@ -75,7 +75,7 @@ def _of_peers(state: State, facts: Facts, ids: Iterable[str] | None) -> Iterator
         yield from strays.plan_rules(state.lease, peers, facts)
         if state.overlay and state.vtep and facts.external:
             near = vxlan.direct_peers(state.overlay, peers, state.vtep, facts.external)
-            yield from peer_rules.plan_peer_rules(near)
+            yield from firewall.plan_peers(near)
 
 
 def _shared(state: State, facts: Facts) -> Iterator[HostObject]:

@@ -21,8 +21,9 @@ from driver.core.takeover import Takeover
 from driver.core.unknown import Seen, unknown_objects
 from driver.errors import FlannelError
 from driver.model.facts import Facts
+from driver.model.identity import Key
 from driver.model.interfaces import Journal, LeaseStatus, Source, Survey
-from driver.model.objects import Key, Plan, PortSocket, diff
+from driver.model.objects import Plan, PortSocket, diff
 from driver.model.records import replace
 
 log = logging.getLogger(__name__)

@@ -2,7 +2,7 @@
 
 The host gets an unreachable route for all of the Network, below those to peers, unless it needs
 something in there that only its default route leads to; containers are kept in by the firewall in
-any case. Imports `prefixes` and nouns.
+any case.
 """
 
 from __future__ import annotations
@@ -11,15 +11,16 @@ from collections.abc import Iterable, Iterator
 from ipaddress import IPv4Network, collapse_addresses
 
 from driver.model.facts import GATEWAY, OWN, Facts
-from driver.model.objects import Element, HostObject, UnreachableRoute
+from driver.model.firewall import ClosedPrefix, NearPrefix
+from driver.model.objects import UnreachableRoute
 from driver.model.prefixes import fault_of_network, holds, parts, within
 from driver.model.records import Lease, Overlay, Peer
 
 
 def plan_route(
     overlay: Overlay, subnet: IPv4Network, peers: Iterable[Peer], facts: Facts
-) -> Iterator[HostObject]:
-    """Give the route that keeps the host's own packets in, if it cuts nothing off.
+) -> Iterator[UnreachableRoute]:
+    """Yield the route that keeps the host's own packets in, if it cuts nothing off.
 
     A Network that no overlay can have may be in use since it was not refused yet.
     """
@@ -59,21 +60,22 @@ def need(overlay: Overlay, subnet: IPv4Network, peers: Iterable[Peer], facts: Fa
     return ""
 
 
-def plan_rules(lease: Lease, peers: Iterable[Peer], facts: Facts) -> Iterator[HostObject]:
-    """Give what keeps containers' packets in the Network, but for what is no container there.
+def plan_rules(
+    lease: Lease, peers: Iterable[Peer], facts: Facts
+) -> Iterator[ClosedPrefix | NearPrefix]:
+    """Yield what keeps containers' packets in the Network, but for what is no container there.
 
     That is what the host has on its links or a route to, and other hosts themselves. Where flanneld
     makes the routes, any of them may be the way to a peer, so nothing is closed.
     """
     if lease.source == "subnet-file" or fault_of_network(lease.network):
         return
-    yield Element("closed4", str(lease.network))
+    yield ClosedPrefix(lease.network)
     near = _near(lease.network, facts)
-    for prefix in near:
-        yield Element("near4", str(prefix))
+    yield from map(NearPrefix, near)
     for ip in set(within(lease.network, (peer.public_ip for peer in peers))):
         if not any(holds(prefix, ip) for prefix in near):
-            yield Element("near4", str(ip))
+            yield NearPrefix(IPv4Network(ip))
 
 
 def _near(network: IPv4Network, facts: Facts) -> list[IPv4Network]:

@@ -1,7 +1,4 @@
-"""What runs unknown to the state is taken over, what is dead dropped: how a pass begins.
-
-Imports `adoption`, `desire`, `edit`, `unknown_objects` and the nouns.
-"""
+"""What runs unknown to the state is taken over, what is dead dropped: how a pass begins."""
 
 from __future__ import annotations
 

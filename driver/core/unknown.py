@@ -2,7 +2,6 @@
 
 A veth whose other end is in another namespace belongs to a running container, be the state empty,
 older or another host's. It keeps its bridge, and what of the firewall carries and isolates it.
-Imports `rules` and the nouns.
 """
 
 from __future__ import annotations
@@ -11,13 +10,21 @@ from collections.abc import Iterator
 from ipaddress import IPv4Network
 from typing import NamedTuple
 
-from driver.core.firewall import read_port
+from driver.core.firewall import concerns
+from driver.model.firewall import (
+    BridgePair,
+    DirectLink,
+    FirewallEntry,
+    PeerAddress,
+    PeerPrefix,
+    PortMap,
+    SourcePrefix,
+)
+from driver.model.identity import Key
 from driver.model.objects import (
     Bridge,
-    Element,
     Fdb,
     HostObject,
-    Key,
     LinkAddress,
     LoopbackGuard,
     Neighbour,
@@ -29,8 +36,8 @@ from driver.model.objects import (
 )
 from driver.model.records import State
 
-OVERLAY = (Vxlan, Neighbour, Fdb, PeerRoute)
-BELONGINGS = (Bridge, Veth, LinkAddress, Sysctl, Element)  # of networks and endpoints
+OVERLAY = (Vxlan, Neighbour, Fdb, PeerRoute, DirectLink, PeerPrefix, PeerAddress)
+BELONGINGS = (Bridge, Veth, LinkAddress, Sysctl, FirewallEntry)  # of networks and endpoints
 
 
 class Seen(NamedTuple):
@@ -82,8 +89,8 @@ def _of(left: list[Veth], state: State, have: frozenset[HostObject]) -> Iterator
     # an older version's table has not all of what this one lets a bridge's own traffic pass by
     for address in have:
         if isinstance(address, LinkAddress) and address.link in bridges:
-            yield Element("pair", f'"{address.link}" . "{address.link}"')
-            yield Element("own4", f'{address.ip.network} . "{address.link}"')
+            yield BridgePair(address.link, address.link)
+            yield SourcePrefix(address.ip.network, address.link)
 
 
 def _about(
@@ -97,7 +104,11 @@ def _about(
                 yield item
             case LinkAddress(link) | LoopbackGuard(link) | Sysctl(link) if link in bridges:
                 yield item
-            case Element() if _concerns(item, owners, bridges, blocks):
+            case PortMap(target=target, owner=owner):
+                mine = owner and any(known.startswith(owner) for known in owners)
+                if mine or any(target in block for block in blocks):
+                    yield item
+            case FirewallEntry() if concerns(item, bridges, blocks):
                 yield item
 
 
@@ -108,17 +119,6 @@ def _one_each(objects: Iterator[HostObject]) -> Iterator[HostObject]:
         if item.key not in seen:
             seen.add(item.key)
             yield item
-
-
-def _concerns(
-    element: Element, owners: set[str], bridges: set[str], blocks: set[IPv4Network]
-) -> bool:
-    """Whether an element is about certain endpoints, bridges or prefixes."""
-    if port := read_port(element):
-        mine = port.owner and any(owner.startswith(port.owner) for owner in owners)
-        return bool(mine) or any(port.target in block for block in blocks)
-    named = {f'"{bridge}"' for bridge in bridges} | {str(block) for block in blocks}
-    return not named.isdisjoint(element.at.split(" . "))
 
 
 def belongings(seen: Seen, owner: str) -> Plan:
@@ -137,6 +137,5 @@ def _of_overlay(have: frozenset[HostObject]) -> Iterator[HostObject]:
     devices = {item.name for item in have if isinstance(item, Vxlan)}
     for item in have:
         own = isinstance(item, LinkAddress | Sysctl) and item.link in devices
-        told = isinstance(item, Element) and item.set in ("direct", "peers4")
-        if own or told or isinstance(item, OVERLAY):
+        if own or isinstance(item, OVERLAY):
             yield item

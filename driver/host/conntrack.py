@@ -15,11 +15,11 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from driver.core.flows import Flows
 from driver.host.netlink import constants as nl
 from driver.host.netlink.channel import Channel, Request
 from driver.host.netlink.decoder import attributes
 from driver.host.netlink.encoder import attribute, ipv4, nest, u32
+from driver.model.firewall import Flows
 
 log = logging.getLogger(__name__)
 

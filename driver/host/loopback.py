@@ -23,8 +23,8 @@ import struct
 from sys import byteorder
 from typing import ClassVar
 
-from driver.core.firewall import JUDGED
 from driver.errors import FlannelError, HostError
+from driver.host.firewall.mark import JUDGED
 from driver.host.netlink import constants as nl
 from driver.host.netlink.channel import Channel
 from driver.host.netlink.decoder import Link, attributes, integer

@@ -19,7 +19,8 @@ from contextlib import suppress
 from typing import ClassVar
 
 from driver.errors import BadRequest, Conflict, FlannelError, HostError
-from driver.model.objects import HostObject, Key, Plan, PortSocket
+from driver.model.identity import Key
+from driver.model.objects import HostObject, Plan, PortSocket
 
 SO_ATTACH_FILTER, SO_ATTACH_BPF = 26, 50  # not in Python's socket module
 # the filter that drops all: "return 0" in classic BPF, and in eBPF "r0 = 0; exit"

@@ -25,7 +25,8 @@ from driver.host.netlink import constants as nl
 from driver.host.netlink import dump, encoder, monitor_filter
 from driver.host.netlink.channel import Channel
 from driver.host.netlink.decoder import Link, attributes, integer, ipv4
-from driver.model.objects import HostObject, Key, Plan, SandboxAddress
+from driver.model.identity import Key
+from driver.model.objects import HostObject, Plan, SandboxAddress
 from driver.model.records import ANY, HOST_END_PREFIX, replace
 
 TABLE = 91

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from driver.model.facts import Facts, LocalAddresses, Resident
+from driver.model.firewall import Flows
 from driver.model.objects import HostObject, Plan
 from driver.model.records import Lease, Overlay, Peer, Record, State, Vtep
 
@@ -49,6 +50,13 @@ class Firewall(Adapter, Protocol):
 
     def clear(self) -> None:
         """Remove all that this backend ever makes, whoever made it. Errors: HostError."""
+
+
+class Tracker(Protocol):
+    """What the kernel tracks of flows."""
+
+    def forget(self, wrong: Sequence[Flows]) -> None:
+        """Delete flows; what cannot be deleted is logged, and ends by itself."""
 
 
 class Survey(Protocol):

@@ -8,36 +8,15 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from typing import ClassVar, Literal, get_args
 
+from driver.model.firewall import ENTRIES, FirewallEntry, ForwardGate, Ruleset
+from driver.model.identity import Identified, Key
 from driver.model.records import Proto
 
-Key = tuple[str, ...]
 ALL = "all"  # in the place of a link: for every link, and net.ipv4.ip_forward is its forwarding
 
 
-class _Identified:
-    """A object's `key` is its identity: its class and the fields named in `identity`.
-
-    Two objects with one key and other fields that differ are one object that has to change.
-    `isolates`: without it something closed is open.
-    """
-
-    __slots__ = ()
-    identity: ClassVar[tuple[str, ...]]
-    isolates: ClassVar[bool] = False
-
-    @property
-    def key(self) -> Key:
-        """The identity."""
-        return self.key_of(*[getattr(self, name) for name in self.identity])
-
-    @classmethod
-    def key_of(cls, *identity: object) -> Key:
-        """Give the identity of an object of this class from its identifying fields."""
-        return (cls.__name__, *map(str, identity))
-
-
 @dataclass(frozen=True, slots=True)
-class Bridge(_Identified):
+class Bridge(Identified):
     """A network's bridge, up. Its MAC is pinned, or it would follow its ports'."""
 
     name: str
@@ -48,7 +27,7 @@ class Bridge(_Identified):
 
 
 @dataclass(frozen=True, slots=True)
-class Veth(_Identified):
+class Veth(Identified):
     """An endpoint's veth pair: the host end, up, on the bridge.
 
     The container end's name and MAC count only when the pair is made: Docker moves and renames it.
@@ -67,7 +46,7 @@ class Veth(_Identified):
 
 
 @dataclass(frozen=True, slots=True)
-class Vxlan(_Identified):
+class Vxlan(Identified):
     """This host's VTEP as a device, up, sending by `parent` from the address `local`.
 
     The number, the port and `gbp` are for good: where they differ the device is made again.
@@ -86,7 +65,7 @@ class Vxlan(_Identified):
 
 
 @dataclass(frozen=True, slots=True)
-class LinkAddress(_Identified):
+class LinkAddress(Identified):
     """An address of one of our links."""
 
     link: str
@@ -95,7 +74,7 @@ class LinkAddress(_Identified):
 
 
 @dataclass(frozen=True, slots=True)
-class LoopbackGuard(_Identified):
+class LoopbackGuard(Identified):
     """A bridge's guard of 127.0.0.0/8; `routed`: 127.0.0.1:PORT on the host leads there."""
 
     link: str
@@ -105,7 +84,7 @@ class LoopbackGuard(_Identified):
 
 
 @dataclass(frozen=True, slots=True)
-class Sysctl(_Identified):
+class Sysctl(Identified):
     """A value under /proc/sys/net/<family>/conf/<link>/; it goes with the link, but for `ALL`."""
 
     link: str
@@ -117,7 +96,7 @@ class Sysctl(_Identified):
 
 
 @dataclass(frozen=True, slots=True)
-class Neighbour(_Identified):
+class Neighbour(Identified):
     """The MAC behind an overlay address, permanent: nobody answers ARP there."""
 
     link: str
@@ -127,7 +106,7 @@ class Neighbour(_Identified):
 
 
 @dataclass(frozen=True, slots=True)
-class Fdb(_Identified):
+class Fdb(Identified):
     """The underlay address behind a VTEP's MAC, permanent; leases with one MAC share it."""
 
     link: str
@@ -137,7 +116,7 @@ class Fdb(_Identified):
 
 
 @dataclass(frozen=True, slots=True)
-class UnreachableRoute(_Identified):
+class UnreachableRoute(Identified):
     """An `unreachable` route: what the lease does not use must not leave by the uplink."""
 
     dst: IPv4Network
@@ -146,7 +125,7 @@ class UnreachableRoute(_Identified):
 
 
 @dataclass(frozen=True, slots=True)
-class PeerRoute(_Identified):
+class PeerRoute(Identified):
     """The route to a peer's subnet. `onlink`: the gateway is on the link though no prefix says so.
 
     Those with `onlink` lead through our own device, the others straight over the underlay.
@@ -160,7 +139,7 @@ class PeerRoute(_Identified):
 
 
 @dataclass(frozen=True, slots=True)
-class SandboxAddress(_Identified):
+class SandboxAddress(Identified):
     """A container's lease address beside Docker's, on its interface inside its `sandbox` (a path).
 
     `link` is the veth's host end; its other end is meant. `via` leads to `overlay`, with the
@@ -176,7 +155,7 @@ class SandboxAddress(_Identified):
 
 
 @dataclass(frozen=True, slots=True)
-class PortSocket(_Identified):
+class PortSocket(Identified):
     """A socket that keeps a host port from every other program. `owner`: endpoint id."""
 
     proto: Proto
@@ -186,51 +165,15 @@ class PortSocket(_Identified):
     identity: ClassVar[tuple[str, ...]] = ("proto", "ip", "port")
 
 
-@dataclass(frozen=True, slots=True)
-class Table(_Identified):
-    """The nft table's constant part: chains, rules, empty maps and sets. `text` is nft syntax.
-
-    A table that is not as this process made it is found with the text "".
-    """
-
-    text: str
-    identity: ClassVar[tuple[str, ...]] = ()
-    isolates: ClassVar[bool] = True
-
-
-@dataclass(frozen=True, slots=True)
-class Element(_Identified):
-    """One element of an nft set, or of a map when `data` is given.
-
-    `at` and `data` are nft expressions in their canonical spelling, such as "tcp . 8080" and
-    "10.2.0.2 . 80"; `owner` is written as the element's comment ("" where a set has none).
-    """
-
-    set: str
-    at: str
-    data: str = ""
-    owner: str = ""
-    identity: ClassVar[tuple[str, ...]] = ("set", "at")
-    isolates: ClassVar[bool] = True
-
-
-@dataclass(frozen=True, slots=True)
-class ForwardGate(_Identified):
-    """Rules in Docker's FORWARD path, "nft" or "legacy"; `bridged`: bridges' frames come by."""
-
-    variant: str
-    bridged: bool = False
-    identity: ClassVar[tuple[str, ...]] = ("variant",)
-    isolates: ClassVar[bool] = True
-
-
 # In the order in which they are made; they are removed in reverse.
 HostObject = (
     Vxlan | Neighbour | Fdb | PeerRoute | Bridge | Veth | LinkAddress | Sysctl | UnreachableRoute
-    | LoopbackGuard | SandboxAddress | PortSocket | Table | Element | ForwardGate
+    | LoopbackGuard | SandboxAddress | PortSocket
+    | Ruleset | FirewallEntry | ForwardGate
 )  # fmt: skip
 Kinds = tuple[type[HostObject], ...]
 RANK: dict[type[HostObject], int] = {kind: rank for rank, kind in enumerate(get_args(HostObject))}
+RANK |= dict.fromkeys(ENTRIES, RANK[FirewallEntry])
 
 
 @dataclass(frozen=True, slots=True)

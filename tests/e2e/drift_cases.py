@@ -9,9 +9,11 @@ from collections import Counter
 from dataclasses import fields
 from typing import NamedTuple
 
+from driver.model.firewall import ENTRIES, PortMap
 from driver.model.objects import RANK
 
 TABLE = "inet docker_flannel"
+KEY = "key"
 OTHER_MAC = "02:00:00:00:00:99"
 GATE = "DKFLANNEL-FORWARD"
 JUMP = f"-m comment --comment docker-flannel -j {GATE}"
@@ -108,23 +110,54 @@ CASES = [
     ),
     Case("SandboxAddress", "ip", "nsenter -n -t {plain} ip addr del {plain_ip} dev eth0"),
     Case("SandboxAddress", "overlay", "nsenter -n -t {plain} ip route flush table 91"),
-    Case("Table", "text", f"nft insert rule {TABLE} forward accept"),
-    Case("Table", "text", f"nft flush table {TABLE}"),
-    Case("Table", "text", f"nft delete table {TABLE}"),
-    Case("Table", "text", f"nft add chain {TABLE} more"),
-    Case("Element", "set", f"nft delete element {TABLE} lease4 {{{{ {{block}} }}}}"),
-    Case("Element", "at", f"nft add element {TABLE} internal {{{{ fl-other }}}}"),
+    Case("Ruleset", "intact", f"nft insert rule {TABLE} forward accept"),
+    Case("Ruleset", "intact", f"nft flush table {TABLE}"),
+    Case("Ruleset", "intact", f"nft delete table {TABLE}"),
+    Case("Ruleset", "intact", f"nft add chain {TABLE} more"),
+    Case("Masquerade", KEY, f"nft delete element {TABLE} lease4 {{{{ {{block}} }}}}"),
+    Case("PortMap", KEY, f"nft delete element {TABLE} pub4_any {{{{ tcp . 8080 }}}}"),
     Case(
-        "Element",
-        "data",
+        "PortMap",
+        "target",
         f"nft 'delete element {TABLE} pub4_any {{{{ tcp . 8080 }}}}; add element {TABLE} "
         "pub4_any {{ tcp . 8080 : 10.2.9.9 . 80 }}'",
     ),
     Case(
-        "Element",
+        "PortMap",
+        "target_port",
+        f"nft 'delete element {TABLE} pub4_any {{{{ tcp . 8080 }}}}; add element {TABLE} "
+        "pub4_any {{ tcp . 8080 : {address} . 81 }}'",
+    ),
+    Case(
+        "PortMap",
         "owner",
         f"nft 'delete element {TABLE} pub4_any {{{{ tcp . 8080 }}}}; add element {TABLE} "
         "pub4_any {{ tcp . 8080 : {address} . 80 }}'",
+    ),
+    *(
+        Case(kind, KEY, f"nft add element {TABLE} {place} {{{{ {element} }}}}")
+        for kind, place, element in (
+            ("BridgePair", "pair", "fl-other . fl-more"),
+            ("SourcePrefix", "own4", "10.9.9.0/24 . fl-other"),
+            ("SourceAddress", "also4", "10.9.9.9 . fl-other"),
+            ("AnySource", "anysource", "fl-other"),
+            ("InternalBridge", "internal", "fl-other"),
+            ("DockerMasquerade", "docker4", "10.9.9.0/24"),
+            ("OverlayPrefix", "over4", "10.9.9.0/24"),
+            ("LeasePrefix", "home4", "10.9.9.0/24"),
+            ("ClosedPrefix", "closed4", "10.9.9.0/24"),
+            ("NearPrefix", "near4", "10.9.9.0/24"),
+            ("DirectLink", "direct", "eth9"),
+            ("PeerPrefix", "direct24", "10.9.9.0"),
+            ("PeerPrefix", "direct4", "10.9.0.0/16"),
+            ("PeerAddress", "peers4", "192.0.2.9"),
+            ("EtcdMember", "etcd4", "192.0.2.9 . 2379"),
+            ("LocalEtcd", "etcd_here", "9999"),
+            ("Uplink", "uplinks", "br9"),
+            ("Carrier", "carriers", "br9"),
+            ("TunnelPort", "tunnels", "9999"),
+            ("UnknownEntry", "over4", "10.9.9.1-10.9.9.6"),
+        )
     ),
     Case("ForwardGate", "variant", f"iptables -D DOCKER-USER {JUMP}"),
     Case("ForwardGate", "variant", f"iptables -F {GATE}"),
@@ -142,12 +175,25 @@ EXEMPT = {
         [("PortSocket", name) for name in ("proto", "ip", "port", "owner")],
         "a socket of the plugin's own process, which nobody else can change",
     ),
+    ("ForeignBridge", KEY): "only iptables needs to be told",
+    **dict.fromkeys(
+        [
+            (kind.__name__, "owner")
+            for kind in ENTRIES
+            if "owner" in kind.__slots__ and kind != PortMap
+        ],
+        "the comment of an element: see PortMap",
+    ),
 }
 
 
 def attributes() -> set[tuple[str, str]]:
-    """List the fields of all kinds of objects."""
-    return {(kind.__name__, field.name) for kind in RANK for field in fields(kind)}
+    """List the fields of all kinds of objects; what identifies an entry is one of them."""
+    return {
+        (kind.__name__, KEY if kind in ENTRIES and field.name in kind.identity else field.name)
+        for kind in RANK
+        for field in fields(kind)
+    }
 
 
 def interleaved() -> list[Case]:

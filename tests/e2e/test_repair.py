@@ -118,10 +118,10 @@ def test_the_bridge_itself_comes_back_with_its_ports(site: Site) -> None:
 
 
 FIREWALL = {
-    "our table": (f"nft delete table {OURS}", "1 table"),
-    "our chains": (f"nft flush table {OURS}", "1 table"),
-    "a port": (f"nft delete element {OURS} pub4_any {{ tcp . 8080 }}", "1 element"),
-    "a foreign rule": (f"nft insert rule {OURS} forward drop", "1 table"),
+    "our table": (f"nft delete table {OURS}", "1 ruleset"),
+    "our chains": (f"nft flush table {OURS}", "1 ruleset"),
+    "a port": (f"nft delete element {OURS} pub4_any {{ tcp . 8080 }}", "1 port map"),
+    "a foreign rule": (f"nft insert rule {OURS} forward drop", "1 ruleset"),
     "the gate's rules": ("iptables -F DKFLANNEL-FORWARD", "1 forward gate"),
     "the gate's jump": (
         "iptables -D DOCKER-USER -m comment --comment docker-flannel -j DKFLANNEL-FORWARD",
@@ -250,7 +250,7 @@ def test_what_is_not_ours_stays(host: Host, visitor: Node) -> None:
     before = snapshot(host)
     site = Site(host, visitor)
     site.heals(lambda: host.run("ip", "link", "set", site.bridge, "down"), "1 bridge")
-    site.heals(lambda: host.run("nft", "delete", "table", *OURS.split()), "1 table")
+    site.heals(lambda: host.run("nft", "delete", "table", *OURS.split()), "1 ruleset")
     host.kill_plugin()
     host.start_plugin()
     wait_for(site.answers, "the port after a new start")

@@ -7,10 +7,10 @@ from typing import TypeVar
 from driver.core import firewall, strays
 from driver.host.firewall.nft import NftFirewall
 from driver.model.facts import Facts
-from driver.model.objects import Element, Table
-from driver.model.records import Endpoint, Lease, Network, PortMapping
+from driver.model.firewall import PortMap, Ruleset
+from driver.model.records import ANY, Endpoint, Lease, Network, PortMapping
 
-TABLE = Table(firewall.TABLE_TEXT)
+TABLE = Ruleset()
 LEASE = Lease(IPv4Network("10.2.0.0/16"), IPv4Network("10.2.0.0/24"), 1450, "standalone")
 LAN = "192.0.2.9"
 HOST = "192.0.2.1"
@@ -64,4 +64,4 @@ WANTED = wanted(
     *(firewall.plan_network_rules(n) for n in (A, B, INNER)),
     *(firewall.plan_ports(e) for e in (WEB, OTHER)),
 )
-ONE = Element("pub4_any", "tcp . 8080", "10.2.0.2 . 80", "1" * 64)
+ONE = PortMap("tcp", ANY, 8080, IPv4Address("10.2.0.2"), 80, "1" * 64)

@@ -5,15 +5,17 @@ import re
 import select
 import socket
 from contextlib import ExitStack, closing
+from ipaddress import IPv4Address
 
 import pytest
 
-from driver.core.flows import Flows, Forgetful
+from driver.core.flows import Forgetful
 from driver.host.conntrack import Conntrack
 from driver.host.netlink.channel import Channel
 from driver.host.netlink.constants import CTA_FILTER, IPCTNL_MSG_CT_DELETE, NETLINK_NETFILTER
 from driver.host.netlink.decoder import attributes
-from driver.model.objects import Element, Plan
+from driver.model.firewall import Flows, PortMap
+from driver.model.objects import Plan
 from tests.kernel.namespaces import LIMIT_S, QUIET_S
 from tests.kernel.sample import HOST, LAN, A, B
 
@@ -81,9 +83,9 @@ def hears(server, sock):
         return False
 
 
-def port(number, target, proto="udp", ip=""):
-    at = f"{ip} . {proto} . {number}" if ip else f"{proto} . {number}"
-    return Element("pub4_ip" if ip else "pub4_any", at, target, "9" * 64)
+def port(number, target, proto="udp", host_ip="0.0.0.0"):
+    ip, to = target
+    return PortMap(proto, IPv4Address(host_ip), number, IPv4Address(ip), to, "9" * 64)
 
 
 @pytest.mark.parametrize("who", ["lan", "host", "localhost", "other"])
@@ -91,7 +93,7 @@ def test_a_client_that_keeps_asking_moves(site, tracker, who):
     node = {"lan": site.lan, "other": site.other}.get(who, site.host)
     ip = "127.0.0.1" if who == "localhost" else HOST
     firewall = Forgetful(site.nft, tracker)
-    first, second = port(7000, "10.2.0.2 . 70"), port(7000, "10.2.0.3 . 70")
+    first, second = port(7000, ("10.2.0.2", 70)), port(7000, ("10.2.0.3", 70))
     with (
         site.web.listen(70, True) as web,
         site.mate.listen(70, True) as mate,
@@ -110,15 +112,15 @@ def test_without_it_a_client_does_not_move(site):
     """What the tests above rest upon."""
     with site.web.listen(70, True) as web, client(site.lan, HOST, 7000) as sock:
         assert not hears(web, sock)
-        site.nft.apply(Plan(add=(port(7000, "10.2.0.2 . 70"),)))
+        site.nft.apply(Plan(add=(port(7000, ("10.2.0.2", 70)),)))
         assert not hears(web, sock)
 
 
 def test_one_host_address_alone_is_concerned(site, tracker):
     site.host.ip("addr add 192.0.2.2/24 dev eth0")
     firewall = Forgetful(site.nft, tracker)
-    one = port(7000, "10.2.0.2 . 70", ip=HOST)
-    two = port(7000, "10.2.0.2 . 70", ip="192.0.2.2")
+    one = port(7000, ("10.2.0.2", 70), host_ip=HOST)
+    two = port(7000, ("10.2.0.2", 70), host_ip="192.0.2.2")
     firewall.apply(Plan(add=(one, two)))
     with (
         site.web.listen(70, True) as web,
@@ -150,7 +152,7 @@ def talks(ends):
 
 def test_connections_of_a_port_end_with_it_and_others_stay(site, tracker):
     firewall = Forgetful(site.nft, tracker)
-    mine = port(7000, "10.2.0.2 . 80", "tcp")
+    mine = port(7000, ("10.2.0.2", 80), "tcp")
     firewall.apply(Plan(add=(mine,)))
     with ExitStack() as stack:
         web = stack.enter_context(site.web.listen(80))
@@ -170,7 +172,7 @@ def test_connections_of_a_port_end_with_it_and_others_stay(site, tracker):
 
 
 def test_a_connection_outlives_its_port_being_written_again(site, tracker):
-    mine = port(7000, "10.2.0.2 . 80", "tcp")
+    mine = port(7000, ("10.2.0.2", 80), "tcp")
     firewall = Forgetful(site.nft, tracker)
     firewall.apply(Plan(add=(mine,)))
     with ExitStack() as stack:
@@ -192,7 +194,7 @@ def test_a_connection_being_asked_for_gets_through(site, tracker):
             sock.setblocking(False)
             assert sock.connect_ex((HOST, 7000)) == errno.EINPROGRESS
             assert not select.select([], [sock], [], QUIET_S)[1]
-            Forgetful(site.nft, tracker).apply(Plan(add=(port(7000, "10.2.0.2 . 80", "tcp"),)))
+            Forgetful(site.nft, tracker).apply(Plan(add=(port(7000, ("10.2.0.2", 80), "tcp"),)))
             assert select.select([], [sock], [], LIMIT_S)[1], "the client asks again after a second"
             web.accept()[0].close()
 

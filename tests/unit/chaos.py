@@ -6,16 +6,14 @@ import random
 from typing import Any
 
 from driver.errors import FlannelError, HostError, StoreError
+from driver.model.firewall import FirewallEntry, ForwardGate, Ruleset
 from driver.model.objects import (
     Bridge,
-    Element,
-    ForwardGate,
     HostObject,
     LinkAddress,
     PortSocket,
     SandboxAddress,
     Sysctl,
-    Table,
     UnreachableRoute,
 )
 from driver.model.records import short
@@ -42,8 +40,8 @@ DRIFT = (
     LinkAddress,
     Sysctl,
     UnreachableRoute,
-    Table,
-    Element,
+    Ruleset,
+    FirewallEntry,
     ForwardGate,
     PortSocket,
     SandboxAddress,

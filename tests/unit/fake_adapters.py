@@ -11,14 +11,13 @@ from typing import ClassVar
 
 from driver.errors import Conflict, FlannelError, HostError
 from driver.model.facts import Facts, Resident
+from driver.model.firewall import FirewallEntry, ForwardGate, Ruleset
+from driver.model.identity import Key
 from driver.model.objects import (
     RANK,
     Bridge,
-    Element,
     Fdb,
-    ForwardGate,
     HostObject,
-    Key,
     LinkAddress,
     LoopbackGuard,
     Neighbour,
@@ -27,7 +26,6 @@ from driver.model.objects import (
     PortSocket,
     SandboxAddress,
     Sysctl,
-    Table,
     UnreachableRoute,
     Veth,
     Vxlan,
@@ -123,8 +121,8 @@ def _parent(item: HostObject) -> Key | None:
             return Bridge.key_of(item.link)
         case Veth():
             return Bridge.key_of(item.bridge)
-        case Element():
-            return Table.key_of()
+        case FirewallEntry():
+            return Ruleset.key_of()
     return None
 
 
@@ -188,7 +186,7 @@ class FakeSandboxes(FakeAdapter):
 class FakeNft(FakeAdapter):
     """The table and its elements."""
 
-    kinds = (Table, Element)
+    kinds = (Ruleset, FirewallEntry)
 
 
 class FakeGate(FakeAdapter):

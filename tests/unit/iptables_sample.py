@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ipaddress import IPv4Address
 
-from driver.core import firewall, peer_rules
+from driver.core import firewall
 from driver.model.facts import External, Facts
 from driver.model.objects import HostObject
 from driver.model.records import replace
@@ -22,7 +22,7 @@ FACTS = Facts(
 def objects() -> list[HostObject]:
     return [
         *firewall.plan_base(LEASE, DIRECT, FACTS),
-        *peer_rules.plan_peer_rules([PEER]),
+        *firewall.plan_peers([PEER]),
         *firewall.plan_network_rules(network()),
         *firewall.plan_network_rules(network(OTHER, internal=True)),
         *firewall.plan_ports(endpoint(END2, ports=(WEB, DNS))),

@@ -12,17 +12,11 @@ from typing import ClassVar
 
 from driver.errors import FlannelError, HostError
 from driver.host.firewall import iptables_variants
-from driver.host.firewall.iptables_rendering import (
-    CHAIN_PREFIX,
-    IS_JUDGED,
-    OURS,
-    Chains,
-    jump,
-    leads,
-    unjump,
-)
+from driver.host.firewall.iptables_changes import jump, leads, unjump
+from driver.host.firewall.iptables_rendering import CHAIN_PREFIX, IS_JUDGED, OURS, Chains
 from driver.host.firewall.iptables_variants import FILTER
-from driver.model.objects import ForwardGate, HostObject, Plan
+from driver.model.firewall import ForwardGate
+from driver.model.objects import HostObject, Plan
 
 CHAIN = f"{CHAIN_PREFIX}FORWARD"
 USER = "DOCKER-USER"  # Docker leaves its contents alone, and looks there first

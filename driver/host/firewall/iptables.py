@@ -4,7 +4,6 @@ A change is one run of iptables-restore, or one commit of python-iptables: a con
 all in one table, so they come and go in one transaction. Of several tables each is changed by
 itself. Whether the chains are still ours is told by a fingerprint: how they read right after we
 wrote them. Where they read otherwise the next pass replaces them, with all their rules.
-Imports `xtables`, `generation`, and of `iptables_*` what is pure.
 """
 
 from __future__ import annotations
@@ -15,8 +14,9 @@ from collections.abc import Iterable
 from contextlib import closing, suppress
 from typing import ClassVar
 
-from driver.errors import Conflict, FlannelError, HostError
+from driver.errors import FlannelError, HostError
 from driver.host.firewall import iptables_variants
+from driver.host.firewall.conflicts import refuse_taken
 from driver.host.firewall.iptables_changes import (
     Commands,
     difference,
@@ -24,12 +24,13 @@ from driver.host.firewall.iptables_changes import (
     is_whole,
     replacement,
 )
-from driver.host.firewall.iptables_ports import PortRule
 from driver.host.firewall.iptables_reading import read_back
-from driver.host.firewall.iptables_rendering import CHAIN_PREFIX, PARENTS, Tables, render
+from driver.host.firewall.iptables_rendering import CHAIN_PREFIX, PARENTS, PortRule, Tables, render
 from driver.host.firewall.nft_generation import Generation
 from driver.host.namespaces import in_scratch
-from driver.model.objects import Element, HostObject, Key, Plan, Table
+from driver.model.firewall import FirewallEntry, PortMap, Ruleset
+from driver.model.identity import Key
+from driver.model.objects import HostObject, Plan
 
 GONE = "our iptables chains are not as they were written: somebody changed or flushed them"
 LOOK_S = 1.0  # legacy tables tell of no change: how often they are read, some 5 ms
@@ -38,7 +39,7 @@ LOOK_S = 1.0  # legacy tables tell of no change: how often they are read, some 5
 class IptablesFirewall:
     """The chains and their rules in one iptables variant, in the calling thread's namespace."""
 
-    kinds: ClassVar[tuple[type[HostObject], ...]] = (Table, Element)
+    kinds: ClassVar[tuple[type[HostObject], ...]] = (Ruleset, FirewallEntry)
 
     def __init__(self, variant: str) -> None:
         self.name = f"iptables-{variant}"
@@ -47,7 +48,7 @@ class IptablesFirewall:
         self._ruleset = Generation()
         self._have: dict[Key, HostObject] = {}
         self._chains: Tables = {}  # the rendering of that
-        self._known: dict[Element, PortRule] = {}
+        self._known: dict[PortMap, PortRule] = {}
         self._written: Tables | None = None  # how the chains read when written; None: not known
         self._number = self._ruleset.number()
         self._seen: Tables = {}
@@ -116,15 +117,15 @@ class IptablesFirewall:
 
     def _apply(self, plan: Plan) -> None:
         new = [*plan.add, *(new for _, new in plan.change)]
-        if any(isinstance(item, Table) for item in plan.remove):
+        if any(isinstance(item, Ruleset) for item in plan.remove):
             self._replace({})
-        elif any(isinstance(item, Table) for item in new) and not self._intact():
+        elif any(isinstance(item, Ruleset) for item in new) and not self._intact():
             touched = plan.touched()
             kept = [t for t in self._found() if t.key not in touched]
             self._replace({item.key: item for item in (*kept, *new)})
         elif self._have:
             for item in plan.add:
-                _refuse_taken(self._have.get(item.key), item)
+                refuse_taken(self._have.get(item.key), item)
             gone = plan.touched()
             want = {key: item for key, item in self._have.items() if key not in gone}
             self._change(want | {item.key: item for item in new}, adding=bool(new))
@@ -178,8 +179,8 @@ class IptablesFirewall:
     def _found(self) -> frozenset[HostObject]:
         """Return what was written to chains that now read otherwise, or what their rules tell."""
         told = read_back(self._look())
-        written = frozenset(t for t in self._have.values() if isinstance(t, Element))
-        return frozenset((Table(""), *written)) if told and written else told
+        written = frozenset(t for t in self._have.values() if isinstance(t, FirewallEntry))
+        return frozenset((Ruleset(intact=False), *written)) if told and written else told
 
     def _look(self) -> Tables:
         self._seen = fingerprint(self._read())
@@ -187,11 +188,3 @@ class IptablesFirewall:
 
     def _read(self) -> Tables:
         return iptables_variants.read(self._variant, PARENTS, exact=CHAIN_PREFIX)
-
-
-def _refuse_taken(there: HostObject | None, item: HostObject) -> None:
-    if isinstance(there, Element) and there.data and there != item:
-        raise Conflict(
-            f"{there.at} in {there.set} already leads to {there.data} for "
-            f"{there.owner[:12] or 'nobody'}"
-        )

@@ -1,26 +1,20 @@
-"""The commands that bring iptables rules about, and how to know those again. Pure.
-
-Imports `iptables_rules`.
-"""
+"""The commands that bring iptables rules about, and how to know those again. Pure."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
-from driver.host.firewall.iptables_rendering import (
-    CHAIN_PREFIX,
-    PARENTS,
-    Tables,
-    jump,
-    leads,
-    unjump,
-)
+from driver.host.firewall.iptables_rendering import CHAIN_PREFIX, MARK, PARENTS, Chains, Tables
 
 Commands = dict[str, list[str]]  # table → commands of iptables-restore
 
+_COMMENT = re.compile(r'-m comment --comment (?:"(?:[^"\\]|\\.)*"|\S+) ')
+_END = re.compile(r"-j (?:ACCEPT|DROP|REJECT|RETURN)\b")  # without a condition: nothing follows
+
 
 def difference(old: Tables, new: Tables) -> Commands:
-    """Give the commands from one rendering to another; the rules that stay keep their order."""
+    """Return the commands from one rendering to another; the rules that stay keep their order."""
     return {
         table: [
             line for chain in chains for line in _steps(chain, old[table][chain], chains[chain])
@@ -42,7 +36,7 @@ def _steps(chain: str, old: list[str], new: list[str]) -> Iterator[str]:
 
 
 def replacement(found: Tables, new: Tables) -> Commands:
-    """Give the commands from whatever is there to a rendering; to declare a chain empties it.
+    """Return the commands from whatever is there to a rendering; to declare a chain empties it.
 
     Shape: `found` as read; `new` {} for none at all.
     """
@@ -65,7 +59,7 @@ def replacement(found: Tables, new: Tables) -> Commands:
 
 
 def fingerprint(found: Tables) -> Tables:
-    """Give what is ours in tables as read: our chains, and of others' what leads to them."""
+    """Return what is ours in tables as read: our chains, and of others' what leads to them."""
     return {
         table: {name: rules for name, rules in chains.items() if name.startswith(CHAIN_PREFIX)}
         | {
@@ -78,9 +72,33 @@ def fingerprint(found: Tables) -> Tables:
 
 
 def is_whole(print_: Tables, chains: Tables) -> bool:
-    """Tell whether a fingerprint is of a rendering: it spells rules as the kernel does."""
+    """Whether a fingerprint is of a rendering: it spells rules as the kernel does."""
     return all(
         {name: len(rules) for name, rules in print_.get(table, {}).items()}
         == {name: len(rules) for name, rules in wanted.items()} | dict.fromkeys(PARENTS[table], 1)
         for table, wanted in chains.items()
     )
+
+
+def leads(chains: Chains, chain: str, target: str) -> bool:
+    """Whether a chain hands every packet to a target, rather than ending before."""
+    for rule in chains.get(chain, ()):
+        plain = _COMMENT.sub("", rule)
+        if plain == f"-j {target}":
+            return True
+        if _END.match(plain):
+            return False
+    return False
+
+
+def jump(target: str) -> str:
+    """Return the rule by which a chain of somebody else hands every packet to one of ours."""
+    return f"-m comment --comment {MARK} -j {target}"
+
+
+def unjump(chains: Chains, target: str) -> Iterator[str]:
+    """Return the commands that take away others' chains' jumps to chains that match `target`."""
+    leading = re.compile(rf"-[jg] {target}$")
+    for name, rules in chains.items():
+        if not name.startswith(CHAIN_PREFIX):
+            yield from (f"-D {name} {rule}" for rule in rules if leading.search(rule))

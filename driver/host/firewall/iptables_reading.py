@@ -1,7 +1,6 @@
 """What iptables rules of an earlier run tell of networks and ports. Pure.
 
-The reverse of `iptables_rules` and `iptables_ports`, for what is taken over from the host. Imports
-the nouns.
+The reverse of `iptables_rendering`, for what is taken over from the host.
 """
 
 from __future__ import annotations
@@ -9,20 +8,27 @@ from __future__ import annotations
 import ast
 import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from ipaddress import IPv4Address, IPv4Network
 
-from driver.model.objects import Element, HostObject, Table
-
-Tables = dict[str, dict[str, list[str]]]  # as `iptables_rules` has them
-
-CHAIN = "DKFLANNEL-"
-PORTS = ("TCP", "UDP", "SCTP")
-PORT = re.compile(
-    r"(?:-d (?P<ip>[\d.]+)/32 )?-p (?P<proto>\w+) -m \w+ --dport (?P<number>\d+) "
-    r'-m comment --comment "?(?P<owner>[\w.-]+)"? '
-    r"-j DNAT --to-destination (?P<target>[\d.]+):(?P<port>\d+)"
+from driver.host.firewall.iptables_rendering import CHAIN_PREFIX, PROTOS, Chains, Tables
+from driver.model.firewall import (
+    AnySource,
+    BridgePair,
+    DockerMasquerade,
+    FirewallEntry,
+    InternalBridge,
+    Masquerade,
+    OverlayPrefix,
+    PortMap,
+    Ruleset,
+    SourceAddress,
+    SourcePrefix,
 )
+from driver.model.objects import HostObject
+from driver.model.records import ANY
+
 PROTOCOLS = {6: "tcp", 17: "udp", 132: "sctp"}
 NONE = bytes(4)  # a mask that leaves nothing
 # of a legacy rule: source, destination, their masks, interfaces, between them masks, protocol;
@@ -30,28 +36,42 @@ _HEAD = struct.Struct("=4s4s4s4s16s16s32xH")
 # of its DNAT, behind the revision: flags, first address and, after the last, first port
 _RANGE, _NEW_RANGE = struct.Struct(">9x4s4xH"), struct.Struct(">5x4s12x16xH")
 NEWEST = 2
-# a chain, how its rule begins, the set, and how the set spells it
-RULES = (
-    ("BETWEEN", re.compile(r"-i (\S+) -o (\S+) -j RETURN"), "pair", '"{}" . "{}"'),
-    ("BETWEEN", re.compile(r"-i (\S+) -j DROP"), "internal", '"{}"'),
-    ("HAIR", re.compile(r"-s (\S+) -o (\S+) -j MASQUERADE"), "own4", '{} . "{}"'),
-    ("SOURCES", re.compile(r"-s (\S+)/32 -i (\S+) -j RETURN"), "also4", '{} . "{}"'),
-    ("SOURCES", re.compile(r"-i (\S+) -j RETURN"), "anysource", '"{}"'),
-    ("DOCKER", re.compile(r"-s (\S+) -j MASQUERADE"), "docker4", "{}"),
-    ("LEAVE", re.compile(r"-s (\S+) -j MASQUERADE"), "lease4", "{}"),
-    ("LEAVE", re.compile(r"-d (?!224\.)(\S+) -j RETURN"), "over4", "{}"),
+PORT = re.compile(
+    r"(?:-d (?P<host_ip>[\d.]+)/32 )?-p (?P<proto>tcp|udp|sctp) -m \w+ --dport (?P<host_port>\d+) "
+    r'-m comment --comment "?(?P<owner>[\w.-]+)"? '
+    r"-j DNAT --to-destination (?P<target>[\d.]+):(?P<target_port>\d+)"
 )
+# a chain, how its rule begins, and the kind of entry that this is, with its fields
+RULES: tuple[tuple[str, re.Pattern[str], type[FirewallEntry]], ...] = (
+    ("BETWEEN", re.compile(r"-i (?P<source>\S+) -o (?P<destination>\S+) -j RETURN"), BridgePair),
+    ("BETWEEN", re.compile(r"-i (?P<bridge>\S+) -j DROP"), InternalBridge),
+    ("HAIR", re.compile(r"-s (?P<prefix>\S+) -o (?P<bridge>\S+) -j MASQUERADE"), SourcePrefix),
+    ("SOURCES", re.compile(r"-s (?P<ip>\S+)/32 -i (?P<bridge>\S+) -j RETURN"), SourceAddress),
+    ("SOURCES", re.compile(r"-i (?P<bridge>\S+) -j RETURN"), AnySource),
+    ("DOCKER", re.compile(r"-s (?P<prefix>\S+) -j MASQUERADE"), DockerMasquerade),
+    ("LEAVE", re.compile(r"-s (?P<prefix>\S+) -j MASQUERADE"), Masquerade),
+    ("LEAVE", re.compile(r"-d (?P<prefix>(?!224\.)\S+) -j RETURN"), OverlayPrefix),
+    *((proto.upper(), PORT, PortMap) for proto in PROTOS),
+)
+FIELDS: dict[str, Callable[[str], object]] = {
+    "prefix": IPv4Network,
+    "ip": IPv4Address,
+    "host_ip": lambda text: IPv4Address(text) if text else ANY,
+    "target": IPv4Address,
+    "host_port": int,
+    "target_port": int,
+}
 
 
 def read_back(tables: Tables) -> frozenset[HostObject]:
-    """Return the chains as a table that is not as it was made, and the elements they tell of."""
+    """Return the chains as a ruleset that is not intact, and the entries they tell of."""
     chains = {name: rules for table in tables.values() for name, rules in table.items()}
     ours = {
         name: [_readable(rule) for rule in rules]
         for name, rules in chains.items()
-        if name.startswith(CHAIN)
+        if name.startswith(CHAIN_PREFIX)
     }
-    return frozenset((Table(""), *_elements(ours))) if ours else frozenset()
+    return frozenset((Ruleset(intact=False), *_entries(ours))) if ours else frozenset()
 
 
 def _readable(rule: str) -> str:
@@ -95,15 +115,9 @@ def _text(data: bytes) -> str:
     return data.partition(b"\0")[0].decode(errors="replace")
 
 
-def _elements(chains: dict[str, list[str]]) -> Iterator[Element]:
-    for chain, form, name, spelled in RULES:
-        for found in filter(None, map(form.match, chains.get(CHAIN + chain, ()))):
-            yield Element(name, spelled.format(*found.groups()))
-    rules = (rule for proto in PORTS for rule in chains.get(CHAIN + proto, ()))
-    for found in filter(None, map(PORT.match, rules)):
-        ip, proto, number, owner, target, port = found.groups()
-        data = f"{target} . {port}"
-        if ip:
-            yield Element("pub4_ip", f"{ip} . {proto} . {number}", data, owner)
-        else:
-            yield Element("pub4_any", f"{proto} . {number}", data, owner)
+def _entries(chains: Chains) -> Iterator[FirewallEntry]:
+    for chain, form, kind in RULES:
+        for found in filter(None, map(form.match, chains.get(CHAIN_PREFIX + chain, ()))):
+            with suppress(ValueError):  # none that this plugin makes
+                fields = {n: FIELDS.get(n, str)(text) for n, text in found.groupdict().items()}
+                yield kind(**fields)

@@ -1,35 +1,58 @@
 """What the nft table does, as iptables rules. Pure.
 
-It is given the same objects: the table stands for the chains, an element for rules in them. All is
+The constant rules are the chains and those of their rules that stand for no entry. All is
 in three tables, and none of it in `filter`, which comes after them: what is dropped here is
 dropped before Docker's rules accept it, wherever those are. What may pass goes back, by RETURN
 and not ACCEPT, to the chain it came from, where others have rules, too; a chain that is entered by
 `-g` goes back to where its caller would. The chains are always the same; ports, networks and peers
-add rules to them. Imports `rules`, `iptables_ports` and the nouns.
+add rules to them.
 """
 
 from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
-from ipaddress import IPv4Network
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple, get_args
 
-from driver.core.firewall import JUDGED, PROTOS
-from driver.core.peer_rules import USUAL
 from driver.errors import HostError
-from driver.host.firewall.iptables_ports import MARK, NAME, PORTS, PortRule, port_rule, published
-from driver.model.objects import Element, HostObject
-from driver.model.records import BRIDGE_PREFIX, HOST_END_PREFIX
+from driver.host.firewall.mark import JUDGED
+from driver.model.firewall import (
+    AnySource,
+    BridgePair,
+    Carrier,
+    ClosedPrefix,
+    DirectLink,
+    DockerMasquerade,
+    EtcdMember,
+    FirewallEntry,
+    ForeignBridge,
+    InternalBridge,
+    LeasePrefix,
+    LocalEtcd,
+    Masquerade,
+    NearPrefix,
+    OverlayPrefix,
+    PeerAddress,
+    PeerPrefix,
+    PortMap,
+    SourceAddress,
+    SourcePrefix,
+    TunnelPort,
+    Uplink,
+)
+from driver.model.objects import HostObject
+from driver.model.records import ANY, BRIDGE_PREFIX, HOST_END_PREFIX, Proto, short
 
 Chains = dict[str, list[str]]  # chain → rules as iptables-save writes them, without "-A CHAIN "
 Tables = dict[str, Chains]
 
 CHAIN_PREFIX = "DKFLANNEL-"
 OURS, OVERLAY = f"{BRIDGE_PREFIX}+", "flannel+"
-SETS = {"uplinks", "foreign", "direct", "peers4", "internal", "pair"}
-SETS |= {"own4", "lease4", "over4", "docker4", "carriers", "tunnels", "also4", "anysource"}
-SETS |= {"closed4", "near4", "direct4", "direct24", "home4", "etcd4", "etcd_here"}
+MARK = "docker-flannel"  # the comment on our jumps
+PORTS = range(1, 1 << 16)  # iptables takes 65537 for 1
+NAME = re.compile(r"[\w.@:-]{1,15}", re.ASCII)
+PROTOS: tuple[Proto, ...] = get_args(Proto)
 PARENTS = {
     "raw": {"PREROUTING": "GUARD"},
     "mangle": {
@@ -48,147 +71,138 @@ IS_JUDGED = f"-m mark --mark {JUDGED:#x}/{JUDGED:#x}"
 UNMARK = f"{IS_JUDGED} -j MARK --set-xmark 0x0/{JUDGED:#x}"
 JUDGE = f"-j MARK --set-xmark {JUDGED:#x}/{JUDGED:#x}"
 
-_COMMENT = re.compile(r'-m comment --comment (?:"(?:[^"\\]|\\.)*"|\S+) ')
-_END = re.compile(r"-j (?:ACCEPT|DROP|REJECT|RETURN)\b")  # without a condition: nothing follows
+
+class PortRule(NamedTuple):
+    """The rule of a published port, and where in its protocol's chain it has to be."""
+
+    any_address: bool
+    host_ip: int
+    host_port: int
+    proto: Proto
+    text: str
 
 
-def leads(chains: Chains, chain: str, target: str) -> bool:
-    """Tell whether a chain hands every packet to a target, rather than ending before."""
-    for rule in chains.get(chain, ()):
-        plain = _COMMENT.sub("", rule)
-        if plain == f"-j {target}":
-            return True
-        if _END.match(plain):
-            return False
-    return False
+Sets = Mapping[type[FirewallEntry], list[tuple[str, ...]]]  # the identifying fields of entries
 
 
-def jump(target: str) -> str:
-    """Give the rule by which a chain of somebody else hands every packet to one of ours."""
-    return f"-m comment --comment {MARK} -j {target}"
-
-
-def unjump(chains: Chains, target: str) -> Iterator[str]:
-    """Give the commands that take away others' chains' jumps to chains that match `target`."""
-    leading = re.compile(rf"-[jg] {target}$")
-    for name, rules in chains.items():
-        if not name.startswith(CHAIN_PREFIX):
-            yield from (f"-D {name} {rule}" for rule in rules if leading.search(rule))
-
-
-def render(objects: Iterable[HostObject], known: dict[Element, PortRule] | None = None) -> Tables:
-    """Give the chains with their rules, for the elements among the objects.
+def render(objects: Iterable[HostObject], known: dict[PortMap, PortRule] | None = None) -> Tables:
+    """Return the chains with their rules, for the entries among the objects.
 
     `known` keeps the ports' rules, which may be thousands, from one rendering to the next.
-    Errors: HostError for an element of no known set, or with what is no name or prefix.
+    Errors: HostError for an entry with a name or number that iptables cannot take.
     """
-    elements: defaultdict[str, list[Element]] = defaultdict(list)
-    ports: dict[Element, PortRule] = {}
+    sets: defaultdict[type[FirewallEntry], list[tuple[str, ...]]] = defaultdict(list)
+    ports: dict[PortMap, PortRule] = {}
     before = known or {}
     for item in objects:
-        if isinstance(item, Element):
-            if port := before.get(item) or port_rule(item):
-                ports[item] = port
-            elif item.set in SETS:
-                elements[item.set].append(item)
-            else:
-                raise HostError(f"iptables has no rules for the set {item.set!r}")
+        if isinstance(item, PortMap):
+            ports[item] = before.get(item) or _port_rule(item)
+        elif isinstance(item, FirewallEntry):
+            _check(item, *(getattr(item, name) for name in item.identity))
+            sets[type(item)].append(item.key[1:])
     if known is not None:
         known.clear()
         known.update(ports)
-    fields = {name: sorted(map(_fields, members)) for name, members in elements.items()}
-    sets = defaultdict(list, fields)
+    for members in sets.values():
+        members.sort()
     return {
         table: {CHAIN_PREFIX + name: rules for name, rules in chains.items()}
         for table, chains in (
             ("raw", _raw(sets)),
             ("mangle", _mangle(sets) | _tunnels(sets)),
-            ("nat", _nat(sets) | published(ports.values())),
+            ("nat", _nat(sets) | _ports(ports.values())),
         )
     }
 
 
-def _fields(element: Element) -> tuple[str, ...]:
-    fields = tuple(field.strip('"') for field in element.at.split(" . "))
-    for quoted, field in zip(element.at.split(" . "), fields, strict=True):
-        try:
-            if quoted.startswith('"'):
-                good = bool(NAME.fullmatch(field))
-            elif field.isdecimal():
-                good = int(field) in PORTS
-            else:
-                good = bool(IPv4Network(field))
-        except ValueError:
-            good = False
-        if not good:
-            raise HostError(f"iptables cannot have {element.at!r} in the set {element.set}")
-    return fields
+def _check(entry: FirewallEntry, *fields: object) -> None:
+    for field in fields:
+        if (isinstance(field, str) and not NAME.fullmatch(field)) or (
+            isinstance(field, int) and field not in PORTS
+        ):
+            raise HostError(f"iptables cannot take {field!r} of {entry}")
 
 
-Sets = Mapping[str, list[tuple[str, ...]]]
+def _port_rule(port: PortMap) -> PortRule:
+    note = short(port.owner) or MARK
+    _check(port, port.host_port, port.target_port, note)
+    proto, ip = port.proto, port.host_ip
+    text = (
+        f"{'' if ip == ANY else f'-d {ip}/32 '}-p {proto} -m {proto} --dport {port.host_port} "
+        f"-m comment --comment {note} -j DNAT --to-destination {port.target}:{port.target_port}"
+    )
+    return PortRule(ip == ANY, int(ip), port.host_port, proto, text)
+
+
+def _ports(rules: Iterable[PortRule]) -> Chains:
+    """Publish: a chain per protocol with a rule per port, those of one host address first."""
+    chains: Chains = {proto.upper(): [] for proto in PROTOS}
+    for rule in sorted(rules):
+        chains[rule.proto.upper()].append(rule.text)
+    return chains
 
 
 def _raw(sets: Sets) -> Chains:
     """Drop what the nft table's chains `guard` and `sources` drop."""
-    near = [link for (link,) in sets["direct"]]
+    near = [link for (link,) in sets[DirectLink]]
     return {
         "GUARD": [
             f"-i {HOST_END_PREFIX}+ -j DROP",
             *(f"-{side} 127.0.0.0/8 -i {OURS} -j DROP" for side in "ds"),
-            *(f"-d {ip}/32 -i {OURS} {_to_port('tcp', at)} -j DROP" for ip, at in sets["etcd4"]),
-            *(
-                f"{_to_port('tcp', at)} {LOCAL} -j {CHAIN_PREFIX}ETCD"
-                for (at,) in sets["etcd_here"]
-            ),
+            *(f"-d {ip}/32 -i {OURS} {_to_port('tcp', at)} -j DROP" for ip, at in sets[EtcdMember]),
+            *(f"{_to_port('tcp', at)} {LOCAL} -j {CHAIN_PREFIX}ETCD" for (at,) in sets[LocalEtcd]),
             f"-i {OURS} -g {CHAIN_PREFIX}SOURCES",
             *(
                 f"-s {lease} -i {link} -j DROP"
-                for (lease,) in sets["home4"]
+                for (lease,) in sets[LeasePrefix]
                 for link in (OVERLAY, *near)
             ),
         ],
         "ETCD": [
             *(f"-i {link} -j DROP" for link in (OURS, OVERLAY)),
-            *(f"-s {subnet} -i {link} -j DROP" for subnet in _of_peers(sets) for link in near),
+            *(f"-s {subnet} -i {link} -j DROP" for (subnet,) in sets[PeerPrefix] for link in near),
         ],
         "SOURCES": [
-            *(f"-s {block} -i {bridge} -j RETURN" for block, bridge in sets["own4"]),
-            *(f"-i {bridge} -j RETURN" for (bridge,) in sets["anysource"]),
-            *(f"-s {ip}/32 -i {bridge} -j RETURN" for ip, bridge in sets["also4"]),
+            *(f"-s {block} -i {bridge} -j RETURN" for block, bridge in sets[SourcePrefix]),
+            *(f"-i {bridge} -j RETURN" for (bridge,) in sets[AnySource]),
+            *(f"-s {ip}/32 -i {bridge} -j RETURN" for ip, bridge in sets[SourceAddress]),
             "-d 224.0.0.0/4 -j RETURN",
             "-d 255.255.255.255/32 -j RETURN",
-            *(f"-i {bridge} {LOCAL} -j DROP" for bridge, _ in sets["pair"]),
-            *(f"-d {block} -i {bridge} -j RETURN" for block, bridge in sets["own4"]),
-            *(f"-i {bridge} -j DROP" for bridge, _ in sets["pair"]),
+            *(f"-i {bridge} {LOCAL} -j DROP" for bridge, _ in sets[BridgePair]),
+            *(f"-d {block} -i {bridge} -j RETURN" for block, bridge in sets[SourcePrefix]),
+            *(f"-i {bridge} -j DROP" for bridge, _ in sets[BridgePair]),
         ],
     }
 
 
 def _mangle(sets: Sets) -> Chains:
     """Drop what the nft table's chain `forward` drops, in its order, and mark as it marks."""
-    internal = [bridge for (bridge,) in sets["internal"]]
-    foreign = [bridge for bridge in sets["foreign"] if bridge not in sets["uplinks"]]
-    direct = [link for (link,) in sets["direct"]]
+    internal = [bridge for (bridge,) in sets[InternalBridge]]
+    foreign = [bridge for bridge in sets[ForeignBridge] if bridge not in sets[Uplink]]
+    direct = [link for (link,) in sets[DirectLink]]
     return {
         "LOCALHOST": [f"-i {OURS} -m conntrack --ctorigdst 127.0.0.0/8 --ctdir REPLY {JUDGE}"],
         "SENT": [UNMARK],
         "FORWARD": [
             *(f"-{side} {OURS} {JUDGE}" for side in "io"),
-            *(f"-d {net} -i {OURS} {ASKING} -j {CHAIN_PREFIX}STRAY" for (net,) in sets["closed4"]),
+            *(
+                f"-d {net} -i {OURS} {ASKING} -j {CHAIN_PREFIX}STRAY"
+                for (net,) in sets[ClosedPrefix]
+            ),
             f"-i {OURS} -o {OURS} -g {CHAIN_PREFIX}BETWEEN",
             ESTABLISHED,
-            *(f"{_to_port('udp', port)} -j {CHAIN_PREFIX}FORGED" for (port,) in sets["tunnels"]),
+            *(f"{_to_port('udp', port)} -j {CHAIN_PREFIX}FORGED" for (port,) in sets[TunnelPort]),
             f"-i {OURS} -g {CHAIN_PREFIX}OUT",
             f"-o {OURS} -g {CHAIN_PREFIX}IN",
         ],
         "STRAY": [
             *(f"-o {link} -j RETURN" for link in (OURS, OVERLAY, *direct)),
-            *(f"-d {prefix} -j RETURN" for (prefix,) in sets["near4"]),
+            *(f"-d {prefix} -j RETURN" for (prefix,) in sets[NearPrefix]),
             "-j DROP",
         ],
         "BETWEEN": [
-            *(f"-i {one} -o {other} -j RETURN" for one, other in sets["pair"]),
-            *(f"-s {ip}/32 -i {bridge} -j DROP" for ip, bridge in sets["also4"]),
+            *(f"-i {one} -o {other} -j RETURN" for one, other in sets[BridgePair]),
+            *(f"-s {ip}/32 -i {bridge} -j DROP" for ip, bridge in sets[SourceAddress]),
             ESTABLISHED,
             *(f"-{side} {bridge} -j DROP" for bridge in internal for side in "io"),
             f"{DNAT} -j RETURN",
@@ -209,23 +223,18 @@ def _mangle(sets: Sets) -> Chains:
             "-j DROP",
         ],
         "PEERS": [
-            *(f"-s {subnet} -j RETURN" for subnet in _of_peers(sets)),
-            *(f"-s {ip}/32 -j RETURN" for (ip,) in sets["peers4"]),
+            *(f"-s {subnet} -j RETURN" for (subnet,) in sets[PeerPrefix]),
+            *(f"-s {ip}/32 -j RETURN" for (ip,) in sets[PeerAddress]),
             f"{DNAT} -j RETURN",
             "-j DROP",
         ],
     }
 
 
-def _of_peers(sets: Sets) -> list[str]:
-    usual = [f"{address}/{USUAL}" for (address,) in sets["direct24"]]
-    return usual + [subnet for (subnet,) in sets["direct4"]]
-
-
 def _tunnels(sets: Sets) -> Chains:
     """Drop frames of an overlay that come from containers, as the nft chain `forged` does."""
-    ports = [_to_port("udp", port) for (port,) in sets["tunnels"]]
-    local = [OURS, *(bridge for (bridge,) in sets["foreign"] if (bridge,) not in sets["uplinks"])]
+    ports = [_to_port("udp", port) for (port,) in sets[TunnelPort]]
+    local = [OURS, *(bridge for (bridge,) in sets[ForeignBridge] if (bridge,) not in sets[Uplink])]
     return {
         "INPUT": [
             UNMARK,
@@ -241,7 +250,7 @@ def _tunnels(sets: Sets) -> Chains:
         ],
         "FORGED": [
             *(f"-o {bridge} -j RETURN" for bridge in local),
-            *(f"-i {bridge} -j DROP" for bridge in local if (bridge,) not in sets["carriers"]),
+            *(f"-i {bridge} -j DROP" for bridge in local if (bridge,) not in sets[Carrier]),
         ],
     }
 
@@ -252,7 +261,7 @@ def _to_port(proto: str, port: str) -> str:
 
 def _nat(sets: Sets) -> Chains:
     """Translate where the nft table's chains `nat_pre`, `nat_out` and `nat_post` do."""
-    overlay = [prefix for (prefix,) in sets["over4"]]
+    overlay = [prefix for (prefix,) in sets[OverlayPrefix]]
     masquerade = "-j MASQUERADE --random-fully"
     return {
         "PRE": ["-d 127.0.0.0/8 -j RETURN", f"{LOCAL} -j {CHAIN_PREFIX}PUBLISH"],
@@ -265,14 +274,14 @@ def _nat(sets: Sets) -> Chains:
             f"-j {CHAIN_PREFIX}LEAVE",
             f"-o {OVERLAY} -j {CHAIN_PREFIX}ENTER",
         ],
-        "HAIR": [f"-s {block} -o {bridge} -j MASQUERADE" for block, bridge in sets["own4"]],
+        "HAIR": [f"-s {block} -o {bridge} -j MASQUERADE" for block, bridge in sets[SourcePrefix]],
         "DOCKER": [
             "-d 224.0.0.0/4 -j RETURN",
-            *(f"-s {subnet} {masquerade}" for (subnet,) in sets["docker4"]),
+            *(f"-s {subnet} {masquerade}" for (subnet,) in sets[DockerMasquerade]),
         ],
         "LEAVE": [
             *(f"-d {prefix} -j RETURN" for prefix in [*overlay, "224.0.0.0/4"]),
-            *(f"-s {block} {masquerade}" for (block,) in sets["lease4"]),
+            *(f"-s {block} {masquerade}" for (block,) in sets[Masquerade]),
         ],
         "ENTER": [
             *(f"-s {prefix} -j RETURN" for prefix in overlay),

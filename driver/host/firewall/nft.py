@@ -2,8 +2,7 @@
 
 One context for the process' life: each run of the nft program would cost 2 ms, and 16 ms after a
 removal, which the kernel makes a closing socket wait for. And one context in the process at a
-time: the library has static buffers that all contexts share. Imports `generation`, `port_maps`
-and `rules`.
+time: the library has static buffers that all contexts share.
 
 Whether the table's constant part is still ours is told by a fingerprint: its listing, without
 what changes by itself, right after we installed it, or after somebody installed it in a namespace
@@ -17,19 +16,21 @@ import json
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
-from functools import partial
 from itertools import groupby
 from typing import Any, ClassVar
 
 import nftables
 
-from driver.core.firewall import TABLE, read_port
-from driver.errors import Conflict, FlannelError, HostError
-from driver.host.firewall import nft_listing
-from driver.host.firewall.nft_elements import NftElements
+from driver.errors import FlannelError, HostError
+from driver.host.firewall import nft_elements, nft_listing
+from driver.host.firewall.conflicts import refuse_taken
 from driver.host.firewall.nft_generation import Generation
+from driver.host.firewall.nft_port_maps import NftPortMaps
+from driver.host.firewall.nft_table import TABLE, TEXT
 from driver.host.namespaces import in_scratch
-from driver.model.objects import Element, HostObject, Key, Plan, Table
+from driver.model.firewall import FirewallEntry, PortMap, Ruleset, UnknownEntry
+from driver.model.identity import Key
+from driver.model.objects import HostObject, Plan
 
 PATH = f"inet {TABLE}"
 
@@ -37,7 +38,7 @@ PATH = f"inet {TABLE}"
 class NftFirewall:
     """The table and its elements, in the network namespace of the moment it is made."""
 
-    kinds: ClassVar[tuple[type[HostObject], ...]] = (Table, Element)
+    kinds: ClassVar[tuple[type[HostObject], ...]] = (Ruleset, FirewallEntry)
 
     def __init__(self) -> None:
         self.name = "nft"
@@ -45,8 +46,8 @@ class NftFirewall:
         self._nft = nftables.Nftables()
         self._nft.set_stateless_output(True)
         self._nft.set_numeric_proto_output(True)
-        self._installed: tuple[Table, nft_listing.Skeleton] | None = None
-        self._maps = NftElements()
+        self._installed: nft_listing.Skeleton | None = None  # how it reads if it is intact
+        self._maps = NftPortMaps()
         self._ruleset = Generation()
         self._seen = 0
 
@@ -63,9 +64,8 @@ class NftFirewall:
         bodies = self._bodies(terse=False)
         if bodies is None:
             return frozenset()
-        if self._installed is not None and nft_listing.skeleton(bodies) == self._installed[1]:
-            return frozenset((self._installed[0], *nft_listing.all_elements(bodies)))
-        return frozenset((Table(""), *nft_listing.readable(bodies)))
+        intact = self._installed is not None and nft_listing.skeleton(bodies) == self._installed
+        return frozenset((Ruleset(intact), *nft_listing.entries(bodies)))
 
     def apply(self, plan: Plan) -> None:
         """Carry out a plan in one transaction, all or nothing.
@@ -84,17 +84,16 @@ class NftFirewall:
             self._remove()
 
     def resume(self, objects: Iterable[HostObject]) -> None:
-        """Take for ours a table that reads as the wanted one does in a namespace of its own."""
+        """Take for ours a table that reads as one that is installed in a namespace of its own."""
 
-        def written(table: Table) -> nft_listing.Skeleton:
+        def written() -> nft_listing.Skeleton | None:
             with closing(NftFirewall()) as other:
-                other._replace(table, ())
-                return other._installed[1] if other._installed else []
+                other._replace(())
+                return other._installed
 
         with self._lock, suppress(HostError, OSError):  # then the table is replaced
-            for table in objects:
-                if isinstance(table, Table) and self._installed is None:
-                    self._installed = table, in_scratch(partial(written, table))
+            if self._installed is None and any(isinstance(t, Ruleset) for t in objects):
+                self._installed = in_scratch(written)
 
     def close(self) -> None:
         """Let go of libnftables and the socket; the table stays."""
@@ -103,33 +102,32 @@ class NftFirewall:
         self._ruleset.close()
 
     def _apply(self, plan: Plan) -> None:
-        elements = plan.only((Element,))
-        table = next((t for t in _new(plan) if isinstance(t, Table)), None)
-        if table is not None:
+        entries = plan.only((FirewallEntry,))
+        if any(isinstance(t, Ruleset) for t in _new(plan)):
             have = self._look()
-            if table not in have:
+            if Ruleset() not in have:
                 touched = plan.touched()
-                kept = (t for t in have if _has_set(table, t) and t.key not in touched)
-                self._replace(table, [*kept, *_new(elements)])
+                kept = (t for t in have if t.key not in touched and not _is_strange(t))
+                self._replace([*kept, *_new(entries)])
                 return
-        elif any(isinstance(t, Table) for t in plan.remove):
+        elif any(isinstance(t, Ruleset) for t in plan.remove):
             self._remove()
             return
         try:
-            self._change(elements)
+            self._change(entries)
         except (HostError, OSError):
-            self._run(_script(self._missing(elements)))
+            self._run(_script(self._missing(entries)))
 
     def _change(self, plan: Plan) -> None:
-        """Change elements, those of ports in the quick way: they come and go with containers."""
+        """Change entries, ports the quick way: they come and go with containers."""
         gone, come = _old(plan), _new(plan)
-        ports = [read_port(item) for item in (*gone, *come)]
-        known = [port for port in ports if port is not None]
-        if len(known) < len(ports):
+        old = [item for item in gone if isinstance(item, PortMap)]
+        new = [item for item in come if isinstance(item, PortMap)]
+        if len(old) + len(new) < len(gone) + len(come):
             self._run(_script(plan))
             return
         with self._writing():
-            self._maps.change(known[: len(gone)], known[len(gone) :])
+            self._maps.change(old, new)
 
     def _remove(self) -> None:
         try:
@@ -147,31 +145,26 @@ class NftFirewall:
         if before == self._seen and self._ruleset.number() == before + 1:
             self._seen = before + 1
 
-    def _replace(self, table: Table, elements: Iterable[HostObject]) -> None:
+    def _replace(self, entries: Iterable[HostObject]) -> None:
         self._run(
             [
                 f"add table {PATH}",  # makes "delete" succeed where there is none
                 f"delete table {PATH}",
-                f"table {PATH} {{\n{table.text}\n}}",
-                *_adding(elements),
+                f"table {PATH} {{\n{TEXT}\n}}",
+                *_adding(entries),
             ]
         )
         bodies = self._bodies(terse=True)
-        self._installed = None if bodies is None else (table, nft_listing.skeleton(bodies))
+        self._installed = None if bodies is None else nft_listing.skeleton(bodies)
 
     def _missing(self, plan: Plan) -> Plan:
-        """Give what of a refused plan is not so already."""
-        listed = self._list()
-        if listed is None and (plan.add or plan.change):
+        """Return what of a refused plan is not so already. Errors: Conflict, HostError."""
+        bodies = self._bodies(terse=False)
+        if bodies is None and (plan.add or plan.change):
             raise HostError(f"the nftables table {PATH} is gone: somebody flushed the ruleset")
-        have: dict[Key, Element] = {e.key: e for e in listed[1]} if listed else {}
+        have: dict[Key, HostObject] = {t.key: t for t in nft_listing.entries(bodies or ())}
         for item in plan.add:
-            there = have.get(item.key)
-            if there is not None and there.data and there != item:
-                raise Conflict(
-                    f"{there.at} in the nftables map {there.set} already leads to {there.data} "
-                    f"for {there.owner[:12] or 'nobody'}"
-                )
+            refuse_taken(have.get(item.key), item)
         new = _new(plan)
         return Plan(
             add=tuple(t for t in new if t.key not in have),
@@ -188,13 +181,6 @@ class NftFirewall:
             code, _, message = self._nft.cmd("\n".join(commands))
         if code:
             raise _refused(message)
-
-    def _list(self) -> tuple[nft_listing.Skeleton, list[Element]] | None:
-        """Read the table's constant part and its elements; None if there is no table."""
-        bodies = self._bodies(terse=False)
-        if bodies is None:
-            return None
-        return nft_listing.skeleton(bodies), nft_listing.all_elements(bodies)
 
     def _bodies(self, *, terse: bool) -> list[dict[str, Any]] | None:
         """Read what is in the table, if `terse` without elements; None if there is no table."""
@@ -214,8 +200,8 @@ class NftFirewall:
         return [body for entry in objects for kind, body in entry.items() if kind != "metainfo"]
 
 
-def _has_set(table: Table, item: HostObject) -> bool:
-    return isinstance(item, Element) and f" {item.set} {{" in table.text
+def _is_strange(item: HostObject) -> bool:
+    return isinstance(item, Ruleset | UnknownEntry)
 
 
 def _refused(message: str) -> HostError:
@@ -232,26 +218,23 @@ def _old(plan: Plan) -> list[HostObject]:
 
 
 def _script(plan: Plan) -> list[str]:
-    gone = (item for item in _old(plan) if isinstance(item, Element))
+    gone = (item for item in _old(plan) if isinstance(item, FirewallEntry))
     return [
-        *(f"delete element {PATH} {e.set} {{ {e.at} }}" for e in gone),
+        *(
+            f"delete element {PATH} {nft_elements.place(item)} {{ {nft_elements.key(item)} }}"
+            for item in gone
+        ),
         *_adding(_new(plan)),
     ]
 
 
 def _adding(objects: Iterable[HostObject]) -> Iterator[str]:
-    """Say the commands that make elements, one for all that follow each other in a set.
+    """Yield the commands that make elements, one for all that follow each other in a set.
 
     A map's key must not be taken: "create" refuses it. In sets there is nothing to disagree on,
     and nft 1.0.6 refuses "create" in an interval set that is made in the same transaction.
     """
-    elements = (item for item in objects if isinstance(item, Element))
-    for (name, is_map), group in groupby(elements, lambda e: (e.set, bool(e.data))):
-        verb = "create" if is_map else "add"
-        yield f"{verb} element {PATH} {name} {{ {', '.join(map(_written, group))} }}"
-
-
-def _written(element: Element) -> str:
-    comment = f' comment "{element.owner}"' if element.owner else ""
-    data = f" : {element.data}" if element.data else ""
-    return element.at + comment + data
+    entries = (item for item in objects if isinstance(item, FirewallEntry))
+    for place, group in groupby(entries, nft_elements.place):
+        verb = "create" if nft_elements.SETS[place].data else "add"
+        yield f"{verb} element {PATH} {place} {{ {', '.join(map(nft_elements.element, group))} }}"

@@ -1,94 +1,133 @@
-"""Writes published ports into the nft maps with the kernel's own messages.
-
-libnftables asks for all tables, chains and sets before each change, at 0.2 ms; this takes 0.03.
-And it must change nothing by a context made after thousands of sockets: its select() ends the
-process where its own has a number above 1023. So a table that an earlier run left goes here, too.
-Imports `events` and `rules`. Source: linux/netfilter/{nfnetlink,nf_tables}.h.
-"""
+"""Which set or map of the nft table holds which entries; how nft writes and lists them. Pure."""
 
 from __future__ import annotations
 
-import errno
-import struct
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from ipaddress import IPv4Address, IPv4Network
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
-from driver.core.firewall import TABLE, Published
-from driver.host.netlink.channel import Channel, Request
-from driver.host.netlink.constants import NETLINK_NETFILTER
-from driver.host.netlink.encoder import attribute
+from driver.model.firewall import (
+    AnySource,
+    BridgePair,
+    Carrier,
+    ClosedPrefix,
+    DirectLink,
+    DockerMasquerade,
+    EtcdMember,
+    FirewallEntry,
+    InternalBridge,
+    LeasePrefix,
+    LocalEtcd,
+    Masquerade,
+    NearPrefix,
+    OverlayPrefix,
+    PeerAddress,
+    PeerPrefix,
+    PortMap,
+    SourceAddress,
+    SourcePrefix,
+    TunnelPort,
+    UnknownEntry,
+    Uplink,
+)
 from driver.model.records import ANY
 
-_BEGIN, _END = 0x10, 0x11  # NFNL_MSG_BATCH_*
-_CREATE, _DELETE = 10 << 8 | 12, 10 << 8 | 14  # NFNL_SUBSYS_NFTABLES, NFT_MSG_*SETELEM
-_DELETE_TABLE = 10 << 8 | 2
-_NEW = 0x600  # make it, fail if it exists
-_BATCH = struct.pack("=16xBB", 0, 0) + struct.pack(">H", 10)  # header; for which subsystem
-_INET = struct.pack("=16xBBH", 1, 0, 0)  # header, NFPROTO_INET
-_END_OF_BATCH = struct.pack("=IHHII", 20, _END, 1, 0, 0) + _BATCH[16:]
-_TABLE, _SET, _ELEMENTS, _ELEMENT = 1, 2, 3, 1
-_KEY, _DATA, _USERDATA, _VALUE, _COMMENT = 1, 2, 6, 1, 0
-_OUR_TABLE = attribute(_TABLE, TABLE.encode() + b"\0")
-_NESTED = 0x8000
-_PROTOCOLS = {"tcp": 6, "udp": 17, "sctp": 132}
-_AT_ONCE = 200  # elements in a message; an attribute has room for 64 KB
+# asked for as numbers: names need /etc/protocols, which container images lack
+PROTOCOLS = {"tcp": 6, "udp": 17, "sctp": 132}
+_NAMES = {number: name for name, number in PROTOCOLS.items()}
+_ONE_LENGTH = 24  # of the prefixes that have a set of their own; one of intervals takes 40 ms
+_MANY = 1 << 16
+
+_address = lru_cache(_MANY)(IPv4Address)
 
 
-class NftElements:
-    """The maps of ports in the namespace in which it is made."""
-
-    def __init__(self) -> None:
-        self._channel = Channel(NETLINK_NETFILTER)
-
-    def change(self, gone: Sequence[Published], come: Sequence[Published]) -> None:
-        """Take ports away, then add ports, in one transaction, all or nothing.
-
-        Errors: OSError, the kernel's first refusal.
-        """
-        for error in self._tell([*_messages(_DELETE, 0, gone), *_messages(_CREATE, _NEW, come)]):
-            raise error
-
-    def remove_table(self) -> None:
-        """Take the table with all that is in it away, whoever made it, if there is one.
-
-        Errors: OSError.
-        """
-        for error in self._tell([(_DELETE_TABLE, 0, _INET + _OUR_TABLE)]):
-            if error.errno != errno.ENOENT:
-                raise error
-
-    def close(self) -> None:
-        """Give the socket back."""
-        self._channel.close()
-
-    def _tell(self, requests: Sequence[Request]) -> Iterable[OSError]:
-        return self._channel.batch([(_BEGIN, 0, _BATCH), *requests], _END_OF_BATCH).values()
+@lru_cache(_MANY)
+def _prefix(address: str, length: int = 32) -> IPv4Network:
+    return IPv4Network((address, length))
 
 
-def _messages(kind: int, flags: int, ports: Sequence[Published]) -> Iterator[Request]:
-    any_ip = [port for port in ports if port.mapping.host_ip == ANY]
-    one_ip = [port for port in ports if port.mapping.host_ip != ANY]
-    for name, group in (("pub4_any", any_ip), ("pub4_ip", one_ip)):
-        place = _OUR_TABLE + attribute(_SET, name.encode() + b"\0")
-        for start in range(0, len(group), _AT_ONCE):
-            elements = b"".join(map(_element, group[start : start + _AT_ONCE]))
-            yield kind, flags, _INET + place + _nest(_ELEMENTS, elements)
+def _read_prefix(listed: Any) -> IPv4Network:
+    if isinstance(listed, dict):
+        return _prefix(listed["prefix"]["addr"], listed["prefix"]["len"])
+    return _prefix(listed)
 
 
-def _element(port: Published) -> bytes:
-    """Encode an element; each field of a key, and of what it leads to, fills four bytes."""
-    mapping, comment = port.mapping, port.owner.encode() + b"\0"
-    key = struct.pack(">B3xH2x", _PROTOCOLS[mapping.proto], mapping.host_port)
-    if mapping.host_ip != ANY:
-        key = mapping.host_ip.packed + key
-    data = port.target.packed + struct.pack(">H2x", mapping.port)
-    told = bytes([_COMMENT, len(comment)]) + comment
-    return _nest(
-        _ELEMENT,
-        _nest(_KEY, attribute(_VALUE, key))
-        + _nest(_DATA, attribute(_VALUE, data))
-        + attribute(_USERDATA, told),
-    )
+class Form(NamedTuple):
+    """How nft writes a field, and what the field is as libnftables lists it."""
+
+    write: Callable[[Any], str]
+    read: Callable[[Any], Any]
 
 
-def _nest(kind: int, payload: bytes) -> bytes:
-    return attribute(kind | _NESTED, payload)
+LINK, _PORT, _PROTO = Form('"{}"'.format, str), Form(str, int), Form(str, _NAMES.__getitem__)
+_IP, _NET = Form(str, _address), Form(str, _read_prefix)
+_NET_OF_ONE_LENGTH = Form(
+    lambda net: str(net.network_address), lambda listed: _prefix(listed, _ONE_LENGTH)
+)
+
+
+class _Set(NamedTuple):
+    """A set or map: the kind of its entries, the fields of its keys and of what those lead to."""
+
+    kind: type[FirewallEntry]
+    key: Mapping[str, Form]
+    data: Mapping[str, Form] = MappingProxyType({})
+
+
+_SERVICE = {"proto": _PROTO, "host_port": _PORT}
+_TARGET = {"target": _IP, "target_port": _PORT}
+SETS = {
+    "pub4_ip": _Set(PortMap, {"host_ip": _IP, **_SERVICE}, _TARGET),
+    "pub4_any": _Set(PortMap, _SERVICE, _TARGET),
+    "uplinks": _Set(Uplink, {"bridge": LINK}),
+    "carriers": _Set(Carrier, {"bridge": LINK}),
+    "tunnels": _Set(TunnelPort, {"port": _PORT}),
+    "internal": _Set(InternalBridge, {"bridge": LINK}),
+    "pair": _Set(BridgePair, {"source": LINK, "destination": LINK}),
+    "own4": _Set(SourcePrefix, {"prefix": _NET, "bridge": LINK}),
+    "also4": _Set(SourceAddress, {"ip": _IP, "bridge": LINK}),
+    "anysource": _Set(AnySource, {"bridge": LINK}),
+    "lease4": _Set(Masquerade, {"prefix": _NET}),
+    "over4": _Set(OverlayPrefix, {"prefix": _NET}),
+    "docker4": _Set(DockerMasquerade, {"prefix": _NET}),
+    "closed4": _Set(ClosedPrefix, {"prefix": _NET}),
+    "near4": _Set(NearPrefix, {"prefix": _NET}),
+    "direct": _Set(DirectLink, {"link": LINK}),
+    "direct4": _Set(PeerPrefix, {"prefix": _NET}),
+    "direct24": _Set(PeerPrefix, {"prefix": _NET_OF_ONE_LENGTH}),
+    "peers4": _Set(PeerAddress, {"ip": _IP}),
+    "etcd4": _Set(EtcdMember, {"ip": _IP, "port": _PORT}),
+    "etcd_here": _Set(LocalEtcd, {"port": _PORT}),
+    "home4": _Set(LeasePrefix, {"prefix": _NET}),
+}
+_PLACES = {made.kind: name for name, made in SETS.items()}
+
+
+def place(entry: FirewallEntry) -> str:
+    """Return the name of the set or map that an entry belongs in."""
+    match entry:
+        case UnknownEntry():
+            return entry.place
+        case PortMap():
+            return "pub4_any" if entry.host_ip == ANY else "pub4_ip"
+        case PeerPrefix():
+            return "direct24" if entry.prefix.prefixlen == _ONE_LENGTH else "direct4"
+    return _PLACES[type(entry)]
+
+
+def key(entry: FirewallEntry) -> str:
+    """Return an entry's key in nft's words."""
+    return entry.text if isinstance(entry, UnknownEntry) else _write(entry, SETS[place(entry)].key)
+
+
+def element(entry: FirewallEntry) -> str:
+    """Return an entry as an element in nft's words, with its owner as the comment."""
+    comment = f' comment "{owner}"' if (owner := getattr(entry, "owner", "")) else ""
+    data = f" : {_write(entry, _TARGET)}" if isinstance(entry, PortMap) else ""
+    return key(entry) + comment + data
+
+
+def _write(entry: FirewallEntry, fields: Mapping[str, Form]) -> str:
+    return " . ".join(form.write(getattr(entry, name)) for name, form in fields.items())

@@ -5,7 +5,8 @@ from contextlib import ExitStack, closing
 import pytest
 
 from driver.host.firewall.iptables import IptablesFirewall
-from driver.model.objects import Element, Plan, diff
+from driver.model.firewall import ForeignBridge, TunnelPort
+from driver.model.objects import Plan, diff
 from tests.kernel.firewall.attack import DOCKER, PEER, PORT, meet, overlay
 from tests.kernel.frames import Ear
 from tests.kernel.sample import HOST, INNER, LAN, WANTED, A, B
@@ -14,12 +15,12 @@ from tests.kernel.sample import HOST, INNER, LAN, WANTED, A, B
 @pytest.fixture
 def stage(lab, firewall):
     """Containers on A, B, INNER and docker0, a LAN host that is a peer, and a real VTEP."""
-    firewall.apply(diff(firewall.observe(), WANTED | {Element("tunnels", str(PORT))}))
+    firewall.apply(diff(firewall.observe(), WANTED | {TunnelPort(PORT)}))
     for n in (A, B, INNER):
         lab.bridge(n.bridge, str(n.gateway))
     lab.bridge("docker0", f"{DOCKER}/24")
     if isinstance(firewall, IptablesFirewall):  # nft can tell a bridge by itself
-        firewall.apply(Plan(add=(Element("foreign", '"docker0"'),)))
+        firewall.apply(Plan(add=(ForeignBridge("docker0"),)))
     lab.web, lab.mate, lab.other, lab.inner, lab.docker = (
         lab.container(bridge, f"{ip}/{length}", gateway)
         for bridge, ip, length, gateway in (

@@ -7,16 +7,20 @@ rules are gone.
 import socket
 import struct
 from contextlib import closing
+from ipaddress import IPv4Address, IPv4Network
 
 import pytest
 
-from driver.model.objects import Element, Plan
+from driver.model import firewall as rules
+from driver.model.objects import Plan
 from tests.kernel.firewall.attack import DOCKER, PEER, PORT, SECRET, arrived, forged
 from tests.kernel.firewalls import flush
 from tests.kernel.frames import END, Ear, mac_of, send, send_raw, udp
 from tests.kernel.sample import HOST, LAN, A, B
 
 pytestmark = pytest.mark.kernel
+
+DIRECT = rules.DirectLink("eth0"), rules.PeerPrefix(IPv4Network("10.2.8.0/24"))
 
 GATEWAYS = {"web": "10.2.0.1", "inner": "10.2.0.129", "docker": DOCKER}
 
@@ -60,7 +64,7 @@ def test_what_is_no_frame_of_this_hosts_overlay_is_let_alone(stage):
 
 def test_the_overlays_own_bridge_is_let_alone(stage):
     """Machines on a bridge of the host may be peers."""
-    stage.firewall.apply(Plan(add=(Element("carriers", '"docker0"'),)))
+    stage.firewall.apply(Plan(add=(rules.Carrier("docker0"),)))
     send(stage.docker, DOCKER, PORT, forged(stage, "10.2.0.66"))
     assert "other" in arrived(stage)
 
@@ -109,7 +113,7 @@ def test_no_container_sends_with_an_address_of_others(stage):
         for target in (PEER, LAN):
             lie(stage, "10.2.0.2", target)
             assert arrived(stage) == {"lan"}, target
-        stage.firewall.apply(Plan(add=(Element("anysource", f'"{A.bridge}"'),)))
+        stage.firewall.apply(Plan(add=(rules.AnySource(A.bridge),)))
         for source, target in (("8.8.8.8", LAN), ("10.2.7.7", PEER)):
             lie(stage, source, target)
             assert arrived(stage) == {"lan"}, source
@@ -137,7 +141,7 @@ def test_a_container_of_two_networks_answers_by_either(stage):
     stage.other.ip(
         "addr add 10.2.0.5/26 dev eth1", "link set eth1 up", "route add default via 10.2.0.1"
     )
-    also = Element("also4", f'10.2.0.66 . "{A.bridge}"')
+    also = rules.SourceAddress(IPv4Address("10.2.0.66"), A.bridge)
     with stage.other.listen(80) as server:
         assert stage.lan.cannot_reach(server, "10.2.0.66", 80)
         stage.firewall.apply(Plan(add=(also,)))
@@ -180,7 +184,7 @@ def test_who_lies_in_arp_gains_nothing(stage):
 @pytest.mark.parametrize("link", ["eth0", "flannel.1"])
 def test_no_host_sends_with_an_address_of_this_one(stage, link):
     """Of those of the link only peers come in at all, and each with its own."""
-    stage.firewall.apply(Plan(add=(Element("direct", '"eth0"'), Element("direct24", "10.2.8.0"))))
+    stage.firewall.apply(Plan(add=DIRECT))
     mac = mac_of(stage.host, link)
 
     def come(source):
@@ -201,12 +205,10 @@ def test_no_container_reaches_etcd(stage):
     stage.firewall.apply(
         Plan(
             add=(
-                Element("etcd4", f"{LAN} . 2379"),
-                Element("etcd4", f"{HOST} . 2379"),
-                Element("etcd_here", "2379"),
-                Element("direct", '"eth0"'),
-                Element("direct4", "10.2.8.0/24"),
-                Element("pub4_any", "tcp . 9379", "10.2.0.66 . 2379", "x"),
+                *(rules.EtcdMember(IPv4Address(ip), 2379) for ip in (LAN, HOST)),
+                rules.LocalEtcd(2379),
+                *DIRECT,
+                rules.PortMap("tcp", IPv4Address(0), 9379, IPv4Address("10.2.0.66"), 2379, "x"),
             )
         )
     )

@@ -5,7 +5,6 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 import pytest
 
 from driver.core import firewall as rules
-from driver.core import peer_rules
 from driver.model.facts import External, Facts
 from driver.model.objects import diff
 from driver.model.records import Overlay, Peer, replace
@@ -33,7 +32,7 @@ def carry(backend, dual=DUAL):
     facts = replace(FACTS, firewall=backend.name.partition("-")[0])
     wanted = {
         *rules.plan_base(LEASE, OVERLAY, facts),
-        *peer_rules.plan_peer_rules([DIRECT]),
+        *rules.plan_peers([DIRECT]),
         *rules.plan_network_rules(A),
         *rules.plan_network_rules(dual),
         *rules.plan_ports(WEB),

@@ -6,7 +6,8 @@ import pytest
 
 from driver.errors import HostError
 from driver.host.firewall.forward_gate import ForwardGates
-from driver.model.objects import ForwardGate, Plan
+from driver.model.firewall import ForwardGate
+from driver.model.objects import Plan
 from driver.model.records import replace
 from tests.kernel.firewalls import legacy_tables
 from tests.unit.contract import check_adapter

@@ -11,10 +11,11 @@ from contextlib import closing
 
 import pytest
 
-from driver.core.firewall import JUDGED
 from driver.host.firewall.forward_gate import ForwardGates
 from driver.host.firewall.iptables_rendering import CHAIN_PREFIX
-from driver.model.objects import ForwardGate, Plan
+from driver.host.firewall.mark import JUDGED
+from driver.model.firewall import ForwardGate
+from driver.model.objects import Plan
 from tests.kernel.namespaces import LIMIT_S
 from tests.kernel.sample import HOST, LAN, A, B
 

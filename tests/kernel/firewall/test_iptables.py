@@ -2,6 +2,7 @@
 
 import dataclasses
 from contextlib import closing
+from ipaddress import IPv4Address
 
 import pytest
 
@@ -9,13 +10,25 @@ from driver.errors import HostError
 from driver.host.firewall import iptables_variants
 from driver.host.firewall.iptables import IptablesFirewall
 from driver.host.firewall.iptables_rendering import render
-from driver.model.objects import Element, Plan, diff
+from driver.model.firewall import (
+    BridgePair,
+    DirectLink,
+    ForeignBridge,
+    InternalBridge,
+    Masquerade,
+    OverlayPrefix,
+    PeerAddress,
+    PortMap,
+    SourcePrefix,
+)
+from driver.model.objects import Plan, diff
+from driver.model.records import ANY
 from tests.kernel.firewalls import legacy_tables
 from tests.kernel.sample import LAN, ONE, TABLE, WANTED
 
 pytestmark = pytest.mark.kernel
 
-TOLD = {"pair", "internal", "own4", "lease4", "over4", "pub4_any", "pub4_ip"}
+TOLD = (BridgePair, InternalBridge, SourcePrefix, Masquerade, OverlayPrefix, PortMap)
 
 
 class Variant:
@@ -106,7 +119,7 @@ def test_rules_of_others_are_no_drift(fallback, iptables, command):
 
 def test_a_port_that_comes_finds_the_drift(fallback, iptables):
     iptables("-t nat -F DKFLANNEL-TCP")
-    new = Element("pub4_any", "tcp . 9", "10.2.0.3 . 1", "3" * 64)
+    new = PortMap("tcp", ANY, 9, IPv4Address("10.2.0.3"), 1, "3" * 64)
     with pytest.raises(ExceptionGroup) as caught:
         fallback.apply(Plan(add=(new,)))
     [error] = caught.value.exceptions
@@ -123,7 +136,7 @@ def test_chains_of_an_earlier_process_are_replaced(fallback, iptables):
     good = WANTED - {ONE}
     with closing(IptablesFirewall(iptables.name)) as later:
         assert TABLE not in later.observe()
-        told = {t.key for t in WANTED if isinstance(t, Element) and t.set in TOLD}
+        told = {t.key for t in WANTED if isinstance(t, TOLD)}
         assert told <= {t.key for t in later.observe()}, "what runs is seen before any change"
         later.apply(diff(later.observe(), good))
         assert later.observe() == good
@@ -157,7 +170,7 @@ def test_clearing_makes_no_tables(host):
 def test_a_change_of_one_port_leaves_the_others_rules(fallback, iptables):
     """Rules that stay are not written again: their counters go on."""
     many = [
-        Element("pub4_any", f"tcp . {port}", "10.2.0.3 . 1", "3" * 64)
+        PortMap("tcp", ANY, port, IPv4Address("10.2.0.3"), 1, "3" * 64)
         for port in (2, 3000, 9000, 65535)
     ]
     for order in (many, many[::-1]):
@@ -168,7 +181,7 @@ def test_a_change_of_one_port_leaves_the_others_rules(fallback, iptables):
         assert numbers == [8081, 8082, 2, 3000, 8080, 9000, 65535]
         assert fallback.observe() == WANTED | set(many)
         for port in order:
-            moved = dataclasses.replace(port, data="10.2.0.2 . 9")
+            moved = dataclasses.replace(port, target=IPv4Address("10.2.0.2"), target_port=9)
             fallback.apply(Plan(change=((port, moved),)))
             fallback.apply(Plan(remove=(moved,)))
         assert fallback.observe() == WANTED
@@ -192,7 +205,7 @@ def test_a_transaction_is_carried_out_whole_or_not_at_all(fallback, iptables):
 
 def test_a_rendering_says_what_the_kernel_then_has(fallback, iptables):
     """Both variants end with the rules that iptables' own programs would write."""
-    extra = {Element("direct", '"eth0"'), Element("peers4", LAN), Element("foreign", '"docker0"')}
+    extra = {DirectLink("eth0"), PeerAddress(IPv4Address(LAN)), ForeignBridge("docker0")}
     fallback.apply(Plan(add=tuple(extra)))
     for table, chains in render(WANTED | extra).items():
         saved = iptables.saved(table)

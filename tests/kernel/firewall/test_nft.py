@@ -4,14 +4,17 @@ import subprocess
 import sys
 import threading
 from contextlib import closing
+from ipaddress import IPv4Address
 from pathlib import Path
 
 import pytest
 
-from driver.core import firewall
 from driver.host.firewall import nft_listing
 from driver.host.firewall.nft import PATH, NftFirewall
-from driver.model.objects import Element, diff
+from driver.host.firewall.nft_table import TEXT
+from driver.model.firewall import InternalBridge, PortMap, UnknownEntry
+from driver.model.objects import diff
+from driver.model.records import ANY
 from tests.kernel.sample import (
     ONE,
     TABLE,
@@ -53,10 +56,10 @@ def test_changed_elements_are_seen_one_by_one(full, host):
         host.run("nft", command)
     plan = diff(full.observe(), WANTED)
     assert plan.add == (ONE,)
-    assert {(t.set, t.at) for t in plan.remove if isinstance(t, Element)} == {
-        ("internal", '"eth0"'),
-        ("over4", "10.9.0.1-10.9.0.6"),
-        ("pub4_any", "udp . 1"),
+    assert set(plan.remove) == {
+        InternalBridge("eth0"),
+        UnknownEntry("over4", "10.9.0.1-10.9.0.6"),
+        PortMap("udp", ANY, 1, IPv4Address("10.9.0.1"), 2),
     }
     full.apply(plan)
     assert full.observe() == WANTED
@@ -73,8 +76,8 @@ def test_a_table_of_an_earlier_process_is_replaced(host):
 
 
 def test_observing_bears_others_at_work(full):
-    stray = Element("internal", '"eth9"')
-    replaced = f"add table {PATH}; delete table {PATH}; table {PATH} {{ {firewall.TABLE_TEXT} }}"
+    stray = InternalBridge("eth9")
+    replaced = f"add table {PATH}; delete table {PATH}; table {PATH} {{ {TEXT} }}"
     stop = threading.Event()
 
     def work():
@@ -109,7 +112,7 @@ def test_a_map_is_read_as_old_and_new_libraries_list_it(data):
         "map": data,
         "elem": [[key, {"concat": ["10.2.0.2", 80]}]],
     }
-    assert list(nft_listing.elements(listed)) == [ONE]
+    assert nft_listing.entries([listed]) == [ONE]
 
 
 def test_names_of_protocols_need_no_file():

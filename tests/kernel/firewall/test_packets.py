@@ -2,12 +2,23 @@
 
 import socket
 from contextlib import closing
+from ipaddress import IPv4Address, IPv4Network
 
 import pytest
 
 from driver.host.firewall.iptables import IptablesFirewall
 from driver.host.firewall.nft import PATH
-from driver.model.objects import Element, Plan, diff
+from driver.model.firewall import (
+    DirectLink,
+    DockerMasquerade,
+    ForeignBridge,
+    PeerAddress,
+    PeerPrefix,
+    PortMap,
+    SourcePrefix,
+    Uplink,
+)
+from driver.model.objects import Plan, diff
 from tests.kernel.firewalls import flush
 from tests.kernel.sample import HOST, INNER, LAN, WANTED, A, B
 
@@ -71,7 +82,13 @@ def test_the_specific_address_wins_over_any(site, loaded):
     site.host.ip("addr add 192.0.2.2/24 dev eth0")
     with site.web.listen(80) as web, site.mate.listen(80) as mate:
         loaded.apply(
-            Plan(add=(Element("pub4_ip", "192.0.2.2 . tcp . 8080", "10.2.0.3 . 80", "x"),))
+            Plan(
+                add=(
+                    PortMap(
+                        "tcp", IPv4Address("192.0.2.2"), 8080, IPv4Address("10.2.0.3"), 80, "x"
+                    ),
+                )
+            )
         )
         assert site.lan.reach(mate, "192.0.2.2", 8080) == LAN
         assert site.lan.reach(web, HOST, 8080) == LAN
@@ -128,13 +145,13 @@ def test_an_internal_network_is_closed_to_the_overlay(site, udp):
 def test_somebody_elses_bridge_is_no_way_out_unless_it_is_an_uplink(site, loaded):
     site.bridge("br9", "198.51.100.1/24")
     if isinstance(loaded, IptablesFirewall):  # nft can tell a bridge by itself
-        loaded.apply(Plan(add=(Element("foreign", '"br9"'),)))
+        loaded.apply(Plan(add=(ForeignBridge("br9"),)))
     foreign = site.container("br9", "198.51.100.2/24", "198.51.100.1")
     with foreign.listen(80) as server, site.web.listen(80) as web:
         assert site.web.cannot_reach(server, "198.51.100.2", 80)
         assert foreign.cannot_reach(web, "10.2.0.2", 80)
         assert foreign.reach(web, HOST, 8080) == "198.51.100.2"
-        loaded.apply(Plan(add=(Element("uplinks", '"br9"'),)))
+        loaded.apply(Plan(add=(Uplink("br9"),)))
         assert site.web.reach(server, "198.51.100.2", 80) == "198.51.100.1"
 
 
@@ -155,12 +172,12 @@ def test_peers_come_in_without_encapsulation_if_told_to(site, loaded):
     with site.web.listen(80) as web, site.inner.listen(80) as inner, prefix.listen(80) as peer:
         assert reached(web, "10.2.0.2") == reached(inner, "10.2.0.130") == set()
         assert site.inner.cannot_reach(peer, "10.2.8.2", 80)
-        loaded.apply(Plan(add=(Element("direct", '"eth1"'), Element("direct4", "10.2.9.0/24"))))
+        loaded.apply(Plan(add=(DirectLink("eth1"), PeerPrefix(IPv4Network("10.2.9.0/24")))))
         assert reached(web, "10.2.0.2") == set()
-        loaded.apply(Plan(add=(Element("direct4", "10.2.8.0/24"),)))
+        loaded.apply(Plan(add=(PeerPrefix(IPv4Network("10.2.8.0/24")),)))
         assert reached(web, "10.2.0.2") == {"10.2.8.2"}
         assert site.web.reach(peer, "10.2.8.2", 80) == "10.2.0.2"
-        loaded.apply(Plan(add=(Element("peers4", "198.51.100.9"),)))
+        loaded.apply(Plan(add=(PeerAddress(IPv4Address("198.51.100.9")),)))
         assert reached(web, "10.2.0.2") == set(by_host)
         assert site.inner.cannot_reach(peer, "10.2.8.2", 80)
         assert reached(inner, "10.2.0.130") == set()
@@ -170,8 +187,8 @@ def test_peers_come_in_without_encapsulation_if_told_to(site, loaded):
 def test_a_subnet_of_docker_s_never_leaves_the_host(site, loaded):
     site.host.ip(f"addr add 172.18.0.1/24 dev {A.bridge}")
     site.web.ip("addr add 172.18.0.2/24 dev eth0", "route replace default via 172.18.0.1")
-    subnet = Element("docker4", "172.18.0.0/24")
-    loaded.apply(Plan(add=(subnet, Element("own4", f'172.18.0.0/24 . "{A.bridge}"'))))
+    subnet = DockerMasquerade(IPv4Network("172.18.0.0/24"))
+    loaded.apply(Plan(add=(subnet, SourcePrefix(IPv4Network("172.18.0.0/24"), A.bridge))))
     with site.lan.listen(80) as lan, site.web.listen(80) as web:
         assert site.web.reach(lan, LAN, 80) == HOST
         assert site.web.reach(web, HOST, 8080) in ("172.18.0.1", "10.2.0.1")

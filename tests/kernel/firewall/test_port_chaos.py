@@ -14,7 +14,6 @@ import pytest
 
 from driver.api.body import Body
 from driver.core.dataplane import Dataplane
-from driver.core.firewall import read_port
 from driver.core.flows import Forgetful
 from driver.core.reconciler import Reconciler
 from driver.errors import FlannelError
@@ -26,6 +25,7 @@ from driver.host.journal import SqliteJournal
 from driver.host.links import Links
 from driver.host.port_sockets import PortSockets
 from driver.model.facts import Facts
+from driver.model.firewall import PortMap
 from driver.model.objects import PortSocket
 from tests.unit.bench import NETWORK
 from tests.unit.docker import port, portmap
@@ -203,11 +203,7 @@ def test_ports_held_published_and_stored_are_the_same(seed, host, tmp_path):
     }
     have = chaos.core.dataplane.observe()
     held = {(t.proto, t.ip, t.port, t.owner) for t in have if isinstance(t, PortSocket)}
-    led = {
-        (p.mapping.proto, p.mapping.host_ip, p.mapping.host_port, p.owner)
-        for p in map(read_port, have)
-        if p
-    }
+    led = {(t.proto, t.host_ip, t.host_port, t.owner) for t in have if isinstance(t, PortMap)}
     assert held == led == stored
     taken = {(proto, number) for proto, _, number, _ in stored}
     for proto in KINDS:
@@ -216,5 +212,5 @@ def test_ports_held_published_and_stored_are_the_same(seed, host, tmp_path):
     for end in ENDS:
         chaos.call("NetworkDriver.DeleteEndpoint", NetworkID=NET, EndpointID=end)
     assert all(free(proto, number) for proto in KINDS for number in NUMBERS)
-    assert not any(map(read_port, chaos.core.dataplane.observe()))
+    assert not any(isinstance(t, PortMap) for t in chaos.core.dataplane.observe())
     chaos.close()

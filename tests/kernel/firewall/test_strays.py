@@ -2,13 +2,15 @@
 
 import socket
 from contextlib import closing
+from ipaddress import IPv4Network
 
 import pytest
 
 from driver.core.strays import plan_route
 from driver.host.links import Links
 from driver.model.facts import Facts
-from driver.model.objects import Element, Plan, UnreachableRoute
+from driver.model.firewall import NearPrefix
+from driver.model.objects import Plan, UnreachableRoute
 from tests.kernel.namespaces import QUIET_S
 from tests.kernel.overlays.sample import ETH0, NET, OVERLAY, PEERS, SUBNET
 from tests.kernel.sample import HOST, LAN, A
@@ -57,7 +59,7 @@ def test_what_is_on_a_link_of_the_host_is_reached(site, loaded):
     site.lan.ip("addr add 10.2.60.9/24 dev eth0")
     with site.lan.listen(80) as server:
         assert site.web.cannot_reach(server, "10.2.60.9", 80)
-        loaded.apply(Plan(add=(Element("near4", "10.2.60.0/24"),)))
+        loaded.apply(Plan(add=(NearPrefix(IPv4Network("10.2.60.0/24")),)))
         assert site.web.reach(server, "10.2.60.9", 80) == "10.2.0.2"
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from driver.api.adopt import adopt
 from driver.api.body import Body
-from driver.model.objects import Element
+from driver.model.firewall import FirewallEntry
 from driver.model.records import short
 from tests.unit.bench import Bench
 from tests.unit.docker import Container, Docker, Net, Refused, port
@@ -47,7 +47,7 @@ def test_running_containers_that_nobody_could_look_into(bench: Bench, docker: Do
     net = docker.create_network()
     made = [docker.start(net, port(80, 8080)), docker.start(net)]
     objects = bench.observed()
-    bench.nft.lose(Element)  # what the host shows is not enough
+    bench.nft.lose(FirewallEntry)  # what the host shows is not enough
     lose(bench)
     bench.passes(2)
     assert bench.state.endpoints == {}

@@ -8,7 +8,16 @@ from typing import Any
 import pytest
 
 from driver.api.standby import STATIC
-from driver.model.objects import Bridge, Element
+from driver.model.firewall import (
+    BridgePair,
+    ClosedPrefix,
+    FirewallEntry,
+    LeasePrefix,
+    OverlayPrefix,
+    SourcePrefix,
+    Uplink,
+)
+from driver.model.objects import Bridge
 from driver.model.records import replace
 from tests.unit.bench import Bench
 from tests.unit.docker import GATEWAY, Net, Refused, port, portmap
@@ -170,8 +179,10 @@ def test_the_options_of_a_network_are_used(on: Setting) -> None:
     body = {"NetworkID": net.id, "EndpointID": made.id, "SandboxKey": "/x"}
     names = on.plugin.call("NetworkDriver.Join", body)["InterfaceName"]
     assert names["DstPrefix"] == "net"
-    sets = {t.set for t in on.bench.observed() if isinstance(t, Element)}
-    assert sets == {"over4", "closed4", "home4", "uplinks", "pair", "own4"}
+    kinds = {type(t) for t in on.bench.observed() if isinstance(t, FirewallEntry)}
+    assert kinds == {
+        OverlayPrefix, ClosedPrefix, LeasePrefix, Uplink, BridgePair, SourcePrefix,
+    }  # fmt: skip
 
 
 def test_reserved_addresses_stay_reserved(on: Setting) -> None:

@@ -8,8 +8,21 @@ import pytest
 
 from driver.api.body import INTERNAL
 from driver.errors import HostError
-from driver.model.objects import Element, HostObject, LinkAddress, SandboxAddress, Veth
-from driver.model.records import short
+from driver.model.firewall import (
+    BridgePair,
+    ClosedPrefix,
+    DockerMasquerade,
+    FirewallEntry,
+    InternalBridge,
+    LeasePrefix,
+    Masquerade,
+    OverlayPrefix,
+    PortMap,
+    SourcePrefix,
+    Uplink,
+)
+from driver.model.objects import HostObject, LinkAddress, SandboxAddress, Veth
+from driver.model.records import ANY, short
 from tests.unit.docker import Refused, port
 from tests.unit.plugin import Plugin, Setting
 from tests.unit.short import (
@@ -65,23 +78,24 @@ def test_the_rules_know_both_addresses(on: Setting) -> None:
     create(on, foreign("172.19.0.0/16"), NET2, {INTERNAL: True})
     end = start(on, 1, "172.18.0.2/16")
     publish(on, end, port(80, 8080))
-    found = {(t.set, t.at, t.data) for t in on.bench.observed() if isinstance(t, Element)}
-    bridge, inner = (f'"fl-{short(net)}"' for net in (NET, NET2))
+    found = {t for t in on.bench.observed() if isinstance(t, FirewallEntry)}
+    bridge, inner = (f"fl-{short(net)}" for net in (NET, NET2))
+    lease, docker = IPv4Network("10.2.0.0/27"), IPv4Network("172.18.0.0/16")
     assert found == {
-        ("over4", "10.2.0.0/16", ""),
-        ("closed4", "10.2.0.0/16", ""),
-        ("home4", "10.2.0.0/24", ""),
-        ("uplinks", '"br-lan"', ""),
-        ("pair", f"{bridge} . {bridge}", ""),
-        ("pair", f"{inner} . {inner}", ""),
-        ("internal", inner, ""),
-        ("lease4", "10.2.0.0/27", ""),
-        ("docker4", "172.18.0.0/16", ""),
-        ("own4", f"10.2.0.0/27 . {bridge}", ""),
-        ("own4", f"172.18.0.0/16 . {bridge}", ""),
-        ("own4", f"10.2.0.32/27 . {inner}", ""),
-        ("own4", f"172.19.0.0/16 . {inner}", ""),
-        ("pub4_any", "tcp . 8080", "172.18.0.2 . 80"),
+        OverlayPrefix(IPv4Network("10.2.0.0/16")),
+        ClosedPrefix(IPv4Network("10.2.0.0/16")),
+        LeasePrefix(IPv4Network("10.2.0.0/24")),
+        Uplink("br-lan"),
+        BridgePair(bridge, bridge, NET),
+        BridgePair(inner, inner, NET2),
+        InternalBridge(inner, NET2),
+        Masquerade(lease, NET),
+        DockerMasquerade(docker, NET),
+        SourcePrefix(lease, bridge, NET),
+        SourcePrefix(docker, bridge, NET),
+        SourcePrefix(IPv4Network("10.2.0.32/27"), inner, NET2),
+        SourcePrefix(IPv4Network("172.19.0.0/16"), inner, NET2),
+        PortMap("tcp", ANY, 8080, docker[2], 80, end),
     }
 
 

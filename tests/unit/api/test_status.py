@@ -8,8 +8,9 @@ from ipaddress import IPv4Network
 from driver import __version__
 from driver.api.status import document
 from driver.errors import HostError
+from driver.model.firewall import Ruleset
 from driver.model.interfaces import LeaseStatus
-from driver.model.objects import Bridge, LoopbackGuard, Table
+from driver.model.objects import Bridge, LoopbackGuard
 from driver.model.records import replace
 from tests.unit.bench import Bench, make_core
 from tests.unit.docker import Docker, port
@@ -79,11 +80,11 @@ def test_networks_and_endpoints_are_listed() -> None:
 
 def test_what_was_repaired_is_told() -> None:
     bench, _ = busy()
-    bench.nft.lose(Table)
+    bench.nft.lose(Ruleset)
     bench.passes(1)
     (repair,) = document(bench.core)["repaired"][-1:]
     assert repair["at"] == bench.clock()
-    assert "1 table" in repair["what"]
+    assert "1 ruleset" in repair["what"]
 
 
 def test_what_may_go_wrong_is_told_apart_from_what_is_wrong() -> None:

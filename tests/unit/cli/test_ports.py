@@ -13,7 +13,8 @@ from driver.api.ports import document
 from driver.cli.client import Containers
 from driver.cli.ports import add_names, of, render
 from driver.errors import UnknownObject
-from driver.model.objects import Element, PortSocket
+from driver.model.firewall import FirewallEntry
+from driver.model.objects import PortSocket
 from tests.unit.cli.command import Serve, http, refusal
 from tests.unit.docker import Container, port
 from tests.unit.plugin import Setting
@@ -48,9 +49,9 @@ def test_every_port_with_what_the_host_has_of_it(on: Setting, made: Container) -
     )  # fmt: skip
 
 
-@pytest.mark.parametrize(("kind", "flag"), [(Element, "published"), (PortSocket, "held")])
+@pytest.mark.parametrize(("kind", "flag"), [(FirewallEntry, "published"), (PortSocket, "held")])
 def test_what_is_lost_is_not_claimed(
-    on: Setting, made: Container, kind: type[Element] | type[PortSocket], flag: str
+    on: Setting, made: Container, kind: type[FirewallEntry] | type[PortSocket], flag: str
 ) -> None:
     on.bench.nft.lose(kind)
     on.bench.ports.lose(kind)

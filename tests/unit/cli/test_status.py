@@ -8,7 +8,7 @@ import pytest
 
 from driver.api.status import document
 from driver.cli.status import render
-from driver.model.objects import Table
+from driver.model.firewall import Ruleset
 from tests.unit.bench import make_core
 from tests.unit.docker import Docker, port
 
@@ -26,7 +26,7 @@ def doc() -> dict[str, Any]:
     docker.start(docker.create_network(internal=True))
     docker.quietly("IpamDriver.RequestPool", Pool="10.2.0.128/25")
     bench.core.converge()
-    bench.nft.lose(Table)
+    bench.nft.lose(Ruleset)
     bench.passes(1)
     return document(bench.core)
 
@@ -82,4 +82,4 @@ def test_sentences_come_last_and_are_counted_above(doc: dict[str, Any]) -> None:
     lines = shown(doc)
     assert lines[-6:] == ["WARNING", "nft is old", "", "PROBLEM", "no bridges today", "no etcd"]
     assert {"repaired 1", "warnings 1", "problems 2"} <= set(lines)
-    assert any("1 table" in line for line in lines[lines.index("REPAIRED AT WHAT") :])
+    assert any("1 ruleset" in line for line in lines[lines.index("REPAIRED AT WHAT") :])

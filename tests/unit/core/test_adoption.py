@@ -7,9 +7,9 @@ from ipaddress import IPv4Address, IPv4Interface
 import pytest
 
 from driver.model.facts import Resident
+from driver.model.firewall import FirewallEntry, PortMap
 from driver.model.objects import (
     Bridge,
-    Element,
     HostObject,
     LinkAddress,
     PortSocket,
@@ -149,7 +149,7 @@ def test_what_cannot_be_seen_is_left_and_named(
     lose(bench)
     bench.passes(3)
     assert carried(bench) >= {
-        t for t in objects if isinstance(t, Veth | Bridge | LinkAddress | Element)
+        t for t in objects if isinstance(t, Veth | Bridge | LinkAddress | FirewallEntry)
     }
     taken = {str(t.ip.network) for t in objects if isinstance(t, LinkAddress)}
     assert docker.create_network().block not in taken
@@ -163,7 +163,7 @@ def test_what_cannot_be_seen_is_left_and_named(
         docker.stop(made)
     bench.passes(1)
     assert not [t for t in bench.observed() if isinstance(t, Veth)]
-    assert not [t for t in bench.observed() if isinstance(t, Element) and t.set == "pub4_any"]
+    assert not [t for t in bench.observed() if isinstance(t, PortMap)]
 
 
 def test_another_hosts_state_removes_nothing_and_is_named(
@@ -186,7 +186,7 @@ def test_a_lease_that_is_not_known_yet_keeps_everything(
 ) -> None:
     objects, leases = carried(bench), bench.leases
     bench.leases = FakeSource()
-    bench.nft.lose(Element)  # nothing tells what the lease was
+    bench.nft.lose(FirewallEntry)  # nothing tells what the lease was
     left = carried(bench)
     lose(bench)
     bench.passes(2)

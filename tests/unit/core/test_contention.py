@@ -10,16 +10,8 @@ import pytest
 from driver.api.status import document
 from driver.core.contention import FIGHT, LONGEST_S
 from driver.errors import HostError
-from driver.model.objects import (
-    RANK,
-    Bridge,
-    Element,
-    ForwardGate,
-    LinkAddress,
-    Sysctl,
-    Table,
-    UnreachableRoute,
-)
+from driver.model.firewall import FirewallEntry, ForwardGate, Ruleset
+from driver.model.objects import RANK, Bridge, LinkAddress, Sysctl, UnreachableRoute
 from tests.unit.bench import Bench
 from tests.unit.docker import Container, Docker
 from tests.unit.fake_adapters import nothing
@@ -38,7 +30,7 @@ def test_every_kind_has_its_place() -> None:
 @pytest.mark.usefixtures("made")
 def test_what_isolates_is_put_back_in_every_pass(bench: Bench) -> None:
     bench.passes(1)
-    for kind in (Table, Element, ForwardGate, Sysctl, UnreachableRoute):
+    for kind in (Ruleset, FirewallEntry, ForwardGate, Sysctl, UnreachableRoute):
         for _ in range(40):
             for adapter in bench.adapters:
                 adapter.lose(kind)

@@ -8,23 +8,20 @@ from typing import Any
 import pytest
 
 from driver.core.desire import STALE_S, desire, stale
-from driver.core.firewall import TABLE_TEXT
+from driver.model import firewall as rules
 from driver.model.facts import ETCD, OWN, External, Facts
 from driver.model.objects import (
     Bridge,
-    Element,
-    ForwardGate,
     HostObject,
     LinkAddress,
     LoopbackGuard,
     PortSocket,
     Sysctl,
-    Table,
     UnreachableRoute,
     Veth,
     diff,
 )
-from driver.model.records import Record, replace
+from driver.model.records import ANY, Record, replace
 from tests.unit.fakes import FACTS, seeded
 from tests.unit.sample import (
     DNS,
@@ -45,16 +42,16 @@ from tests.unit.sample import (
 )
 
 BRIDGE = "fl-aaaaaaaaaaaa"
-OURS = Element("own4", f'10.2.3.0/27 . "{BRIDGE}"', owner=NET)
-PAIR = Element("pair", f'"{BRIDGE}" . "{BRIDGE}"', owner=NET)
+OURS = rules.SourcePrefix(IPv4Network("10.2.3.0/27"), BRIDGE, owner=NET)
+PAIR = rules.BridgePair(BRIDGE, BRIDGE, owner=NET)
 BASE: list[HostObject] = [
     UnreachableRoute(IPv4Network("10.2.3.0/24")),
-    Table(TABLE_TEXT),
-    Element("closed4", "10.2.0.0/16"),
-    Element("over4", "10.2.0.0/16"),
-    Element("home4", "10.2.3.0/24"),
-    Element("uplinks", '"br-lan"'),
-    ForwardGate("nft"),
+    rules.Ruleset(),
+    rules.ClosedPrefix(IPv4Network("10.2.0.0/16")),
+    rules.OverlayPrefix(IPv4Network("10.2.0.0/16")),
+    rules.LeasePrefix(IPv4Network("10.2.3.0/24")),
+    rules.Uplink("br-lan"),
+    rules.ForwardGate("nft"),
     Sysctl("all", "ipv4", "forwarding", "1"),
 ]
 LINKS: list[HostObject] = [
@@ -66,13 +63,13 @@ LINKS: list[HostObject] = [
     OURS,
     LoopbackGuard(BRIDGE, False),
 ]
-OUTWARD: list[HostObject] = [Element("lease4", "10.2.3.0/27", owner=NET)]
+OUTWARD: list[HostObject] = [rules.Masquerade(IPv4Network("10.2.3.0/27"), owner=NET)]
 VETH = Veth("flhcccccccccccc", BRIDGE, 1450, False, END, "flccccccccccccc", "02:42:0a:02:03:02")
 PORTS: list[HostObject] = [
     PortSocket("tcp", IPv4Address(0), 8080, END),
-    Element("pub4_any", "tcp . 8080", "10.2.3.2 . 80", END),
+    rules.PortMap("tcp", ANY, 8080, IPv4Address("10.2.3.2"), 80, END),
     PortSocket("udp", IPv4Address("192.168.1.5"), 53, END),
-    Element("pub4_ip", "192.168.1.5 . udp . 53", "10.2.3.2 . 5353", END),
+    rules.PortMap("udp", IPv4Address("192.168.1.5"), 53, IPv4Address("10.2.3.2"), 5353, END),
 ]
 
 
@@ -86,11 +83,11 @@ PORTS: list[HostObject] = [
         ([LEASE, network(masquerade=False)], [*BASE, *LINKS]),
         (
             [LEASE, network(internal=True)],
-            [*BASE, *LINKS, Element("internal", f'"{BRIDGE}"', owner=NET)],
+            [*BASE, *LINKS, rules.InternalBridge(BRIDGE, owner=NET)],
         ),
         (
             [LEASE, network(masquerade=False, any_source=True)],
-            [*BASE, *LINKS, Element("anysource", f'"{BRIDGE}"', owner=NET)],
+            [*BASE, *LINKS, rules.AnySource(BRIDGE, owner=NET)],
         ),
         ([LEASE, network(), endpoint()], [*BASE, *LINKS, *OUTWARD, VETH]),
         (
@@ -134,18 +131,18 @@ def test_localhost_leads_to_a_bridge_only_for_a_port_and_behind_a_guard(
 def test_every_gate_and_every_uplink_is_there() -> None:
     facts = Facts(uplinks=frozenset({"br0", "br1"}), gates=frozenset({"nft", "legacy"}))
     got = desire(state_of(LEASE, network()), facts)
-    assert {t for t in got if isinstance(t, ForwardGate)} == {
-        ForwardGate("nft"),
-        ForwardGate("legacy"),
+    assert {t for t in got if isinstance(t, rules.ForwardGate)} == {
+        rules.ForwardGate("nft"),
+        rules.ForwardGate("legacy"),
     }
     got = desire(state_of(LEASE, network()), replace(facts, bridged=True))
-    assert {t for t in got if isinstance(t, ForwardGate)} == {
-        ForwardGate("nft", True),
-        ForwardGate("legacy", True),
+    assert {t for t in got if isinstance(t, rules.ForwardGate)} == {
+        rules.ForwardGate("nft", True),
+        rules.ForwardGate("legacy", True),
     }
-    assert {t.at for t in got if isinstance(t, Element) and t.set == "uplinks"} == {
-        '"br0"',
-        '"br1"',
+    assert {t for t in got if isinstance(t, rules.Uplink)} == {
+        rules.Uplink("br0"),
+        rules.Uplink("br1"),
     }
 
 
@@ -256,12 +253,12 @@ def test_containers_are_kept_from_etcd() -> None:
         etcd=frozenset({(here, 2379), (there, 4001), (IPv4Address("127.0.0.1"), 2380)}),
         places=((here, OWN), (there, ETCD)),
     )
-    got = {
-        t.at
-        for t in desire(state_of(LEASE, network()), uses)
-        if isinstance(t, Element) and t.set.startswith("etcd")
+    got = desire(state_of(LEASE, network()), uses)
+    assert {t for t in got if isinstance(t, rules.EtcdMember | rules.LocalEtcd)} == {
+        *(rules.EtcdMember(*place) for place in uses.etcd),
+        rules.LocalEtcd(2379),
+        rules.LocalEtcd(2380),
     }
-    assert got == {"192.0.2.1 . 2379", "192.0.2.2 . 4001", "127.0.0.1 . 2380", "2379", "2380"}
 
 
 def test_the_overlays_ports_and_the_bridges_that_carry_it() -> None:
@@ -272,11 +269,12 @@ def test_the_overlays_ports_and_the_bridges_that_carry_it() -> None:
         external=External("virbr1", IPv4Address("192.0.2.1"), 1500),
     )
     got = desire(state_of(LEASE, OVERLAY, network()), uses)
-    by_set = {
-        name: {t.at for t in got if isinstance(t, Element) and t.set == name}
-        for name in ("tunnels", "carriers")
+    assert {t for t in got if isinstance(t, rules.TunnelPort | rules.Carrier)} == {
+        rules.TunnelPort(8472),
+        rules.TunnelPort(4789),
+        rules.Carrier("virbr0"),
+        rules.Carrier("virbr1"),
     }
-    assert by_set == {"tunnels": {"8472", "4789"}, "carriers": {'"virbr0"', '"virbr1"'}}
 
 
 def test_a_container_answers_with_its_addresses_of_other_networks() -> None:
@@ -290,10 +288,10 @@ def test_a_container_answers_with_its_addresses_of_other_networks() -> None:
 
     def also(*records: Record) -> set[HostObject]:
         got = desire(state_of(LEASE, network(), *records), FACTS)
-        return {t for t in got if isinstance(t, Element) and t.set == "also4"}
+        return {t for t in got if isinstance(t, rules.SourceAddress)}
 
     assert also(two, *ends) == {
-        Element("also4", f'10.2.3.2 . "fl-{OTHER[:12]}"', owner=END),
-        Element("also4", f'10.2.3.34 . "{BRIDGE}"', owner=END2),
+        rules.SourceAddress(IPv4Address("10.2.3.2"), f"fl-{OTHER[:12]}", owner=END),
+        rules.SourceAddress(IPv4Address("10.2.3.34"), BRIDGE, owner=END2),
     }
     assert also(replace(two, internal=True), *ends) == set()

@@ -7,21 +7,22 @@ from ipaddress import IPv4Address
 
 import pytest
 
-from driver.core.firewall import TABLE_TEXT, Published, plan_ports, read_port
-from driver.core.flows import DST_NAT, SEEN_REPLY, SRC_NAT, Flows, Forgetful, wrong_flows
+from driver.core.firewall import plan_ports
+from driver.core.flows import DST_NAT, SEEN_REPLY, SRC_NAT, Forgetful, wrong_flows
 from driver.errors import HostError
-from driver.model.objects import Element, Plan, PortSocket, Table
-from driver.model.records import PortMapping, replace
+from driver.model.firewall import BridgePair, FirewallEntry, Flows, PortMap, Ruleset
+from driver.model.objects import Plan, PortSocket
+from driver.model.records import PortMapping
 from tests.unit.fake_adapters import FakeNft
 from tests.unit.sample import DNS, END, WEB, endpoint
 
 IP = IPv4Address("10.2.3.2")
-TABLE = Table(TABLE_TEXT)
+TABLE = Ruleset()
 SCTP = PortMapping("sctp", IPv4Address("192.168.1.5"), 9999, 99)
 
 
-def element(mapping: PortMapping, ip: str = "10.2.3.2/27") -> Element:
-    (made,) = (t for t in plan_ports(endpoint(ip=ip, ports=(mapping,))) if isinstance(t, Element))
+def led(mapping: PortMapping, ip: str = "10.2.3.2/27") -> PortMap:
+    (made,) = (t for t in plan_ports(endpoint(ip=ip, ports=(mapping,))) if isinstance(t, PortMap))
     return made
 
 
@@ -35,21 +36,15 @@ class Tracker:
         self.told += wrong
 
 
-@pytest.mark.parametrize("mapping", [WEB, DNS, SCTP])
-def test_a_port_is_read_back_from_its_element(mapping: PortMapping) -> None:
-    assert read_port(element(mapping)) == Published(mapping, IP, END)
-
-
 @pytest.mark.parametrize(
-    "item", [TABLE, Element("pair", '"fl-1" . "fl-1"'), PortSocket("tcp", IP, 80, END)]
+    "item", [TABLE, BridgePair("fl-1", "fl-1"), PortSocket("tcp", IP, 80, END)]
 )
-def test_no_other_thing_is_a_port(item: Table | Element | PortSocket) -> None:
-    assert read_port(item) is None
+def test_no_other_thing_is_a_port(item: Ruleset | FirewallEntry | PortSocket) -> None:
     assert list(wrong_flows(Plan(add=(item,), remove=(item,)))) == []
 
 
 def test_what_asked_before_a_port_was_published() -> None:
-    assert list(wrong_flows(Plan(add=(element(WEB), element(DNS), element(SCTP))))) == [
+    assert list(wrong_flows(Plan(add=(led(WEB), led(DNS), led(SCTP))))) == [
         Flows("tcp", 8080, None, without=SEEN_REPLY | SRC_NAT | DST_NAT),
         Flows("udp", 53, DNS.host_ip, without=SRC_NAT),
         Flows("sctp", 9999, SCTP.host_ip, without=SEEN_REPLY | SRC_NAT | DST_NAT),
@@ -57,14 +52,14 @@ def test_what_asked_before_a_port_was_published() -> None:
 
 
 def test_what_still_goes_to_a_container_that_gave_its_port_up() -> None:
-    assert list(wrong_flows(Plan(remove=(element(WEB), element(DNS))))) == [
+    assert list(wrong_flows(Plan(remove=(led(WEB), led(DNS))))) == [
         Flows("tcp", 8080, None, IP),
         Flows("udp", 53, DNS.host_ip, IP),
     ]
 
 
 def test_a_port_that_moves_is_both() -> None:
-    old, new = element(WEB), element(WEB, "10.2.3.9/27")
+    old, new = led(WEB), led(WEB, "10.2.3.9/27")
     wrong = list(wrong_flows(Plan(change=((old, new),))))
     assert wrong == [
         Flows("tcp", 8080, None, IP),
@@ -78,11 +73,11 @@ def test_flows_are_forgotten_when_the_firewall_has_changed() -> None:
     assert host.kinds == nft.kinds
     host.apply(Plan(add=(TABLE,)))
     assert tracker.told == []
-    host.apply(Plan(add=(element(WEB),)))
+    host.apply(Plan(add=(led(WEB),)))
     assert [flows.port for flows in tracker.told] == [8080]
-    assert host.observe() == nft.observe() == {TABLE, element(WEB)}
+    assert host.observe() == nft.observe() == {TABLE, led(WEB)}
     nft.refuse = lambda _: HostError("no")
     with pytest.raises(ExceptionGroup):
-        host.apply(Plan(change=((element(WEB), replace(element(WEB), data="10.2.3.9 . 80")),)))
+        host.apply(Plan(change=((led(WEB), led(WEB, "10.2.3.9/27")),)))
     assert len(tracker.told) == 1
     host.close()

@@ -13,7 +13,8 @@ from driver.core.passes import SOON_S
 from driver.errors import HostError, StoreError
 from driver.flannel.local_source import LocalSource
 from driver.model.facts import Facts
-from driver.model.objects import ForwardGate, LinkAddress, Plan, Table, UnreachableRoute, Veth
+from driver.model.firewall import ForwardGate, Ruleset
+from driver.model.objects import LinkAddress, Plan, UnreachableRoute, Veth
 from driver.model.records import replace, short
 from tests.unit.bench import NETWORK, WELL, Bench, make_core
 from tests.unit.docker import Container, Docker, Net, port
@@ -60,7 +61,7 @@ def test_what_was_done_is_kept_for_status_and_only_that(bench: Bench) -> None:
     bench.passes(3)
     assert len(bench.core.history.reports) == before
     for _ in range(30):
-        bench.nft.lose(Table)
+        bench.nft.lose(Ruleset)
         bench.passes(1)
         bench.passes(1)
     assert len(bench.core.history.reports) == 20
@@ -83,7 +84,7 @@ def test_a_pass_that_finds_all_right_takes_no_lock(bench: Bench) -> None:
 @pytest.mark.usefixtures("made")
 def test_a_pass_that_has_to_repair_waits_for_the_lock(bench: Bench) -> None:
     bench.passes(1)
-    bench.nft.lose(Table)
+    bench.nft.lose(Ruleset)
     bench.world.events.clear()
     with bench.core.edit():
         thread = threading.Thread(target=bench.core.converge, daemon=True)
@@ -147,7 +148,7 @@ def test_what_a_call_is_about_to_do_is_no_drift(bench: Bench, made: Container) -
 @pytest.mark.usefixtures("made")
 def test_a_loop_makes_a_pass_when_it_is_woken_and_ends_when_told(bench: Bench) -> None:
     stop, seen = threading.Event(), threading.Event()
-    bench.nft.lose(Table)
+    bench.nft.lose(Ruleset)
 
     def facts() -> Facts:
         seen.set()
@@ -168,7 +169,7 @@ def test_a_loop_makes_a_pass_when_it_is_woken_and_ends_when_told(bench: Bench) -
 @pytest.mark.usefixtures("made")
 def test_a_loop_makes_a_pass_when_somebody_touched_the_firewall(bench: Bench) -> None:
     stop, healed = threading.Event(), threading.Event()
-    bench.nft.lose(Table)
+    bench.nft.lose(Ruleset)
     apply = bench.nft.apply
 
     def heal(plan: Plan) -> None:

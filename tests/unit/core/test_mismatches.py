@@ -6,15 +6,15 @@ import pytest
 
 from driver.core.contention import FIGHT
 from driver.errors import HostError
-from driver.model.objects import Table
+from driver.model.firewall import Ruleset
 from tests.unit.bench import Bench
 from tests.unit.docker import Container, Docker, Net, Refused, port
 
 
 @pytest.mark.usefixtures("made")
 def test_what_fails_for_good_is_told_for_good(bench: Bench) -> None:
-    bench.nft.refuse = lambda item: HostError("no tables") if isinstance(item, Table) else None
-    bench.nft.lose(Table)
+    bench.nft.refuse = lambda item: HostError("no tables") if isinstance(item, Ruleset) else None
+    bench.nft.lose(Ruleset)
     assert all(report.errors for report in bench.passes(FIGHT + 3))
 
 

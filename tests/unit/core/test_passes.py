@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
+from ipaddress import IPv4Address
+
 import pytest
 
 from driver.core.history import Report
 from driver.errors import Conflict
+from driver.model.firewall import ForwardGate, PortMap, Ruleset
 from driver.model.objects import (
     Bridge,
-    Element,
-    ForwardGate,
     HostObject,
     PortSocket,
     Sysctl,
-    Table,
     UnreachableRoute,
     Veth,
     noun,
 )
-from driver.model.records import replace, short
+from driver.model.records import ANY, replace, short
 from tests.unit.bench import WELL, Bench
 from tests.unit.docker import Container, Docker, port
 
@@ -26,7 +26,7 @@ from tests.unit.docker import Container, Docker, port
 
 
 @pytest.mark.parametrize(
-    "lost", [Bridge, Table, Element, ForwardGate, UnreachableRoute, Sysctl, PortSocket]
+    "lost", [Bridge, Ruleset, PortMap, ForwardGate, UnreachableRoute, Sysctl, PortSocket]
 )
 @pytest.mark.usefixtures("made")
 def test_what_is_lost_is_made_again(bench: Bench, lost: type[HostObject]) -> None:
@@ -47,9 +47,9 @@ def test_what_is_nobodys_is_taken_away_and_what_differs_is_changed(
     objects = bench.observed()
     veth = next(t for t in objects if isinstance(t, Veth))
     bench.kernel.plant(replace(veth, mtu=1), Bridge("fl-old", "02:66:00:00:00:00", 1450, "x"))
-    bench.nft.plant(Element("pub4_any", "tcp . 1", "10.2.0.2 . 1", made.id))
+    bench.nft.plant(PortMap("tcp", ANY, 1, IPv4Address("10.2.0.2"), 1, made.id))
     (report,) = bench.passes(1)
-    assert str(report) == "repaired 1 bridge, 1 element, 1 veth"
+    assert str(report) == "repaired 1 bridge, 1 port map, 1 veth"
     assert bench.observed() == objects
 
 

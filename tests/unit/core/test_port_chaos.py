@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from driver.core.firewall import read_port
-from driver.model.objects import Element, PortSocket, Table
+from driver.model.firewall import FirewallEntry, PortMap, Ruleset
+from driver.model.objects import PortSocket
 from driver.model.records import Proto
 from tests.unit.bench import WELL, Bench
 from tests.unit.chaos import Chaos
@@ -57,7 +57,7 @@ class PortChaos(Chaos):
 
     def flush(self) -> None:
         host = self.rng.choice([self.bench.nft, self.bench.ports])
-        host.lose(self.rng.choice([Table, Element, PortSocket]))
+        host.lose(self.rng.choice([Ruleset, FirewallEntry, PortSocket]))
 
     def crash(self) -> None:
         self.bench.world.crash_at = self.bench.world.steps + self.rng.randint(1, 12)
@@ -78,8 +78,8 @@ def held(bench: Bench) -> set[Port]:
 
 
 def published(bench: Bench) -> set[Port]:
-    found = [p for p in map(read_port, bench.nft.objects.values()) if p]
-    return {(p.mapping.proto, p.mapping.host_ip, p.mapping.host_port, p.owner) for p in found}
+    objects = bench.nft.objects.values()
+    return {(t.proto, t.host_ip, t.host_port, t.owner) for t in objects if isinstance(t, PortMap)}
 
 
 @pytest.mark.parametrize("part", range(8))

@@ -8,16 +8,9 @@ from typing import Any
 import pytest
 
 from driver.errors import BadRequest, Conflict, FlannelError, HostError, StoreError
-from driver.model.objects import (
-    Bridge,
-    Element,
-    HostObject,
-    Key,
-    Sysctl,
-    Table,
-    UnreachableRoute,
-    Veth,
-)
+from driver.model.firewall import FirewallEntry, Ruleset, Uplink
+from driver.model.identity import Key
+from driver.model.objects import Bridge, HostObject, Sysctl, UnreachableRoute, Veth
 from driver.model.records import Endpoint, replace
 from tests.unit.bench import Bench, make_core
 from tests.unit.docker import Container, Docker, Net, Refused, port
@@ -87,9 +80,9 @@ def test_things_are_made_from_the_first_host_to_the_last_and_removed_the_other_w
         return [key[0] for plan in plans for key in sorted(plan.touched())]
 
     docker.publish(made)
-    assert kinds() == ["Element", "PortSocket", "LoopbackGuard", "Veth"]
+    assert kinds() == ["PortMap", "PortSocket", "LoopbackGuard", "Veth"]
     docker.publish(made, port(80, 8080))
-    assert kinds() == ["PortSocket", "LoopbackGuard", "Veth", "PortSocket", "Element"], (
+    assert kinds() == ["PortSocket", "LoopbackGuard", "Veth", "PortSocket", "PortMap"], (
         "a host port first"
     )
     docker.quietly("NetworkDriver.DeleteNetwork", NetworkID=net.id)
@@ -159,7 +152,7 @@ def test_what_was_half_made_is_undone_item_by_item() -> None:
     objects = bench.observed()
     docker.stop(docker.start(net, port(81, 8081), port(53, 53, proto=17, host="10.0.0.1")))
     tried = 0
-    for kind in (Veth, Element, Bridge, Table, Sysctl, UnreachableRoute):
+    for kind in (Veth, FirewallEntry, Bridge, Ruleset, Sysctl, UnreachableRoute):
         for action in ADDING.values():
             for adapter in bench.adapters:
                 adapter.refuse = lambda item: (
@@ -224,7 +217,7 @@ def test_what_the_user_has_to_change_is_not_tried_again(error: FlannelError) -> 
     assert bench.observed() == before
 
 
-@pytest.mark.parametrize("lost", [Bridge, Table, Element, UnreachableRoute])
+@pytest.mark.parametrize("lost", [Bridge, Ruleset, FirewallEntry, UnreachableRoute])
 def test_a_call_after_drift_repairs_first_and_succeeds(lost: type[HostObject]) -> None:
     bench, docker, net, _made = busy()
     for adapter in bench.adapters:
@@ -283,7 +276,7 @@ def test_facts_that_change_during_a_call_do_no_harm() -> None:
     docker.start(net)
     bench.core.converge()
     bench.assert_agrees()
-    assert any(isinstance(t, Element) and t.at == '"br-new"' for t in bench.observed())
+    assert Uplink("br-new") in bench.observed()
 
 
 def test_endpoints_keep_their_place_while_others_come_and_go() -> None:

@@ -8,7 +8,8 @@ import pytest
 
 from driver.core.strays import plan_route, plan_rules, warnings
 from driver.model.facts import ETCD, GATEWAY, OWN, External, Facts
-from driver.model.objects import Element, UnreachableRoute
+from driver.model.firewall import ClosedPrefix, NearPrefix
+from driver.model.objects import UnreachableRoute
 from driver.model.records import Lease, Overlay, Peer, replace
 
 N, IP = IPv4Network, IPv4Address
@@ -59,10 +60,10 @@ def test_containers_are_kept_in_but_for_links_and_hosts() -> None:
     )
     hosts = [replace(PEER, public_ip=IP(ip)) for ip in ("10.8.0.20", "10.1.2.9", "192.0.2.20")]
     assert set(plan_rules(LEASE, hosts, facts)) == {
-        Element("closed4", "10.0.0.0/8"),
-        Element("near4", "10.1.2.0/24"),
-        Element("near4", "10.70.0.0/16"),
-        Element("near4", "10.8.0.20"),
+        ClosedPrefix(IPv4Network("10.0.0.0/8")),
+        NearPrefix(IPv4Network("10.1.2.0/24")),
+        NearPrefix(IPv4Network("10.70.0.0/16")),
+        NearPrefix(IPv4Network("10.8.0.20")),
     }
 
 

@@ -7,11 +7,10 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 import pytest
 
 from driver.errors import HostError
+from driver.model.firewall import ForwardGate, PortMap, Ruleset
 from driver.model.objects import (
     Bridge,
-    Element,
     Fdb,
-    ForwardGate,
     HostObject,
     LinkAddress,
     Neighbour,
@@ -19,7 +18,6 @@ from driver.model.objects import (
     PortSocket,
     SandboxAddress,
     Sysctl,
-    Table,
     UnreachableRoute,
     Veth,
     Vxlan,
@@ -51,8 +49,8 @@ ADDRESS = LinkAddress("fl-1", IPv4Interface("10.2.0.1/26"))
 SYSCTL = Sysctl("fl-1", "ipv4", "route_localnet", "1")
 ROUTE = UnreachableRoute(IPv4Network("10.2.0.0/24"))
 HOLD = PortSocket("tcp", IPv4Address(0), 8080, "e1")
-TABLE = Table("chain a {}")
-ELEMENT = Element("pub4_any", "tcp . 8080", "10.2.0.2 . 80", "e1")
+TABLE = Ruleset()
+ELEMENT = PortMap("tcp", IPv4Address(0), 8080, IPv4Address("10.2.0.2"), 80, "e1")
 SECOND = SandboxAddress("flh1", "/sandbox", IPv4Interface("10.2.0.2/26"), None, None)
 NFT = ForwardGate("nft")
 PEER, MAC = IPv4Network("10.2.9.0/24"), "02:00:00:00:00:09"
@@ -81,7 +79,7 @@ CASES: list[tuple[FakeAdapter, list[HostObject], HostObject, HostObject]] = [
         replace(VETH, hairpin=True),
     ),
     (FakePorts(World()), [HOLD], HOLD, replace(HOLD, owner="e2")),
-    (FakeNft(World()), [TABLE, ELEMENT], ELEMENT, replace(ELEMENT, data="10.2.0.3 . 80")),
+    (FakeNft(World()), [TABLE, ELEMENT], ELEMENT, replace(ELEMENT, target_port=81)),
     (FakeGate(World()), [NFT, ForwardGate("legacy")], NFT, replace(NFT, bridged=True)),
     (FakeOverlay(World()), OVERLAY, NEIGHBOUR, replace(NEIGHBOUR, mac=VETH.mac)),
     (in_sandbox(), [SECOND], SECOND, replace(SECOND, via=ADDRESS.ip.ip)),
@@ -120,7 +118,7 @@ def test_fake_source_meets_the_contract() -> None:
 
 def test_fake_adapter_does_the_rest_when_one_thing_fails() -> None:
     adapter = FakeNft(World())
-    bad = replace(ELEMENT, at="tcp . 1")
+    bad = replace(ELEMENT, host_port=1)
     adapter.refuse = lambda item: HostError("no such element") if item == bad else None
     check_failure(adapter, [TABLE, ELEMENT], bad, "no such element")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ipaddress import IPv4Address
 from itertools import pairwise
 
 import pytest
@@ -12,17 +13,17 @@ from driver.host.firewall.iptables_changes import (
     difference,
     fingerprint,
     is_whole,
+    jump,
+    leads,
     replacement,
 )
 from driver.host.firewall.iptables_rendering import (
     CHAIN_PREFIX,
     PARENTS,
     Tables,
-    jump,
-    leads,
     render,
 )
-from driver.model.objects import Element
+from driver.model.firewall import PeerAddress
 from driver.model.records import replace
 from tests.unit.fakes import seeded
 from tests.unit.iptables_sample import objects
@@ -70,7 +71,7 @@ def test_the_difference_leads_from_any_rendering_to_any_other(seed: int) -> None
                 endpoint(END, ports=(replace(chance.choice((WEB, DNS)), host_port=number + 1),))
             )
         ),
-        *(Element("peers4", f"192.0.2.{n}") for n in range(100, 120)),
+        *(PeerAddress(IPv4Address(f"192.0.2.{n}")) for n in range(100, 120)),
     ]
     steps = [render(chance.sample(pool, chance.randrange(len(pool)))) for _ in range(10)]
     model = Model(steps[0])

@@ -3,15 +3,41 @@
 from __future__ import annotations
 
 import re
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Network
 
 import pytest
 
 from driver.core import firewall
 from driver.errors import HostError
-from driver.host.firewall.iptables_rendering import CHAIN_PREFIX, ESTABLISHED, PARENTS, SETS, render
-from driver.model.objects import Element, HostObject
-from driver.model.records import replace
+from driver.host.firewall.iptables_rendering import CHAIN_PREFIX, ESTABLISHED, PARENTS, render
+from driver.model.firewall import (
+    ENTRIES,
+    AnySource,
+    BridgePair,
+    Carrier,
+    ClosedPrefix,
+    DirectLink,
+    DockerMasquerade,
+    EtcdMember,
+    FirewallEntry,
+    ForeignBridge,
+    InternalBridge,
+    LeasePrefix,
+    LocalEtcd,
+    Masquerade,
+    NearPrefix,
+    OverlayPrefix,
+    PeerAddress,
+    PeerPrefix,
+    PortMap,
+    SourceAddress,
+    SourcePrefix,
+    TunnelPort,
+    UnknownEntry,
+    Uplink,
+)
+from driver.model.objects import HostObject
+from driver.model.records import ANY, replace
 from tests.unit.iptables_sample import FACTS, objects
 from tests.unit.sample import DNS, END, LEASE, NET, OTHER, endpoint
 
@@ -23,9 +49,37 @@ def chain(name: str, given: list[HostObject]) -> list[str]:
     return found
 
 
-def test_every_set_of_the_table_has_rules() -> None:
-    named = set(re.findall(r"^(?:set|map) (\w+)", firewall.TABLE_TEXT, re.M))
-    assert named == SETS - {"foreign"} | {"pub4_any", "pub4_ip"}
+NETWORK, IP = IPv4Network("10.77.0.0/24"), IPv4Address("192.0.2.77")
+ONE_OF_EACH = [
+    PortMap("tcp", ANY, 77, IP, 77),
+    BridgePair("fl-77", "fl-77"),
+    SourcePrefix(NETWORK, "fl-77"),
+    SourceAddress(IP, "fl-77"),
+    AnySource("fl-77"),
+    InternalBridge("fl-77"),
+    Masquerade(NETWORK),
+    DockerMasquerade(NETWORK),
+    OverlayPrefix(NETWORK),
+    LeasePrefix(NETWORK),
+    ClosedPrefix(NETWORK),
+    NearPrefix(NETWORK),
+    DirectLink("eth77"),
+    PeerPrefix(NETWORK),
+    PeerAddress(IP),
+    EtcdMember(IP, 77),
+    LocalEtcd(77),
+    Uplink("docker0"),
+    Carrier("docker0"),
+    TunnelPort(77),
+    ForeignBridge("br77"),
+]
+
+
+def test_every_entry_makes_a_difference() -> None:
+    base = [*objects(), TunnelPort(8472)]
+    assert {type(entry) for entry in ONE_OF_EACH} == {*ENTRIES} - {UnknownEntry}
+    for entry in ONE_OF_EACH:
+        assert render([*base, entry]) != render(base), entry
 
 
 def test_without_elements_all_chains_are_there() -> None:
@@ -102,7 +156,7 @@ def test_what_may_be_forwarded() -> None:
 
 
 def test_frames_of_the_overlay_are_taken_from_nobody_here() -> None:
-    given = [*objects(), Element("tunnels", "8472"), Element("foreign", '"virbr0"')]
+    given = [*objects(), TunnelPort(8472), ForeignBridge("virbr0")]
     to_port = "-p udp -m udp --dport 8472"
     assert chain("INPUT", given)[1:] == [
         f"-i flannel+ {to_port} -j DROP",
@@ -113,12 +167,12 @@ def test_frames_of_the_overlay_are_taken_from_nobody_here() -> None:
     local = "fl-+", "docker0", "virbr0"
     stays = [f"-o {bridge} -j RETURN" for bridge in local]
     assert chain("FORGED", given) == stays + [f"-i {bridge} -j DROP" for bridge in local]
-    given += [Element("carriers", '"virbr0"'), Element("uplinks", '"docker0"')]
+    given += [Carrier("virbr0"), Uplink("docker0")]
     assert chain("FORGED", given)[-2:] == ["-o virbr0 -j RETURN", "-i fl-+ -j DROP"]
 
 
 def test_who_may_send_with_which_address() -> None:
-    given = [Element("anysource", f'"{INNER}"'), Element("also4", f'10.2.9.9 . "{BRIDGE}"')]
+    given = [AnySource(INNER), SourceAddress(IPv4Address("10.2.9.9"), BRIDGE)]
     own = [f"10.2.3.0/27 -i {bridge} -j RETURN" for bridge in (BRIDGE, INNER)]
     assert chain("SOURCES", [*objects(), *given]) == [
         *(f"-s {rule}" for rule in own),
@@ -135,7 +189,7 @@ def test_who_may_send_with_which_address() -> None:
 
 
 def test_a_bridge_that_leads_out_may_be_left_by() -> None:
-    assert "-o docker0 -j DROP" not in chain("OUT", [*objects(), Element("uplinks", '"docker0"')])
+    assert "-o docker0 -j DROP" not in chain("OUT", [*objects(), Uplink("docker0")])
 
 
 def test_who_is_masqueraded() -> None:
@@ -154,7 +208,7 @@ def test_who_is_masqueraded() -> None:
 
 
 def test_a_subnet_of_docker_s_is_masqueraded_even_to_other_hosts() -> None:
-    assert chain("DOCKER", [Element("docker4", "172.18.0.0/16")]) == [
+    assert chain("DOCKER", [DockerMasquerade(IPv4Network("172.18.0.0/16"))]) == [
         "-d 224.0.0.0/4 -j RETURN",
         "-s 172.18.0.0/16 -j MASQUERADE --random-fully",
     ]
@@ -164,32 +218,26 @@ def test_a_subnet_of_docker_s_is_masqueraded_even_to_other_hosts() -> None:
 
 def test_nft_needs_no_names_of_bridges() -> None:
     planned = firewall.plan_base(LEASE, None, replace(FACTS, firewall="nft"))
-    assert not any(isinstance(t, Element) and t.set == "foreign" for t in planned)
+    assert not any(isinstance(t, ForeignBridge) for t in planned)
 
 
 @pytest.mark.parametrize(
     "bad",
     [
-        Element("nothing", "10.2.0.0/16"),
-        Element("over4", "10.2.0.1/16"),
-        Element("over4", "eth0"),
-        Element("direct", '"eth0 -j ACCEPT"'),
-        Element("direct", '"eth0\nCOMMIT"'),
-        Element("direct", '""'),
-        Element("direct", '"sixteencharacter"'),
-        Element("pair", '"fl-a" . fl-b'),
-        Element("tunnels", "70000"),
-        Element("pub4_any", "tcp . http", "10.2.0.2 . 80"),
-        Element("pub4_any", "tcp . 65536", "10.2.0.2 . 80"),
-        Element("pub4_any", "tcp . 0", "10.2.0.2 . 80"),
-        Element("pub4_any", "tcp . 80", "10.2.0.2 . 70000"),
-        Element("pub4_any", "icmp . 80", "10.2.0.2 . 80"),
-        Element("pub4_any", "tcp . 80", "here . 80"),
-        Element("pub4_any", "tcp . 80", "10.2.0.2 . 80", owner="a b"),
-        Element("pub4_ip", "tcp . 80", "10.2.0.2 . 80 . 90"),
+        DirectLink("eth0 -j ACCEPT"),
+        DirectLink("eth0\nCOMMIT"),
+        DirectLink(""),
+        DirectLink("sixteencharacter"),
+        BridgePair("fl-a", "fl-b;"),
+        EtcdMember(IPv4Address("192.0.2.9"), 0),
+        TunnelPort(70000),
+        PortMap("tcp", ANY, 65536, IPv4Address("10.2.0.2"), 80),
+        PortMap("tcp", ANY, 0, IPv4Address("10.2.0.2"), 80),
+        PortMap("tcp", ANY, 80, IPv4Address("10.2.0.2"), 70000),
+        PortMap("tcp", ANY, 80, IPv4Address("10.2.0.2"), 80, owner="a b"),
     ],
 )
-def test_nonsense_is_refused(bad: Element) -> None:
+def test_nonsense_is_refused(bad: FirewallEntry) -> None:
     with pytest.raises(HostError) as caught:
         render([bad])
     assert "iptables" in str(caught.value)

@@ -5,9 +5,10 @@ from ipaddress import IPv4Address
 
 import pytest
 
-from driver.core.firewall import plan_ports, read_port
-from driver.host.firewall.nft_elements import NftElements
-from driver.model.objects import Element, Plan
+from driver.core.firewall import plan_ports
+from driver.host.firewall.nft_port_maps import NftPortMaps
+from driver.model.firewall import PortMap
+from driver.model.objects import Plan
 from driver.model.records import ANY, PortMapping, replace
 from tests.kernel.sample import ONE, WANTED, WEB
 
@@ -18,17 +19,13 @@ SOME = IPv4Address("192.0.2.7")
 
 @pytest.fixture
 def maps(host):  # noqa: ARG001  it works inside
-    with closing(NftElements()) as made:
+    with closing(NftPortMaps()) as made:
         yield made
 
 
 def elements(*ports):
     objects = plan_ports(replace(WEB, ports=ports))
-    return {item for item in objects if isinstance(item, Element)}
-
-
-def read(objects):
-    return [read_port(item) for item in objects]
+    return {item for item in objects if isinstance(item, PortMap)}
 
 
 MANY = elements(
@@ -40,33 +37,33 @@ MANY = elements(
 
 
 def test_ports_come_and_go(full, maps):
-    maps.change([], read(MANY))
+    maps.change([], [*MANY])
     assert full.observe() == WANTED | MANY
-    maps.change(read(MANY), [])
+    maps.change([*MANY], [])
     assert full.observe() == WANTED
 
 
 def test_a_port_leads_elsewhere_in_one_transaction(full, maps):
-    moved = replace(ONE, data="10.2.0.3 . 81", owner="c" * 64)
-    maps.change(read([ONE]), read([moved]))
+    moved = replace(ONE, target=IPv4Address("10.2.0.3"), target_port=81, owner="c" * 64)
+    maps.change([ONE], [moved])
     assert full.observe() == WANTED - {ONE} | {moved}
 
 
 def test_all_or_nothing(full, maps):
     with pytest.raises(FileExistsError):
-        maps.change([], read([*MANY, ONE]))
+        maps.change([], [*MANY, ONE])
     assert full.observe() == WANTED
     with pytest.raises(FileNotFoundError):
-        maps.change(read([ONE, *MANY]), [])
+        maps.change([ONE, *MANY], [])
     assert full.observe() == WANTED
     with pytest.raises(FileExistsError):
-        maps.change(read([ONE]), read([*MANY, *MANY]))
+        maps.change([ONE], [*MANY, *MANY])
     assert full.observe() == WANTED
 
 
 def test_without_a_table(maps):
     with pytest.raises(FileNotFoundError):
-        maps.change([], read([ONE]))
+        maps.change([], [ONE])
 
 
 def test_libnftables_is_not_needed_for_a_containers_ports(full, monkeypatch):
