@@ -146,7 +146,7 @@ class Filter:
         self._filter = ctypes.c_void_p(self._lib.seccomp_init(otherwise))
 
     def add(self, action: int, name: str, *when: tuple[int, int, int, int]) -> None:
-        """Say what happens to a system call, when its arguments are like this."""
+        """Set what happens to a system call with arguments like these."""
         number = self._lib.seccomp_syscall_resolve_name(name.encode())
         if number >= 0:  # else it is none of this machine's
             rules = (Comparison * len(when))(*(Comparison(*one) for one in when))

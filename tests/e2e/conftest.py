@@ -30,14 +30,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="module")
 def bed() -> Iterator[Bed]:
-    """Give a test bed that is gone after the module."""
+    """Yield a test bed that is gone after the module."""
     with Bed() as made:
         yield made
 
 
 @pytest.fixture(scope="module")
 def running(bed: Bed, backend: str) -> Host:
-    """Give a host with the plugin, on a backend of the firewall, dockerd and the image."""
+    """Return a host with the plugin, on a backend of the firewall, dockerd and the image."""
     host = bed.host(f"h{BACKENDS.index(backend) + 1}")
     if backend == "iptables-legacy":
         for name in ("iptables", "ip6tables"):
@@ -73,13 +73,13 @@ def two(world: World) -> Iterator[World]:
 
 @pytest.fixture(scope="module")
 def visitor(bed: Bed) -> Node:
-    """Give another machine on the host's LAN."""
+    """Return another machine on the host's LAN."""
     return bed.client("visitor")
 
 
 @pytest.fixture
 def host(running: Host) -> Iterator[Host]:
-    """Give the running host; the test has to leave it as it was."""
+    """Yield the running host; the test has to leave it as it was."""
     before = baseline(running)
     yield running
     tidy(running)
@@ -88,5 +88,5 @@ def host(running: Host) -> Iterator[Host]:
 
 @pytest.fixture
 def since_28(running: Host) -> bool:
-    """Tell whether Docker is one that can leave IPv4 to the driver."""
+    """Whether Docker is one that can leave IPv4 to the driver."""
     return docker_major(running) >= 28

@@ -37,7 +37,7 @@ class Case(NamedTuple):
 
 
 def made_anew(*words: str) -> str:
-    """Say how a VTEP that passes for ours is made in the place of ours."""
+    """Return the commands that put a VTEP that passes for ours in the place of ours."""
     kind = {"id": "1", "dstport": "8472", "local": "{here}", "dev": "eth0"}
     pairs = dict(zip(words[::2], words[1::2], strict=False))
     rest = " ".join(f"{name} {value}" for name, value in (kind | pairs).items())

@@ -38,7 +38,7 @@ def ask(kind: str, host: str, port: int, limit_s: float, own: int = 0) -> None:
 
 
 def lines(port: int) -> None:
-    """Give one client its lines back until it goes."""
+    """Send one client its lines back until it goes."""
     with socket.create_server(("", port)) as sock, sock.accept()[0] as client:
         while data := client.recv(100):
             client.sendall(data)

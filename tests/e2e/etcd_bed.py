@@ -34,7 +34,7 @@ UNDECIDED = ("timed out", "Unavailable", "DeadlineExceeded", "no leader", "leade
 
 
 def undecided(stderr: str) -> bool:
-    """Tell whether etcdctl failed only because the members are busy choosing a leader."""
+    """Whether etcdctl failed only because the members are busy choosing a leader."""
     return any(words in stderr for words in UNDECIDED)
 
 
@@ -96,7 +96,7 @@ class Cluster:
         return ",".join(server.url for server in self.servers)
 
     def client(self, urls: str = "", limit_s: float = 5.0, **settings: Any) -> Etcd:
-        """Give a client; by default its limit is generous."""
+        """Return a client; by default its limit is generous."""
         made = Etcd(EtcdSettings.read(urls or self.urls, **settings), limit_s)
         self.clients.append(made)
         return made
@@ -189,7 +189,7 @@ def answers(client: Etcd) -> bool:
 
 
 def took(call: Callable[[], object]) -> tuple[float, FlannelError]:
-    """Give how long a call took to fail, and how."""
+    """Return how long a call took to fail, and how."""
     begun = time.monotonic()
     with pytest.raises(FlannelError) as caught:
         call()
@@ -197,7 +197,7 @@ def took(call: Callable[[], object]) -> tuple[float, FlannelError]:
 
 
 def supports(option: str) -> bool:
-    """Tell whether this etcd knows an option."""
+    """Whether this etcd knows an option."""
     done = subprocess.run(["etcd", "--help"], capture_output=True, timeout=30, check=False)
     return option.encode() in done.stdout + done.stderr
 
@@ -215,7 +215,7 @@ class Authority:
                 f"/CN={name}", "-keyout", str(key), "-out", str(self.cert))  # fmt: skip
 
     def issue(self, name: str, alt: str = "IP:127.0.0.1,DNS:localhost") -> tuple[Path, Path]:
-        """Give a certificate and its key."""
+        """Return a certificate and its key."""
         cert, key = self.folder / f"{name}.pem", self.folder / f"{name}.key"
         request, extra = self.folder / f"{name}.csr", self.folder / f"{name}.ext"
         extra.write_text(f"subjectAltName={alt}\nextendedKeyUsage=serverAuth,clientAuth\n")

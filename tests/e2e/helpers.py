@@ -66,7 +66,7 @@ def address(host: Host, container: str, network: str) -> str:
 
 
 def inspect(host: Host, kind: str, name: str) -> dict[str, Any]:
-    """Give what `docker inspect` says."""
+    """Return what `docker inspect` says."""
     found: dict[str, Any] = json.loads(host.docker(kind, "inspect", name).stdout)[0]
     return found
 
@@ -112,19 +112,19 @@ def asked(node: Node, kind: str, target: str, port: int, limit_s: int = 5, withi
 
 
 def enter(host: Host, container: str) -> tuple[str, ...]:
-    """Give the words that run a command of the host in a container's network namespace."""
+    """Return the words that run a command of the host in a container's network namespace."""
     return ("nsenter", "-n", "-t", str(inspect(host, "container", container)["State"]["Pid"]))
 
 
 def status(host: Host) -> dict[str, Any]:
-    """Give what `docker-flannel status` says."""
+    """Return what `docker-flannel status` says."""
     command = (sys.executable, "-m", "driver", "status", "--format", "json")
     found: dict[str, Any] = json.loads(host.run(*command, cwd=PROJECT).stdout)
     return found
 
 
 def docker_major(host: Host) -> int:
-    """Give the first number of the host's Docker: 20, 26, 28."""
+    """Return the first number of the host's Docker: 20, 26, 28."""
     told = host.docker("version", "--format", "{{.Server.Version}}").stdout
     return int(told.partition(".")[0])
 
@@ -157,7 +157,7 @@ def counted(host: Host, name: str, target: str) -> Iterator[None]:
 
 
 def settings(backend: str) -> dict[str, str]:
-    """Give the plugin's settings for a backend of the firewall."""
+    """Return the plugin's settings for a backend of the firewall."""
     firewall = backend.partition("-")[0]
     return {"DOCKER_FLANNEL_LOG_LEVEL": "debug", "DOCKER_FLANNEL_FIREWALL": firewall}
 

@@ -123,7 +123,7 @@ def install(host: Host, *settings: str) -> None:
 
 
 def plugin(host: Host) -> dict[str, Any]:
-    """Give what Docker says of the plugin, {} when it has none."""
+    """Return what Docker says of the plugin, {} when it has none."""
     shown = host.docker("plugin", "inspect", NAME, check=False)
     found: list[dict[str, Any]] = json.loads(shown.stdout) if shown.ok else []
     return found[0] if found else {}
@@ -137,7 +137,7 @@ def status(host: Host) -> dict[str, Any]:
 
 
 def config_file(host: Host) -> Path:
-    """Give the file where Docker keeps the config of the installed plugin."""
+    """Return the file where Docker keeps the config of the installed plugin."""
     return host.folder / "docker" / "plugins" / str(plugin(host)["Id"]) / "config.json"
 
 
@@ -165,7 +165,7 @@ def said(process: Process) -> int:
 
 
 def serve_lines(host: Host, container: str) -> Process:
-    """Give back what is sent to a port of a container."""
+    """Send back what comes to a port of a container."""
     words = (sys.executable, "-m", "tests.e2e.managed", "echo")
     process = host.popen(*enter(host, container), *words, cwd=PROJECT, log_name="echo-lines")
     wait_for(lambda: "ready" in process.log(), "the echo")
@@ -176,7 +176,7 @@ def serve_lines(host: Host, container: str) -> Process:
 
 
 def echo() -> None:
-    """Give all clients back what they send."""
+    """Send all clients back what they send."""
     with socket.create_server(("", PORT)) as server:
         sys.stdout.write("ready\n")
         sys.stdout.flush()

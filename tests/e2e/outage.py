@@ -90,12 +90,12 @@ class Store:
         self.ctl("put", key, value)
 
     def values(self) -> dict[str, str]:
-        """Give all below where leases lie, by the key's last part."""
+        """Return the leases in etcd by the last part of their keys."""
         lines = self.ctl("get", "--prefix", FOLDER).splitlines()
         return {k.rpartition("/")[2]: v for k, v in zip(lines[::2], lines[1::2], strict=True)}
 
     def peers_of(self, host: Host) -> dict[str, str]:
-        """Give the public IP of each other subnet, as `peers` should give it."""
+        """Return the public IP of each other subnet, as `peers` should give it."""
         found = {k.replace("-", "/"): json.loads(v)["PublicIP"] for k, v in self.values().items()}
         return {subnet: ip for subnet, ip in found.items() if ip != host.address}
 
@@ -104,7 +104,7 @@ class Store:
         self.ctl("compact", "--physical", str(header["revision"]))
 
     def leader(self) -> int:
-        """Give the port of the leader."""
+        """Return the port of the leader."""
         for found in json.loads(self.ctl("endpoint", "status", "-w", "json")):
             if found["Status"]["leader"] == found["Status"]["header"]["member_id"]:
                 return int(found["Endpoint"].rpartition(":")[2])
@@ -131,7 +131,7 @@ def phase(host: Host) -> str:
 
 
 def subnet(host: Host) -> str:
-    """Give the subnet the host has, "" while it has none."""
+    """Return the subnet the host has, "" while it has none."""
     found = status(host)["lease"]
     return str(found["subnet"]) if found else ""
 
@@ -160,7 +160,7 @@ def well(host: Host) -> None:
 
 
 def peers(host: Host) -> dict[str, str]:
-    """Give where the kernel sends packets to each subnet, by route, neighbour and FDB entry."""
+    """Return where the kernel sends packets to each subnet, by route, neighbour and FDB entry."""
 
     def shown(*argv: str) -> list[dict[str, Any]]:
         result = host.run(*argv, "dev", "flannel.1", check=False)

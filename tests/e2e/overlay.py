@@ -109,7 +109,7 @@ class World:
             yield from ((one, other) for other in self.hosts if other is not one)
 
     def entries(self, host: Host) -> str:
-        """Give all that a host has of peers: routes, neighbours, FDB entries."""
+        """Return all that a host has of peers: routes, neighbours, FDB entries."""
         routes = host.run("ip", "route", "show", "proto", "91").stdout.splitlines(keepends=True)
         found = [line for line in routes if not line.startswith("unreachable ")]
         neighbours = ("ip", "neigh", "show", "dev", self.device, "nud", "permanent")
@@ -120,7 +120,7 @@ class World:
 
 @contextmanager
 def empty_world(config: str) -> Iterator[World]:
-    """Give an etcd with a network config, and no host yet."""
+    """Yield an etcd with a network config, and no host yet."""
     with Bed() as bed:
         etcd = bed.client("etcd")
         made = World(bed, etcd, config)
@@ -133,7 +133,7 @@ def empty_world(config: str) -> Iterator[World]:
 
 @contextmanager
 def world(config: str) -> Iterator[World]:
-    """Give three hosts whose containers reach each other."""
+    """Yield three hosts whose containers reach each other."""
     with empty_world(config) as made:
         for name in ("h1", "h2", "h3"):
             made.populate(made.add(name))
@@ -142,17 +142,17 @@ def world(config: str) -> Iterator[World]:
 
 
 def own(host: Host) -> str:
-    """Name a host's container."""
+    """Return the name of a host's container."""
     return f"w-{host.name}"
 
 
 def lease(host: Host) -> dict[str, Any]:
-    """Give the host's lease as `status` shows it, {} without one."""
+    """Return the host's lease as `status` shows it, {} without one."""
     return status(host)["lease"] or {}
 
 
 def mac(host: Host, device: str) -> str:
-    """Give a link's MAC, "" without the link."""
+    """Return a link's MAC, "" without the link."""
     words = host.run("ip", "-o", "link", "show", device, check=False).stdout.split()
     return words[words.index("link/ether") + 1] if "link/ether" in words else ""
 

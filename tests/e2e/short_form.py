@@ -40,7 +40,7 @@ def ps(host: Host) -> list[dict[str, Any]]:
 
 
 def lease_ip(host: Host, name: str, net: str = "app") -> str:
-    """Give a container's lease address, as `docker flannel ps` shows it."""
+    """Return a container's lease address, as `docker flannel ps` shows it."""
     of = inspect(host, "container", name)["NetworkSettings"]["Networks"][net]["EndpointID"]
     [row] = [row for row in ps(host) if row["endpoint"] == of]
     assert (row["name"], row["network_name"]) == (name, net)
@@ -48,7 +48,7 @@ def lease_ip(host: Host, name: str, net: str = "app") -> str:
 
 
 def sources(host: Host, name: str, *targets: str) -> list[str]:
-    """Give the sources of a container's packets to some targets."""
+    """Return the sources of a container's packets to some targets."""
     into = enter(host, name)
     found = []
     for target in targets:
@@ -58,7 +58,7 @@ def sources(host: Host, name: str, *targets: str) -> list[str]:
 
 
 def has_both(host: Host, name: str, net: str = "app") -> str:
-    """Give a container's lease address if it has that and Docker's; "" before it has."""
+    """Return a container's lease address if it has that and Docker's; "" before it has."""
     ip, lease = address(host, name, net), lease_ip(host, name, net)
     assert in_lease(lease)
     shown = host.run(*enter(host, name), "ip", "-o", "-4", "addr").stdout

@@ -23,7 +23,7 @@ FLANNELDS: dict[str, Process] = {}  # by host
 
 @pytest.fixture(scope="module")
 def world() -> Iterator[World]:
-    """Give an etcd, h1 with a flanneld and a container on docker0, and h2 with the plugin."""
+    """Yield an etcd, h1 with a flanneld and a container on docker0, and h2 with the plugin."""
     with empty_world("vxlan") as made:
         h1, h2 = made.host("h1"), made.add("h2")
         made.populate(h2)
@@ -50,7 +50,7 @@ def file(host: Host) -> str:
 
 
 def footprint(world: World, host: Host) -> tuple[object, ...]:
-    """Give what a flanneld has made: its keys with their revisions, its file, device, entries."""
+    """Return what a flanneld has made: its keys with their revisions, its file, device, entries."""
     kvs = json.loads(world.etcdctl("get", "--prefix", LEASES, "-w", "json").stdout)["kvs"]
     entries = [host.run(*argv).stdout for argv in (
         ("ip", "-d", "link", "show", DEVICE), ("ip", "-4", "addr", "show", DEVICE),

@@ -23,7 +23,7 @@ FLUSH = f"end=$(($(date +%s) + {FLUSHES_S})); " + (
 
 @pytest.fixture(scope="module")
 def host() -> Iterator[Host]:
-    """Give a host of this test's own, since Docker's rules are flushed with ours."""
+    """Yield a host of this test's own, since Docker's rules are flushed with ours."""
     with Bed() as bed:
         made = bed.host("fight")
         made.start_plugin()

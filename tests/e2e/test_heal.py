@@ -79,14 +79,14 @@ DAMAGE = {
 
 @pytest.fixture(scope="module")
 def bed() -> Iterator[Bed]:
-    """Give a bed for this module alone: what is done to its host is not undone."""
+    """Yield a bed for this module alone: what is done to its host is not undone."""
     with Bed() as made:
         yield made
 
 
 @pytest.fixture(scope="module")
 def site(bed: Bed) -> Site:
-    """Give a container with published ports, and someone who talks to it all the time."""
+    """Return a container with published ports, and someone who talks to it all the time."""
     host, visitor = bed.host("heal"), bed.client("visitor")
     host.start_plugin({"DOCKER_FLANNEL_LOG_LEVEL": "debug"})
     host.start_dockerd(live_restore=True)

@@ -16,13 +16,13 @@ AIM_S, LIMIT_S = 2, 10  # for a new host to be reached; machines that test may b
 
 @pytest.fixture(scope="module", params=["vxlan", "host-gw"])
 def three(request: pytest.FixtureRequest) -> Iterator[World]:
-    """Give three hosts."""
+    """Yield three hosts."""
     with world(request.param) as made:
         yield made
 
 
 def identity(three: World, host: Host) -> tuple[str, str]:
-    """Give what must not change as long as a host's disk lives: its subnet and VTEP MAC."""
+    """Return what must not change as long as a host's disk lives: its subnet and VTEP MAC."""
     return str(lease(host)["subnet"]), mac(host, three.device)
 
 

@@ -22,7 +22,7 @@ FLANNEL_IPMASQ=true
 
 @pytest.fixture
 def fresh(bed: Bed) -> Iterator[Host]:
-    """Give a host with dockerd and no plugin, switched off afterwards."""
+    """Yield a host with dockerd and no plugin, switched off afterwards."""
     host = bed.host(f"f{len(bed.nodes)}")
     host.start_dockerd()
     host.load_image()

@@ -26,7 +26,7 @@ networks:
 
 @pytest.fixture(scope="module")
 def two() -> Iterator[World]:
-    """Give two hosts with the managed plugin, each installed by one command."""
+    """Yield two hosts with the managed plugin, each installed by one command."""
     with empty_world("vxlan") as world:
         storage = world.bed.folder / "registry"
         folder = managed.built()

@@ -26,7 +26,7 @@ FLANNEL_IPMASQ=true
 
 @pytest.fixture(scope="module")
 def alone(bed: Bed) -> Iterator[Host]:
-    """Give a host that has its state where it outlives a reboot; uninstall at the end."""
+    """Yield a host that has its state where it outlives a reboot; uninstall at the end."""
     host = bed.host("h1")
     host.start_dockerd()
     host.load_image()
@@ -87,7 +87,7 @@ def test_an_upgrade_that_puts_the_folder_back_loses_nothing(alone: Host) -> None
 
 
 def known(host: Host) -> tuple[Any, ...]:
-    """Give what the state has of networks and containers."""
+    """Return what the state has of networks and containers."""
     found = managed.status(host)
     lists = [sorted(found[name], key=lambda row: row["id"]) for name in ("networks", "endpoints")]
     return found["lease"], *lists
@@ -202,7 +202,7 @@ PRIVILEGES = {
 
 
 def granted(config: dict[str, Any]) -> set[str]:
-    """Name what a config asks for."""
+    """List what a config asks for."""
     linux = config["linux"]
     assert not linux.get("allowAllDevices")
     assert not linux.get("devices")
@@ -221,7 +221,7 @@ def test_every_privilege_is_known_and_all_together_are_enough(alone: Host) -> No
 
 @pytest.fixture(scope="module")
 def stored(alone: Host) -> Iterator[tuple[Path, str]]:
-    """Give the file where Docker keeps the plugin's config, and its text; restored in the end."""
+    """Yield the file where Docker keeps the plugin's config, and its text; restored in the end."""
     file = managed.config_file(alone)
     whole = file.read_text()
     yield file, whole

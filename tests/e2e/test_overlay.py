@@ -40,7 +40,7 @@ MTU = {"vxlan": 1450, "vni100": 1450, "direct": 1450, "host-gw": 1500}
 
 @pytest.fixture(scope="module", params=list(CONFIGS))
 def three(request: pytest.FixtureRequest) -> Iterator[World]:
-    """Give three hosts, with each config in turn."""
+    """Yield three hosts, with each config in turn."""
     with world(request.param) as made:
         yield made
 

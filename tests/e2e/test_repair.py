@@ -16,14 +16,14 @@ OURS = "inet docker_flannel"
 
 @pytest.fixture
 def host(running: Host) -> Iterator[Host]:
-    """Give the running host; the test has to leave it as it was, but for dockerd."""
+    """Yield the running host; the test has to leave it as it was, but for dockerd."""
     with as_it_was(running) as given:
         yield given
 
 
 @pytest.fixture
 def site(host: Host, visitor: Node) -> Site:
-    """Give a container with a published port, and a neighbour."""
+    """Return a container with a published port, and a neighbour."""
     return Site(host, visitor)
 
 

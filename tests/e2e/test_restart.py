@@ -33,7 +33,7 @@ PASS_S = 90  # the passes come every half minute
 
 @pytest.fixture
 def host(running: Host) -> Iterator[Host]:
-    """Give the running host; the test has to leave it as it was, but for dockerd."""
+    """Yield the running host; the test has to leave it as it was, but for dockerd."""
     with as_it_was(running) as given:
         yield given
 

@@ -65,7 +65,7 @@ def settings(host: Host) -> Any:
 
 @pytest.fixture(scope="module")
 def pair() -> Iterator[World]:
-    """Give two hosts with one etcd, the plugin and a Docker that knows nothing of flannel."""
+    """Yield two hosts with one etcd, the plugin and a Docker that knows nothing of flannel."""
     with empty_world("vxlan") as made:
         for name in ("h1", "h2"):
             made.add(name)
@@ -74,7 +74,7 @@ def pair() -> Iterator[World]:
 
 @pytest.fixture(scope="module")
 def ready(pair: World) -> World:
-    """Give those hosts with Docker set up by `setup-daemon --write`, where it knows the setting."""
+    """Return those hosts, set up by `setup-daemon --write` where Docker knows the setting."""
     for host in pair.hosts:
         command(host, "setup-daemon", "--write", check=docker_major(host) >= NEW)
         host.restart_dockerd()
@@ -87,7 +87,7 @@ def ready(pair: World) -> World:
 
 @pytest.fixture
 def two(ready: World) -> Iterator[tuple[Host, Host]]:
-    """Give the hosts; the test has to leave them as they were."""
+    """Yield the hosts; the test has to leave them as they were."""
     one, other = ready.hosts
     before = [baseline(host) for host in (one, other)]
     yield one, other
@@ -217,7 +217,7 @@ def test_compose(two: tuple[Host, Host]) -> None:
 
 @pytest.fixture
 def alone(bed: Bed) -> Iterator[Host]:
-    """Give a host with the plugin and no dockerd yet."""
+    """Yield a host with the plugin and no dockerd yet."""
     host = bed.host(f"a{len(bed.nodes)}")
     host.start_plugin({"DOCKER_FLANNEL_LOG_LEVEL": "debug"})
     yield host
@@ -225,7 +225,7 @@ def alone(bed: Bed) -> Iterator[Host]:
 
 
 def parts(host: Host) -> tuple[dict[str, Any], dict[str, str]]:
-    """Give what docker-opts shows: daemon.json's settings, and the options by name."""
+    """Return what docker-opts shows: daemon.json's settings, and the options by name."""
     text = command(host, "docker-opts").stdout
     end = text.index("\n}\n") + 2
     line = next(line for line in text.splitlines() if line.startswith("--"))

@@ -34,7 +34,7 @@ def settled(host: Host, name: str, net: str = "app") -> str:
 
 @pytest.fixture(scope="module")
 def pair() -> Iterator[World]:
-    """Give two hosts with a network `app` of the same subnet, and on each a server and a client."""
+    """Yield two hosts that each have a network `app` of one subnet, a server and a client."""
     with empty_world("vxlan") as made:
         for name in ("h1", "h2"):
             host = made.add(name)

@@ -49,7 +49,7 @@ class Site:
         self.known = wait_for(self.rows, "all lease addresses")
 
     def rows(self) -> dict[str, str]:
-        """Give the endpoints' addresses as the status tells, and their ports."""
+        """Return the endpoints' addresses as the status tells, and their ports."""
         return {e["id"]: f"{e['address']} {e['ports']}" for e in status(self.host)["endpoints"]}
 
     @contextmanager
@@ -92,7 +92,7 @@ class Site:
 
 @pytest.fixture
 def site(running: Host, visitor: Node) -> Iterator[Site]:
-    """Give the networks and containers; in the end Docker takes all of it away."""
+    """Yield the networks and containers; in the end Docker takes all of it away."""
     with as_it_was(running) as host:
         made = Site(host, visitor)
         managed.serve_lines(host, "web-app")

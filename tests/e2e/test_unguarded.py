@@ -22,7 +22,7 @@ VARIANTS = ("nft", "legacy")
 
 @pytest.fixture(scope="module")
 def bed() -> Iterator[Bed]:
-    """Give a bed for this module alone: its hosts lose their firewall."""
+    """Yield a bed for this module alone: its hosts lose their firewall."""
     with Bed() as made:
         yield made
 

@@ -40,7 +40,7 @@ class Listener:
         return frozenset().union(*self._names)
 
     def after(self, host):
-        """Give what was reported, once all that has happened is read; and forget it."""
+        """Return what was reported, once all that has happened is read; and forget it."""
         while not self._so_far() & {"flhmarker"}:  # the thread may not listen yet
             host.ip(
                 f"link add flhmarker group {GROUP} up type veth peer name marker",

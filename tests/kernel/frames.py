@@ -76,7 +76,7 @@ class Ear:
         self._socket.settimeout(10)
 
     def until(self, end=END):
-        """Give the packets before the one that ends with these bytes."""
+        """Return the packets before the one that ends with these bytes."""
         found: list[bytes] = []
         while True:
             data, (_, _, direction, *_) = self._socket.recvfrom(65536)
@@ -87,7 +87,7 @@ class Ear:
             found.append(data)
 
     def heard(self, mark):
-        """Tell whether a packet with a mark has arrived before the end."""
+        """Whether a packet with a mark has arrived before the end."""
         return any(mark in data for data in self.until())
 
     def close(self):

@@ -106,7 +106,7 @@ class Namespace:
             return str(source[0])
 
     def cannot_reach(self, server: socket.socket, ip: str, port: int) -> bool:
-        """Tell whether packets to an address are lost without a word."""
+        """Whether packets to an address are lost without a word."""
         try:
             self.reach(server, ip, port, QUIET_S)
         except TimeoutError:

@@ -53,7 +53,7 @@ class Record:
         self._socket.close()
 
     def packets(self):
-        """Give the overlay's packets of which something was recorded since the last time."""
+        """Return the overlay's packets of which something was recorded since the last time."""
         found: set[Seen] = set()
         while True:
             try:

@@ -77,7 +77,7 @@ class Bench:
         return reports
 
     def woken(self) -> bool:
-        """Tell whether a pass was asked for since the last time."""
+        """Whether a pass was asked for since the last time."""
         woken = self.core.woken.is_set()
         self.core.woken.clear()
         return woken
@@ -102,5 +102,5 @@ class Bench:
 
 
 def make_core(leases: Source | None = None, subnet_len: int = 24) -> Bench:
-    """Give a bench with a booted core; standalone lease 10.2.0.0/24 unless told otherwise."""
+    """Return a bench with a booted core; standalone lease 10.2.0.0/24 unless told otherwise."""
     return Bench(leases or LocalSource("standalone", NETWORK, subnet_len, Path("/nonexistent")))

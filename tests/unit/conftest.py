@@ -11,7 +11,7 @@ from tests.unit.plugin import Setting
 
 @pytest.fixture
 def on() -> Setting:
-    """Give the plugin over HTTP, and a dockerd that uses it."""
+    """Return the plugin over HTTP, and a dockerd that uses it."""
     return Setting()
 
 
@@ -27,5 +27,5 @@ def docker(bench: Bench) -> Docker:
 
 @pytest.fixture
 def made(docker: Docker) -> Container:
-    """Give a running container with a published port."""
+    """Return a running container with a published port."""
     return docker.start(docker.create_network(), port(80, 8080))

@@ -26,7 +26,7 @@ class Refused(Exception):
 def port(
     number: int, first: int = 0, last: int = 0, proto: int = 6, host: str = ""
 ) -> dict[str, Any]:
-    """Give a PortBinding as dockerd words it."""
+    """Return a PortBinding as dockerd words it."""
     return {
         "Proto": proto,
         "IP": "",
@@ -38,7 +38,7 @@ def port(
 
 
 def portmap(*ports: dict[str, Any]) -> dict[str, Any]:
-    """Give the Options of Program."""
+    """Return the Options of Program."""
     return {"com.docker.network.portmap": list(ports)}
 
 

@@ -235,7 +235,7 @@ class FakeSurvey:
         return frozenset(t.name for t in veths if t.container_end in self._kernel.moved)
 
     def docker_acts(self) -> None:
-        """Know it anyway."""
+        """Facts are what a test says."""
 
     def look(self, links: Iterable[str]) -> frozenset[HostObject]:
         objects = self._kernel.observe()

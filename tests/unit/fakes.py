@@ -25,7 +25,7 @@ FACTS = Facts(
 
 
 def seeded(seed: int) -> random.Random:
-    """Give random numbers that are the same in every run."""
+    """Return random numbers that are the same in every run."""
     return random.Random(seed)  # noqa: S311
 
 

@@ -19,7 +19,7 @@ NULL: dict[str, Any] = {
 
 
 def foreign(subnet: str = "172.18.0.0/16", gateway: str = "") -> dict[str, Any]:
-    """Give what Docker's own IPAM chooses."""
+    """Return what Docker's own IPAM chooses."""
     first = subnet.replace(".0.0/", ".0.1/")
     block = {"AddressSpace": "LocalDefault", "Pool": subnet, "Gateway": gateway or first}
     return {"Options": {}, "IPv4Data": [block]}

@@ -26,7 +26,7 @@ def meet(namespace, other, address, ip, source=""):
 
 
 def arrived(lab):
-    """Name those at whom a packet with the secret has arrived since the last time."""
+    """Return the names of those whom the secret has reached since the last time."""
     for ip in lab.ears.values():  # nothing sent before is still under way when these have come
         send(lab.host, ip, 9, END)
     return {name for name, ear in lab.heard.items() if ear.heard(SECRET)}

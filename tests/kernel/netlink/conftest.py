@@ -25,6 +25,6 @@ def full(netlink):
 
 @pytest.fixture
 def monitor(netlink):
-    """Gives a function that waits for names to be reported, and all names so far."""
+    """Yield what hears which links the adapter reports."""
     with Listener(netlink) as listener:
         yield listener

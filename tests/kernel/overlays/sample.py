@@ -55,7 +55,7 @@ def shown(host, *command):
 
 
 def everything(host):
-    """Give what the kernel tells of links, routes and entries.
+    """Return what the kernel has of links, routes and entries.
 
     Left out is what takes its time to settle: IPv6, and a carrier that comes after `link set up`.
     """

@@ -30,7 +30,7 @@ IGNORED = {
 
 
 def prepared() -> tuple[Bench, dict[str, dict[str, Any]]]:
-    """Give a bench with a network, a container and a free pool, and a good body for each call."""
+    """Return a bench with a network, a container and a free pool, and a good body for each call."""
     bench = make_core()
     docker = Docker(bench)
     net = docker.create_network()

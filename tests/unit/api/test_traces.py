@@ -78,7 +78,7 @@ class Replay:
 
 
 def gives_something_new(call: str, body: Any) -> bool:
-    """Tell whether a call that is made twice rightly gives two objects."""
+    """Whether a call that is made twice rightly gives two objects."""
     return call == "IpamDriver.RequestPool" or (
         call == "IpamDriver.RequestAddress" and not body["Options"]
     )

@@ -32,7 +32,7 @@ HERE = replace(FACTS, external=External("eth0", VTEP.public_ip, 1500))
 
 
 def peer(number: int, host: int | None = None) -> Peer:
-    """Give a subnet's lease, of a host of its own or of a certain one."""
+    """Return a subnet's lease, of a host of its own or of a certain one."""
     host = number if host is None else host
     ip, mac = IPv4Address(f"192.0.2.{host}"), f"02:00:00:00:00:{host:02x}"
     return Peer(IPv4Network(f"10.5.{number}.0/24"), ip, "vxlan", mac)
