@@ -184,16 +184,16 @@ def program(core: Reconciler, req: Body) -> Reply:
     endpoint_id = req.object_id("EndpointID")
     wanted = body.bindings(req.part("Options"), core.survey.ephemeral_ports)
     core.retry(lambda: _publish(core, endpoint_id, wanted))
-    _settle(core, endpoint_id)
+    _set_address(core, endpoint_id)
     return {}
 
 
 def populated(core: Reconciler, req: Body) -> None:
     """Handle EndpointOperInfo: Docker 28 has put the interface into the sandbox."""
-    _settle(core, req.object_id("EndpointID"))
+    _set_address(core, req.object_id("EndpointID"))
 
 
-def _settle(core: Reconciler, endpoint_id: str) -> None:
+def _set_address(core: Reconciler, endpoint_id: str) -> None:
     core.set_sandbox_addresses(frozenset({f"{HOST_END_PREFIX}{short(endpoint_id)}"}))
 
 
@@ -211,7 +211,7 @@ def _publish(core: Reconciler, endpoint_id: str, wanted: Sequence[Binding]) -> N
                     edit.put(replace(endpoint, ports=ports))
                 ports = choose_ports(edit.state, endpoint_id, wanted, secrets.choice, tried)
                 edit.put(replace(endpoint, ports=ports))
-            _tell_chosen(endpoint_id, wanted, ports)
+            _log_chosen(endpoint_id, wanted, ports)
             break
         except Conflict as error:
             tried.update(error.taken)
@@ -219,7 +219,7 @@ def _publish(core: Reconciler, endpoint_id: str, wanted: Sequence[Binding]) -> N
                 raise
 
 
-def _tell_chosen(endpoint_id: str, wanted: Sequence[Binding], ports: Sequence[PortMapping]) -> None:
+def _log_chosen(endpoint_id: str, wanted: Sequence[Binding], ports: Sequence[PortMapping]) -> None:
     """Log what Docker never learns: which of several host ports it became."""
     fixed = {(b.proto, b.host_ip, b.first, b.port) for b in wanted if b.fixed}
     for port in ports:

@@ -182,7 +182,7 @@ def _dockers_subnet(edit: Edit, network: Network) -> IPv4Network | None:
 
 
 def _better(network: Network) -> str:
-    """Say what a network is like whose subnet Docker chose, and how to have a better one."""
+    """Describe a network whose subnet Docker chose, and how to have a better one."""
     subnet = network.docker_gateway.network if network.docker_gateway else ""
     return (
         f"containers get addresses of {network.gateway.network} beside Docker's own of {subnet}; "
@@ -219,7 +219,7 @@ def _pool_of(edit: Edit, network_id: str, given: _Given) -> Pool:
 
 
 def _mark_aux(edit: Edit, pool: Pool, reserved: frozenset[str]) -> None:
-    """Tell the reserved addresses from those of containers: Docker asked for both alike."""
+    """Mark the reserved addresses: Docker asked for them as for those of containers."""
     for hold in edit.state.holds.values():
         if hold.pool == pool.id and str(hold.ip) in reserved:
             edit.put(replace(hold, why="aux"))

@@ -88,4 +88,7 @@ class OrphanNetworks:
             if found is None or edit.state.endpoints_of(network):
                 return  # what is left of its containers goes first
             give_up(edit, found)
-        log.info("network %s is forgotten: Docker removed it unheard", short(network))
+        log.info(
+            "network %s is forgotten: Docker removed it unheard",
+            short(network),
+        )

@@ -20,7 +20,7 @@ LONGEST_NAME = 255  # of a container, as it is remembered
 
 
 def request_pool(core: Reconciler, req: Body) -> Reply:
-    """Give a new network its block of the lease.
+    """Choose a new network's block of the lease.
 
     Request: AddressSpace, Pool, SubPool, Options, V6.  Reply: PoolID, Pool, Data.
     """
@@ -53,7 +53,7 @@ def release_pool(core: Reconciler, req: Body) -> Reply:
 
 
 def request_address(core: Reconciler, req: Body) -> Reply:
-    """Give an address of a pool.
+    """Choose an address of a pool.
 
     Request: PoolID, Address, Options, which name the container since Docker 29.
     Reply: Address with the pool's length, Data.

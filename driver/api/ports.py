@@ -14,7 +14,7 @@ Document = dict[str, Any]
 
 
 def document(core: Reconciler) -> Document:
-    """Give every port that a container was promised, and what the host has of it.
+    """Return every port that a container was promised, and what the host has of it.
 
     Shape: {ports: [{proto, host_ip, host_port, container_ip, container_port, endpoint, network,
     sandbox, published, held}]}; `published`: the firewall leads it to the container; `held`: a

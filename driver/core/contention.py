@@ -1,7 +1,7 @@
 """What something else undoes again and again: how often, and how long it is left alone. Pure.
 
-A repair that holds for two seconds ends the contention. What isolates is put back in
-every pass, however often something undoes it: while it is away, closed networks are open.
+A repair that holds for two seconds ends the contention. What isolates is put back in every pass,
+however often something undoes it: while it is away, closed networks are open.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from driver.model.identity import Key
 from driver.model.objects import RANK, Plan, noun
 
-FIGHT = 5  # repairs of one object in a row; what does not isolate then waits longer each time
+MANY = 5  # repairs of one object in a row; what does not isolate then waits longer each time
 FIRST_S, LONGEST_S = 2.0, 30.0
 _ISOLATING = frozenset(kind.__name__ for kind in RANK if kind.isolates)
 
@@ -40,7 +40,7 @@ class Contention:
 
     def _waits(self, key: Key, now: float) -> bool:
         streak = self._streaks.get(key)
-        if streak is None or streak.count < FIGHT or key[0] in _ISOLATING:
+        if streak is None or streak.count < MANY or key[0] in _ISOLATING:
             return False
         return streak.last <= now < streak.last + _pause_s(key, streak)  # clocks may jump
 
@@ -63,7 +63,7 @@ class Contention:
             count, first = (old.count + 1, old.first) if old else (1, now)
             new[key] = _Streak(count, first, now, key in failed)
         self._streaks = self._streaks | new
-        return not new or any(s.count <= FIGHT or s.count.bit_count() == 1 for s in new.values())
+        return not new or any(s.count <= MANY or s.count.bit_count() == 1 for s in new.values())
 
     def failed(self, keys: Iterable[Key]) -> bool:
         """Whether the last repair of one of these failed."""
@@ -76,10 +76,10 @@ class Contention:
 
     def sentences(self) -> tuple[str, ...]:
         """Say what is contended, how often it was undone, and what is done about it."""
-        fought = {k: s for k, s in self._streaks.items() if s.count > FIGHT and not s.failed}
-        kinds = Counter(key[0] for key in fought)
+        contended = {k: s for k, s in self._streaks.items() if s.count > MANY and not s.failed}
+        kinds = Counter(key[0] for key in contended)
         return tuple(
-            _sentence(kind, count, {k: s for k, s in fought.items() if k[0] == kind})
+            _sentence(kind, count, {k: s for k, s in contended.items() if k[0] == kind})
             for kind, count in sorted(kinds.items())
         )
 
@@ -87,7 +87,7 @@ class Contention:
 def _pause_s(key: Key, streak: _Streak) -> float:
     if key[0] in _ISOLATING:
         return FIRST_S
-    return min(FIRST_S * 2.0 ** max(min(streak.count, 2 * FIGHT) - FIGHT, 0), LONGEST_S)
+    return min(FIRST_S * 2.0 ** max(min(streak.count, 2 * MANY) - MANY, 0), LONGEST_S)
 
 
 def _sentence(kind: str, objects: int, streaks: dict[Key, _Streak]) -> str:

@@ -8,7 +8,7 @@ from itertools import pairwise
 import pytest
 
 from driver.api.status import document
-from driver.core.contention import FIGHT, LONGEST_S
+from driver.core.contention import LONGEST_S, MANY
 from driver.errors import HostError
 from driver.model.firewall import FirewallEntry, ForwardGate, Ruleset
 from driver.model.objects import RANK, Bridge, LinkAddress, Sysctl, UnreachableRoute
@@ -46,7 +46,7 @@ def test_what_else_is_undone_again_and_again_waits_for_seconds(bench: Bench) -> 
         bench.kernel.lose(LinkAddress)
         times += [report.at for report in bench.passes(1, apart_s=0.5) if report.repaired]
     waits = [later - earlier for earlier, later in pairwise(times)]
-    assert waits[: FIGHT + 4] == [0.5] * (FIGHT - 1) + [2, 4, 8, 16, LONGEST_S]
+    assert waits[: MANY + 4] == [0.5] * (MANY - 1) + [2, 4, 8, 16, LONGEST_S]
     assert max(waits) == LONGEST_S
     bench.passes(1, apart_s=LONGEST_S)
     bench.passes(1, apart_s=2)
@@ -70,7 +70,7 @@ def test_a_fight_is_told_in_problems_and_now_and_then_in_the_log(
         "in each pass; find out what changes it"
     )
     assert (
-        len(caplog.records) == len(bench.core.history.reports) == FIGHT + 4
+        len(caplog.records) == len(bench.core.history.reports) == MANY + 4
     )  # the 8th, 16th, 32nd, 64th
     bench.passes(1, apart_s=3)
     assert document(bench.core)["problems"] == []
@@ -78,7 +78,7 @@ def test_a_fight_is_told_in_problems_and_now_and_then_in_the_log(
 
 @pytest.mark.usefixtures("made")
 def test_a_fight_over_one_thing_keeps_no_other_from_repair(bench: Bench) -> None:
-    for _ in range(FIGHT + 2):
+    for _ in range(MANY + 2):
         bench.kernel.lose(LinkAddress)
         bench.passes(1, apart_s=0.5)
     assert not any(isinstance(item, LinkAddress) for item in bench.observed())
@@ -87,7 +87,7 @@ def test_a_fight_over_one_thing_keeps_no_other_from_repair(bench: Bench) -> None
 
 
 def test_a_call_repairs_also_what_is_fought_over(bench: Bench, made: Container) -> None:
-    for _ in range(FIGHT + 2):
+    for _ in range(MANY + 2):
         bench.kernel.lose(Bridge)
         bench.passes(1, apart_s=0.5)
     bench.kernel.lose(Bridge)
@@ -103,7 +103,7 @@ def test_what_failed_is_not_said_to_be_repaired(bench: Bench) -> None:
     bench.kernel.refuse = lambda t: (
         HostError("no such link") if isinstance(t, LinkAddress) else None
     )
-    for _ in range(3 * FIGHT):
+    for _ in range(3 * MANY):
         [report] = bench.passes(1, apart_s=0.5)
         assert report.errors == ("no such link",), "told for as long as it is so"
         assert "address" not in str(report.repaired)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from driver.core.contention import FIGHT
+from driver.core.contention import MANY
 from driver.errors import HostError
 from driver.model.firewall import Ruleset
 from tests.unit.bench import Bench
@@ -15,7 +15,7 @@ from tests.unit.docker import Container, Docker, Net, Refused, port
 def test_what_fails_for_good_is_told_for_good(bench: Bench) -> None:
     bench.nft.refuse = lambda item: HostError("no tables") if isinstance(item, Ruleset) else None
     bench.nft.lose(Ruleset)
-    assert all(report.errors for report in bench.passes(FIGHT + 3))
+    assert all(report.errors for report in bench.passes(MANY + 3))
 
 
 def test_a_gateway_with_another_length_than_the_pools_is_refused(bench: Bench) -> None:
