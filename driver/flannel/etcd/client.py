@@ -200,7 +200,7 @@ class _Watch:
         end = time.monotonic() + limit_s
         try:
             for keys, start in starts.items():
-                self._await_created(keys, start, end - time.monotonic())
+                self._await_created(keys, start, end)
         except BaseException:
             self.close()
             raise
@@ -222,8 +222,7 @@ class _Watch:
         except RpcError as error:
             self._answers.put(failure_of(error))
 
-    def _await_created(self, keys: KeyRange, start: int, wait_s: float) -> None:
-        end = time.monotonic() + wait_s
+    def _await_created(self, keys: KeyRange, start: int, end: float) -> None:
         while True:
             answer = self._receive(end - time.monotonic())
             if answer is None:
