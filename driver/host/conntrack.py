@@ -35,7 +35,7 @@ class Conntrack:
     def __init__(self, channel: Channel | None = None) -> None:
         self._channel = channel or Channel(nl.NETLINK_NETFILTER)
         self._filters = True
-        self._told = ""
+        self._logged = ""
 
     def forget(self, wrong: Sequence[Flows]) -> None:
         """Delete flows. A failure goes to the log only: they end by themselves."""
@@ -43,9 +43,9 @@ class Conntrack:
             if not (self._filters and len(wrong) < _MANY and self._by_filter(wrong)):
                 self._one_by_one(wrong)
         except OSError as error:
-            if str(error) != self._told:  # it is the same at every change of ports
+            if str(error) != self._logged:  # it is the same at every change of ports
                 log.warning("the kernel's flow tracking refused: %s; old flows go on", error)
-            self._told = str(error)
+            self._logged = str(error)
 
     def close(self) -> None:
         """Close the socket."""

@@ -34,7 +34,6 @@ from driver.model.records import ALIAS_PREFIX, CONTAINER_END_PREFIX, HOST_END_PR
 
 log = logging.getLogger(__name__)
 
-NEW = nl.NLM_F_CREATE | nl.NLM_F_EXCL
 BATCH = 50  # veths removed at once; the kernel keeps other changes waiting some 30 ms
 ACCEPT_RA = Sysctl("", "ipv6", "accept_ra", "0")
 FORWARDING = Sysctl(ALL, "ipv4", "forwarding", "1")
@@ -70,7 +69,7 @@ class Links:
 
     @staticmethod
     def prepare() -> None:
-        """Load what the first change would have to wait for."""
+        """Load pyroute2, which the first network would have to wait for."""
         encoder.link()
 
     def close(self) -> None:
@@ -156,12 +155,12 @@ class Links:
         return {index: link.name for index, link in links.items()}, ours
 
     def _routes(self) -> set[UnreachableRoute]:
-        ours = {"table": nl.RT_TABLE_MAIN, "protocol": nl.PROTOCOL}
-        found = dump.routes(self._channel, nl.RTN_UNREACHABLE, **ours)
+        main = nl.RT_TABLE_MAIN
+        found = dump.routes(self._channel, nl.RTN_UNREACHABLE, table=main, ours=True)
         return {UnreachableRoute(route.dst) for route in found if route.metric == nl.METRIC}
 
     def facts(self) -> Facts:
-        """Look at the rest of the host."""
+        """Return what links, addresses, routes and settings tell of the rest of the host."""
         forwarding = self._sysctls.read(FORWARDING) == "1"
         self._docker_has_acted |= forwarding
         found = surroundings.look(self._channel)
@@ -195,13 +194,13 @@ class Links:
                 self._ensure_veth(item)
             case LinkAddress(name, ip):
                 request = encoder.address(self._own(name).number, ip)
-                self._channel.ask(nl.RTM_NEWADDR, request, NEW, fine=errno.EEXIST)
+                self._channel.ask(nl.RTM_NEWADDR, request, nl.NEW, fine=errno.EEXIST)
             case Sysctl(name):
                 if name != ALL:
                     self._own(name)
                 self._sysctls.write(item)
             case UnreachableRoute(dst):
-                self._channel.ask(nl.RTM_NEWROUTE, _unreachable(dst), NEW, fine=errno.EEXIST)
+                self._channel.ask(nl.RTM_NEWROUTE, _unreachable(dst), nl.NEW, fine=errno.EEXIST)
                 if item not in self._routes():
                     raise HostError(f"route {dst} exists and is not this plugin's; delete it")
 
@@ -210,7 +209,7 @@ class Links:
         mac = ("IFLA_ADDRESS", bridge.mac)
         if not self._find(bridge.name):
             request = encoder.link(name, group, mac, encoder.link_kind("bridge"))
-            self._channel.ask(nl.RTM_NEWLINK, request, NEW)
+            self._channel.ask(nl.RTM_NEWLINK, request, nl.NEW)
         # An MTU given at creation would not stay: only a later one keeps the ports' from it.
         rest = ("IFLA_MTU", bridge.mtu), ("IFLA_IFALIAS", ALIAS_PREFIX + bridge.owner)
         self._channel.ask(nl.RTM_NEWLINK, encoder.link(name, group, mac, *rest, up=True))
@@ -225,7 +224,7 @@ class Links:
                 self._channel.ask(nl.RTM_NEWLINK, encoder.host_end(veth, bridge))
         else:
             try:
-                self._channel.ask(nl.RTM_NEWLINK, encoder.veth(veth, bridge), NEW)
+                self._channel.ask(nl.RTM_NEWLINK, encoder.veth(veth, bridge), nl.NEW)
             except FileExistsError:
                 raise _foreign(veth.container_end) from None
         self._channel.ask(nl.RTM_NEWLINK, encoder.bridge_port(veth))

@@ -166,7 +166,7 @@ class LoopbackGuards:
         """
         qdisc = nl.TCMSG.pack(0, link.number, nl.TC_H_CLSACT_HANDLE, nl.TC_H_CLSACT, 0)
         qdisc += string(nl.TCA_KIND, "clsact")
-        self.able = self._takes(nl.RTM_NEWQDISC, qdisc, nl.NLM_F_CREATE | nl.NLM_F_EXCL)
+        self.able = self._takes(nl.RTM_NEWQDISC, qdisc, nl.NEW)
         if self.able:
             info = _place(self._filters(link)) << 16 | _ALL_PROTOCOLS
             request = nl.TCMSG.pack(0, link.number, HANDLE, nl.TC_H_INGRESS, info)

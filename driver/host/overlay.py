@@ -18,7 +18,6 @@ from driver.host.netlink.monitor import Monitor
 from driver.model.objects import RANK, Fdb, HostObject, Neighbour, PeerRoute, Plan, Vxlan
 from driver.model.records import ALIAS_PREFIX, ANY
 
-NEW, REPLACE = nl.NLM_F_CREATE | nl.NLM_F_EXCL, nl.NLM_F_CREATE | nl.NLM_F_REPLACE
 GONE = (errno.ENOENT, errno.ESRCH, errno.ENODEV)
 PeerObject = Neighbour | Fdb | PeerRoute
 _METRIC = encoder.u32(nl.RTA_PRIORITY, nl.METRIC)
@@ -61,10 +60,10 @@ class OverlayAdapter:
         return frozenset(objects)
 
     def _routes(self, names: dict[int, str]) -> Iterator[PeerRoute]:
-        ours = {"table": nl.RT_TABLE_MAIN, "protocol": nl.PROTOCOL}
-        for route in dump.routes(self._channel, nl.RTN_UNICAST, **ours):
+        main = nl.RT_TABLE_MAIN
+        for route in dump.routes(self._channel, nl.RTN_UNICAST, table=main, ours=True):
             if route.metric == nl.METRIC:
-                (link, via), *_ = *route.hops, (0, None)
+                link, via = route.hops[0] if route.hops else (0, None)
                 yield PeerRoute(route.dst, via or ANY, names.get(link, ""), route.onlink)
 
     def apply(self, plan: Plan) -> None:
@@ -122,7 +121,7 @@ class OverlayAdapter:
             made_as += [("IFLA_ADDRESS", device.mac)]
         request = encoder.link(*which, *made_as, up=True)
         try:
-            self._channel.ask(nl.RTM_NEWLINK, request, 0 if link else NEW)
+            self._channel.ask(nl.RTM_NEWLINK, request, 0 if link else nl.NEW)
         except FileExistsError:
             raise self._taken(device) from None
         rest = ("IFLA_MTU", device.mtu), ("IFLA_IFALIAS", f"{ALIAS_PREFIX}vtep")
@@ -194,15 +193,15 @@ def _addition(item: PeerObject, link: int) -> Request:
     match item:
         case Neighbour(_, ip, mac):
             # ip neigh replace IP lladdr MAC dev LINK nud permanent
-            return nl.RTM_NEWNEIGH, REPLACE, encoder.neighbour(link, ip, mac)
+            return nl.RTM_NEWNEIGH, nl.REPLACE, encoder.neighbour(link, ip, mac)
         case Fdb(_, mac, dst):
             # bridge fdb replace MAC dev LINK dst DST self permanent
-            return nl.RTM_NEWNEIGH, REPLACE, encoder.fdb(link, mac, dst)
+            return nl.RTM_NEWNEIGH, nl.REPLACE, encoder.fdb(link, mac, dst)
         case PeerRoute(dst, via, _, onlink):
             # ip route replace DST via VIA dev LINK [onlink] proto 91 metric 91000
             way = _METRIC, encoder.ipv4(nl.RTA_GATEWAY, via), encoder.u32(nl.RTA_OIF, link)
             flags = nl.RTNH_F_ONLINK if onlink else 0
-            return nl.RTM_NEWROUTE, REPLACE, encoder.route(dst, *way, flags=flags)
+            return nl.RTM_NEWROUTE, nl.REPLACE, encoder.route(dst, *way, flags=flags)
 
 
 def _removal(item: PeerObject, link: int) -> Request:

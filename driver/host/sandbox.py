@@ -30,7 +30,6 @@ from driver.model.objects import HostObject, Plan, SandboxAddress
 from driver.model.records import ANY, HOST_END_PREFIX, replace
 
 TABLE = 91
-NEW, ONE_MORE = nl.NLM_F_CREATE | nl.NLM_F_EXCL, nl.NLM_F_CREATE | nl.NLM_F_APPEND
 _NO_LIMIT = (1 << 32) - 1
 
 
@@ -139,7 +138,7 @@ class Sandboxes:
             if not link.up:
                 return False
             request = encoder.address(link.number, item.ip)
-            inside.ask(nl.RTM_NEWADDR, request, NEW, fine=errno.EEXIST)
+            inside.ask(nl.RTM_NEWADDR, request, nl.NEW, fine=errno.EEXIST)
             if item.via:
                 _set_ways(inside, link.number, _wanted(item))
         return True
@@ -188,10 +187,11 @@ def _wanted(item: SandboxAddress) -> set[_Way]:
 
 def _set_ways(inside: Channel, index: int, wanted: set[_Way]) -> None:
     for rule in RULES:
-        inside.ask(nl.RTM_NEWRULE, _rule(rule), NEW, fine=errno.EEXIST)
+        inside.ask(nl.RTM_NEWRULE, _rule(rule), nl.NEW, fine=errno.EEXIST)
     for way in wanted:
         # beside that of another such network, which leads to the same overlay
-        inside.ask(nl.RTM_NEWROUTE, _route(way, index), ONE_MORE, fine=errno.EEXIST)
+        beside = nl.NLM_F_CREATE | nl.NLM_F_APPEND
+        inside.ask(nl.RTM_NEWROUTE, _route(way, index), beside, fine=errno.EEXIST)
     for way in _ways(inside, index) - wanted:
         inside.ask(nl.RTM_DELROUTE, _route(way, index), fine=errno.ESRCH)
 
@@ -209,7 +209,7 @@ def _route(way: _Way, index: int) -> bytes:
 
 def _ways(inside: Channel, index: int) -> set[_Way]:
     """List our routes by an interface."""
-    found = dump.routes(inside, nl.RTN_UNICAST, table=TABLE, protocol=nl.PROTOCOL)
+    found = dump.routes(inside, nl.RTN_UNICAST, table=TABLE, ours=True)
     return {
         _Way(route.dst, via or ANY, route.source)
         for route in found

@@ -1,6 +1,6 @@
-"""The kernel's numbers and layouts of netlink messages, by its own names, and the marks of ours.
+"""The numbers and layouts of netlink messages, by the kernel's names, and the marks of ours.
 
-pyroute2 knows most of them, too, but takes 0.1 s to load. The structs leave room for the header.
+pyroute2 has most of them, but takes 0.1 s to load. The structs leave room for the header.
 Source: linux/{netlink,rtnetlink,if_link,if_addr,neighbour,fib_rules,net_namespace,pkt_sched,
 pkt_cls,filter}.h, linux/netfilter/{nfnetlink,nfnetlink_conntrack}.h, asm-generic/socket.h.
 """
@@ -27,6 +27,7 @@ NLMSG_ERROR, NLMSG_DONE, NLMSG_OVERRUN = 2, 3, 4
 NLM_F_REQUEST, NLM_F_ACK, NLM_F_DUMP_INTR, NLM_F_DUMP = 0x1, 0x4, 0x10, 0x300
 NLM_F_REPLACE, NLM_F_EXCL, NLM_F_CREATE, NLM_F_APPEND = 0x100, 0x200, 0x400, 0x800
 NLM_F_ACK_TLVS, NLMSGERR_ATTR_MSG = 0x200, 1
+NEW, REPLACE = NLM_F_CREATE | NLM_F_EXCL, NLM_F_CREATE | NLM_F_REPLACE
 NLMSGHDR = struct.Struct("=IHHII")  # length, kind, flags, number, port
 NLMSGERR = struct.Struct("=16xi")  # negative errno; in an error the refused header follows
 NLATTR = struct.Struct("=HH")  # length, kind
@@ -35,7 +36,7 @@ NLA_F_NESTED, NLA_TYPE_MASK = 0x8000, 0x3FFF
 # links
 RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK = 16, 17, 18
 IFINFOMSG = struct.Struct("=16xBxxxiII")  # family, index, flags, change
-AF_BRIDGE = 7  # family of FDB entries, and of what a bridge tells of its ports
+AF_BRIDGE = 7  # family of FDB entries, and of what a bridge reports of its ports
 IFF_UP, IFF_LOWER_UP = 1, 1 << 16
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_LINK, IFLA_MASTER, IFLA_PROTINFO = 1, 3, 4, 5, 10, 12
 IFLA_LINKINFO, IFLA_IFALIAS, IFLA_GROUP, IFLA_EXT_MASK, IFLA_LINK_NETNSID = 18, 20, 27, 29, 37

@@ -1,4 +1,4 @@
-"""Lists the addresses, routes and entries of a network namespace."""
+"""Lists the addresses, routes, neighbours and FDB entries of a network namespace."""
 
 from __future__ import annotations
 
@@ -72,13 +72,14 @@ def addresses(channel: Channel, index: int = 0) -> Iterator[AddressEntry]:
 
 
 def routes(
-    channel: Channel, kind: int, *, table: int = 0, protocol: int = 0
+    channel: Channel, kind: int, *, table: int = 0, ours: bool = False
 ) -> Iterator[RouteEntry]:
-    """`ip -4 route show`, of one type; of ours, which may be thousands, only if asked for."""
+    """`ip -4 route show` of one type: those of our protocol, maybe thousands, or all others."""
+    protocol = nl.PROTOCOL if ours else 0
     asked = nl.RTMSG.pack(socket.AF_INET, 0, 0, 0, table, protocol, 0, kind, 0)
     # a table begins with its first route
     for body in channel.dump(nl.RTM_GETROUTE, asked, fine=errno.ENOENT):
-        if protocol or body[nl.RTMSG_PROTOCOL] != nl.PROTOCOL:
+        if ours or body[nl.RTMSG_PROTOCOL] != nl.PROTOCOL:
             yield read_route(body)
 
 

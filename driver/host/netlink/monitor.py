@@ -111,7 +111,7 @@ class Monitor(Channel):
             yield ""
 
     def _of_port(self, body: bytes) -> Iterator[str]:
-        """Read what a bridge tells of a port, its hairpin mode above all: nothing else tells it."""
+        """Read what a bridge reports of a port: a changed hairpin mode is reported only here."""
         _, number, *_ = nl.IFINFOMSG.unpack_from(body)
         port = attributes(attributes(body, nl.IFINFOMSG.size).get(nl.IFLA_PROTINFO, b""))
         link, hairpin = self._known.get(number), port.get(nl.IFLA_BRPORT_MODE) == b"\1"
@@ -135,13 +135,13 @@ class Monitor(Channel):
         if integer(found.get(nl.RTA_PRIORITY, b"")) == nl.METRIC and not gone:
             yield ""  # in the place of one of ours, or of none: others have no such metric
         elif length == 0 or protocol == (nl.PROTOCOL if gone else nl.RTPROT_KERNEL):
-            # A link that comes up tells of its own prefix; its other routes went without a word.
+            # A link that comes up reports its own prefix; its other routes went unreported.
             link = self._known.get(integer(found.get(nl.RTA_OIF, b"")))
             if length == 0 or gone or not (link and link.ours):
                 yield ""
 
     def _of_entry(self, body: bytes, gone: bool) -> Iterator[str]:
-        """Read of a neighbour or an FDB entry on a VTEP: all of ours there are permanent."""
+        """Read a neighbour or an FDB entry on a VTEP: all of ours there are permanent."""
         family, index, state, _, _ = nl.NDMSG.unpack_from(body)
         link = self._known.get(index)
         if family == socket.AF_INET:
