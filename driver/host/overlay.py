@@ -49,14 +49,10 @@ class OverlayAdapter:
         for link in links.values():
             if link.ours and link.kind == "vxlan":
                 objects.add(_device(link, names))
-                objects.update(
-                    Neighbour(link.name, entry.dst, entry.mac)
-                    for entry in dump.neighbours(self._channel, link.number)
-                )
-                objects.update(
-                    Fdb(link.name, entry.mac, entry.dst)
-                    for entry in dump.fdb(self._channel, link.number)
-                )
+                neighbours = dump.neighbours(self._channel, link.number)
+                objects.update(Neighbour(link.name, ip, mac) for ip, mac in neighbours)
+                entries = dump.fdb(self._channel, link.number)
+                objects.update(Fdb(link.name, mac, dst) for dst, mac in entries)
         return frozenset(objects)
 
     def _routes(self, names: dict[int, str]) -> Iterator[PeerRoute]:
@@ -220,17 +216,9 @@ def _removal(item: PeerObject, link: int) -> Request:
 
 def _device(link: Link, names: dict[int, str]) -> Vxlan:
     found = read_vxlan(link)
-    return Vxlan(
-        link.name,
-        found.vni,
-        found.port,
-        found.local,
-        names.get(found.parent, ""),
-        link.mac,
-        link.mtu if link.up and link.group == nl.GROUP else 0,
-        found.gbp,
-        found.learning,
-    )
+    place = found.vni, found.port, found.local, names.get(found.parent, "")
+    mtu = link.mtu if link.up and link.group == nl.GROUP else 0
+    return Vxlan(link.name, *place, link.mac, mtu, found.gbp, found.learning)
 
 
 def _refusal(verb: str, item: HostObject, why: OSError) -> HostError:

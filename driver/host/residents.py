@@ -80,7 +80,7 @@ def _inside(link: Link, path: str) -> list[Resident]:
         there = sandbox.interface(inside, link)
         if there is None:
             return []
-        ips = tuple(sorted(sandbox.addresses(inside, link.peer)))
+        ips = tuple(sorted(address.interface for address in dump.addresses(inside, link.peer)))
         return [Resident(link.name, path, there.name, there.mac, ips, _gateways(inside))]
 
 

@@ -16,8 +16,8 @@ import errno
 import socket
 from collections.abc import Iterable
 from contextlib import closing, suppress
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network
-from typing import ClassVar, NamedTuple
+from ipaddress import IPv4Address, IPv4Network
+from typing import ClassVar
 
 from driver.errors import HostError
 from driver.host.namespaces import in_sandbox
@@ -31,26 +31,10 @@ from driver.model.records import ANY, HOST_END_PREFIX, replace
 
 TABLE = 91
 _NO_LIMIT = (1 << 32) - 1
-
-
-class _Way(NamedTuple):
-    """A route to the overlay."""
-
-    dst: IPv4Network
-    via: IPv4Address
-    source: IPv4Address
-
-
-class _Rule(NamedTuple):
-    """A rule that asks a table, if `longer` only for prefixes longer than that."""
-
-    priority: int
-    table: int
-    longer: int
-
-
-# just before the main table's, 32766, and before what VPN programs put there
-RULES = {_Rule(32000, nl.RT_TABLE_MAIN, 0), _Rule(32001, TABLE, _NO_LIMIT)}
+# priority: just before the main table's, 32766, and before what VPN programs put there; which table
+# to ask; and only for prefixes longer than that
+RULES = {(32000, nl.RT_TABLE_MAIN, 0), (32001, TABLE, _NO_LIMIT)}
+_Way = tuple[IPv4Network, IPv4Address, IPv4Address]  # destination, gateway, source of a route
 
 
 class Sandboxes:
@@ -102,7 +86,8 @@ class Sandboxes:
         if not (veth := self._veth(item)):
             return []
         with closing(enter(item.sandbox)) as inside:
-            if not interface(inside, veth) or item.ip not in addresses(inside, veth.peer):
+            there = dump.addresses(inside, veth.peer) if interface(inside, veth) else ()
+            if item.ip not in {address.interface for address in there}:
                 return []
             ways = _ways(inside, veth.peer)
             if item.via and (not _rules(inside) >= RULES or ways != _wanted(item)):
@@ -176,18 +161,13 @@ def interface(inside: Channel, veth: Link) -> Link | None:
     return link if link and link.peer == veth.number else None
 
 
-def addresses(inside: Channel, index: int) -> set[IPv4Interface]:
-    """List the IPv4 addresses of an interface."""
-    return {address.interface for address in dump.addresses(inside, index)}
-
-
 def _wanted(item: SandboxAddress) -> set[_Way]:
-    return {_Way(item.overlay, item.via, item.ip.ip)} if item.overlay and item.via else set()
+    return {(item.overlay, item.via, item.ip.ip)} if item.overlay and item.via else set()
 
 
 def _set_ways(inside: Channel, index: int, wanted: set[_Way]) -> None:
     for rule in RULES:
-        inside.ask(nl.RTM_NEWRULE, _rule(rule), nl.NEW, fine=errno.EEXIST)
+        inside.ask(nl.RTM_NEWRULE, _rule(*rule), nl.NEW, fine=errno.EEXIST)
     for way in wanted:
         # beside that of another such network, which leads to the same overlay
         beside = nl.NLM_F_CREATE | nl.NLM_F_APPEND
@@ -196,32 +176,31 @@ def _set_ways(inside: Channel, index: int, wanted: set[_Way]) -> None:
         inside.ask(nl.RTM_DELROUTE, _route(way, index), fine=errno.ESRCH)
 
 
-def _rule(rule: _Rule) -> bytes:
-    head = nl.RTMSG.pack(socket.AF_INET, 0, 0, 0, rule.table, 0, 0, nl.FR_ACT_TO_TBL, 0)
-    priority = encoder.u32(nl.FRA_PRIORITY, rule.priority)
-    return head + priority + encoder.u32(nl.FRA_SUPPRESS_PREFIXLEN, rule.longer)
+def _rule(priority: int, table: int, longer: int) -> bytes:
+    head = nl.RTMSG.pack(socket.AF_INET, 0, 0, 0, table, 0, 0, nl.FR_ACT_TO_TBL, 0)
+    attrs = (nl.FRA_PRIORITY, priority), (nl.FRA_SUPPRESS_PREFIXLEN, longer)
+    return head + b"".join(encoder.u32(*attr) for attr in attrs)
 
 
 def _route(way: _Way, index: int) -> bytes:
-    via, source = encoder.ipv4(nl.RTA_GATEWAY, way.via), encoder.ipv4(nl.RTA_PREFSRC, way.source)
-    return encoder.route(way.dst, encoder.u32(nl.RTA_OIF, index), via, source, table=TABLE)
+    dst, via, source = way
+    ends = encoder.ipv4(nl.RTA_GATEWAY, via), encoder.ipv4(nl.RTA_PREFSRC, source)
+    return encoder.route(dst, encoder.u32(nl.RTA_OIF, index), *ends, table=TABLE)
 
 
 def _ways(inside: Channel, index: int) -> set[_Way]:
     """List our routes by an interface."""
     found = dump.routes(inside, nl.RTN_UNICAST, table=TABLE, ours=True)
     return {
-        _Way(route.dst, via or ANY, route.source)
+        (route.dst, via or ANY, route.source)
         for route in found
         for link, via in route.hops
         if link == index
     }
 
 
-def _rules(inside: Channel) -> set[_Rule]:
-    found = set()
-    for body in inside.dump(nl.RTM_GETRULE, nl.RTMSG.pack(socket.AF_INET, *bytes(8))):
-        values = attributes(body, nl.RTMSG.size)
-        names = (nl.FRA_PRIORITY, nl.FRA_TABLE, nl.FRA_SUPPRESS_PREFIXLEN)
-        found.add(_Rule(*(integer(values.get(name, b"")) for name in names)))
-    return found
+def _rules(inside: Channel) -> set[tuple[int, ...]]:
+    asked = nl.RTMSG.pack(socket.AF_INET, *bytes(8))
+    found = [attributes(body, nl.RTMSG.size) for body in inside.dump(nl.RTM_GETRULE, asked)]
+    kinds = (nl.FRA_PRIORITY, nl.FRA_TABLE, nl.FRA_SUPPRESS_PREFIXLEN)
+    return {tuple(integer(rule.get(kind, b"")) for kind in kinds) for rule in found}

@@ -53,13 +53,6 @@ class RouteEntry(NamedTuple):
     onlink: bool
 
 
-class NeighbourEntry(NamedTuple):
-    """What is permanent on a link: a neighbour or FDB entry."""
-
-    dst: IPv4Address
-    mac: str
-
-
 def addresses(channel: Channel, index: int = 0) -> Iterator[AddressEntry]:
     """`ip -4 address show`, of one link if its index is given."""
     asked = nl.IFADDRMSG.pack(socket.AF_INET, 0, 0, 0, index)
@@ -110,20 +103,19 @@ def _gateway(found: dict[int, bytes]) -> IPv4Address | None:
     return ANY if nl.RTA_VIA in found else None
 
 
-def neighbours(channel: Channel, index: int) -> Iterator[NeighbourEntry]:
-    """`ip -4 neigh show dev LINK nud permanent`."""
+def neighbours(channel: Channel, index: int) -> Iterator[tuple[IPv4Address, str]]:
+    """`ip -4 neigh show dev LINK nud permanent`: address and MAC of each."""
     asked = nl.NDMSG.pack(socket.AF_INET, 0, 0, 0, 0) + u32(nl.NDA_IFINDEX, index)
     return _permanent(channel, asked)
 
 
-def fdb(channel: Channel, index: int) -> Iterator[NeighbourEntry]:
-    """`bridge fdb show dev LINK`."""
+def fdb(channel: Channel, index: int) -> Iterator[tuple[IPv4Address, str]]:
+    """`bridge fdb show dev LINK`, what is permanent: destination and MAC of each."""
     return _permanent(channel, nl.NDMSG.pack(nl.AF_BRIDGE, index, 0, 0, 0))
 
 
-def _permanent(channel: Channel, asked: bytes) -> Iterator[NeighbourEntry]:
+def _permanent(channel: Channel, asked: bytes) -> Iterator[tuple[IPv4Address, str]]:
     for body in channel.dump(nl.RTM_GETNEIGH, asked, fine=errno.ENODEV):
         if nl.NDMSG.unpack_from(body)[2] & nl.NUD_PERMANENT:
             found = attributes(body, nl.NDMSG.size)
-            mac = found.get(nl.NDA_LLADDR, b"").hex(":")
-            yield NeighbourEntry(ipv4(found.get(nl.NDA_DST, b"")), mac)
+            yield ipv4(found.get(nl.NDA_DST, b"")), found.get(nl.NDA_LLADDR, b"").hex(":")
