@@ -5,7 +5,7 @@ BIN := .venv/bin
 DOCKER_TESTS := life short_form short_restart short_ipam short_hosts short_crash setup bad_input isolation \
 	ports port_list parallel restart repair crash managed managed_alone backends \
 	state_lost sticky unguarded drift
-SCRIPTS := tools/release # Python by its first line
+SCRIPTS := tools/picture tools/release # Python by their first lines
 # the managed plugin: amd64 or arm64, as this machine is
 PLUGIN ?= flannel-driver
 FOLDER ?= build/plugin
@@ -22,10 +22,11 @@ test: deps check test-kernel test-e2e ## everything: lint, types, unit, kernel a
 
 check: lint type test-unit ## what needs no root
 
-lint: venv ## ruff, that the code is formatted, and who imports whom
+lint: venv ## ruff, that the code is formatted, who imports whom, and that docs/ knows it
 	$(BIN)/ruff check . $(SCRIPTS)
 	$(BIN)/ruff format --check . $(SCRIPTS)
 	$(BIN)/lint-imports --no-cache --no-logo
+	@$(BIN)/python tools/picture --check
 
 type: venv ## mypy, strict; of the kernel tests, which are not annotated, the bodies
 	$(BIN)/mypy driver tests demo benchmarks
@@ -60,6 +61,9 @@ bench: deps venv ## how long a container takes, beside Docker's bridge and none 
 fmt: venv ## format the code
 	$(BIN)/ruff check --fix . $(SCRIPTS)
 	$(BIN)/ruff format . $(SCRIPTS)
+
+picture: ## draw docs/architecture.svg from the code
+	@$(PYTHON) tools/picture
 
 run: venv ## serve in the foreground, with debug log
 	$(BIN)/docker-flannel serve --log-level debug
@@ -112,5 +116,5 @@ venv: .venv/ready
 	@touch $@
 
 .PHONY: help demo test check lint type test-unit test-kernel test-e2e coverage test-dockers \
-	test-dockers-quick bench fmt run status rootfs create plugin enable push disable sbom audit release install \
+	test-dockers-quick bench fmt picture run status rootfs create plugin enable push disable sbom audit release install \
 	uninstall clean deps venv
