@@ -54,6 +54,8 @@ def desire(
     it was. `shared`: with what all networks share. This host's end of the overlay, and what is in
     sandboxes, come with all only.
     """
+    if state.lease is None:
+        return frozenset()
     every = networks is None
     return frozenset(
         item
@@ -86,8 +88,6 @@ def _shared(state: State, facts: Facts) -> Iterator[HostObject]:
 
 
 def _of_networks(state: State, facts: Facts, ids: Iterable[str] | None) -> Iterator[HostObject]:
-    if state.lease is None:
-        return
     networks = {network.id: network for network in _chosen(state.networks, ids)}
     ends = [e for e in state.endpoints.values() if e.ports and e.network in networks]
     local = {endpoint.network for endpoint in ends if bridge.on_localhost(endpoint)}
@@ -99,8 +99,6 @@ def _of_networks(state: State, facts: Facts, ids: Iterable[str] | None) -> Itera
 
 
 def _of_endpoints(state: State, ids: Iterable[str] | None) -> Iterator[HostObject]:
-    if state.lease is None:
-        return
     for endpoint in _chosen(state.endpoints, ids):
         yield from bridge.plan_endpoint(endpoint, state.networks[endpoint.network])
         yield from firewall.plan_ports(endpoint)
