@@ -1,4 +1,4 @@
-"""Port holds against real sockets of other programs."""
+"""Port sockets beside real sockets of other programs."""
 
 import errno
 import os

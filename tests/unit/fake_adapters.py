@@ -146,7 +146,7 @@ class FakeKernel(FakeAdapter):
 
 
 class FakePorts(FakeAdapter):
-    """Port holds. `taken` are ports of other programs."""
+    """Port sockets. `taken` are ports of other programs."""
 
     kinds = (PortSocket,)
 
@@ -190,7 +190,7 @@ class FakeNft(FakeAdapter):
 
 
 class FakeGate(FakeAdapter):
-    """The gates."""
+    """Forward gates."""
 
     kinds = (ForwardGate,)
 
@@ -235,7 +235,7 @@ class FakeSurvey:
         return frozenset(t.name for t in veths if t.container_end in self._kernel.moved)
 
     def docker_acts(self) -> None:
-        """Facts are what a test says."""
+        """Do nothing: a test says what the facts are."""
 
     def look(self, links: Iterable[str]) -> frozenset[HostObject]:
         objects = self._kernel.observe()
