@@ -93,10 +93,10 @@ def plan_network_rules(network: Network) -> Iterator[FirewallEntry]:
 
 
 def plan_sources(endpoint: Endpoint, other: Endpoint, state: State) -> Iterator[SourceAddress]:
-    """Let two endpoints of one container send with each other's address: so do its answers.
+    """Let two endpoints of one container send with each other's address.
 
-    It sends all by the network that has its default route, also what answers a packet that came
-    by another one.
+    The container sends everything by the network of its default route, also answers to what came
+    by another network.
     """
     places = [(place, state.networks[place.network]) for place in (endpoint, other)]
     if any(network.internal for _, network in places):

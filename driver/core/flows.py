@@ -44,7 +44,7 @@ class Forgetful:
             self._firewall.resume(objects)
 
     def close(self) -> None:
-        """Let go of the firewall."""
+        """Close the firewall."""
         self._firewall.close()
 
 

@@ -1,4 +1,4 @@
-"""What runs unknown to the state is taken over, what is dead dropped: how a pass begins."""
+"""How a pass begins: what runs unknown to the state is adopted, what is dead is dropped."""
 
 from __future__ import annotations
 
@@ -25,12 +25,10 @@ class Takeover:
         self._recalled: list[Record] = []
         self.blocks: frozenset[IPv4Network] = frozenset()  # of bridges that could not be taken over
         self._unseen = frozenset[str]()  # bridges with containers of which the address is not known
-        self.described: dict[
-            str, Resident
-        ] = {}  # by host end, as Docker says where nothing is seen
-        self.suspects: frozenset[tuple[str, str]] = (
-            frozenset()
-        )  # dead rows, if the next pass agrees
+        # by host end, as Docker says where nothing is seen
+        self.described: dict[str, Resident] = {}
+        # dead rows, if the next pass agrees
+        self.suspects = frozenset[tuple[str, str]]()
         self._ended = frozenset[str]()  # veths that calls ended, which may not be removed yet
 
     def recall(self, have: frozenset[HostObject], mtu: int | None) -> State | None:

@@ -66,8 +66,8 @@ def kept(
 ) -> frozenset[HostObject]:
     """Return what stays on the host though `want` does not have it: what strangers live by.
 
-    That is all, if told so, or where the state has no network at all. An overlay that etcd has
-    not told of yet stays as it is, too.
+    That is all with `everything`, or where the state has no network at all. An overlay that is
+    still to be read from etcd stays as it is, too.
     """
     left, have = unknown_objects(state, seen), seen.have
     if everything or (left and (state.lease is None or not state.networks)):

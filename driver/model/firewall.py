@@ -98,7 +98,7 @@ class AnySource(FirewallEntry):
 
 @dataclass(frozen=True, slots=True)
 class InternalBridge(FirewallEntry):
-    """Drops what comes from a bridge or goes to it, but for its own network's packets."""
+    """Drops what comes from a bridge or goes to it, but what stays on it."""
 
     bridge: str
     owner: str = ""
@@ -107,7 +107,7 @@ class InternalBridge(FirewallEntry):
 
 @dataclass(frozen=True, slots=True)
 class Masquerade(FirewallEntry):
-    """Gives packets from a network the host's address when they leave the overlay."""
+    """Masquerades what a network sends out of the overlay."""
 
     prefix: IPv4Network
     owner: str = ""
@@ -116,7 +116,7 @@ class Masquerade(FirewallEntry):
 
 @dataclass(frozen=True, slots=True)
 class DockerMasquerade(FirewallEntry):
-    """Gives packets from a subnet of Docker's the host's address, also to other hosts.
+    """Masquerades what a subnet of Docker's sends, also to other hosts.
 
     Another host may have the same subnet: its addresses never leave this one.
     """

@@ -1,9 +1,9 @@
-"""The gate: what passes Docker's FORWARD path, in either iptables. Imports `xtables`.
+"""The forward gate: rules in Docker's FORWARD path, in either iptables.
 
 An accept in our own tables does not overrule a DROP policy that Docker set through iptables, so
 the gate is written with the tool that Docker itself uses. Our tables come first: they drop what
-must not pass, and mark the rest. Without them nothing is marked, and the gate lets nothing begin;
-what had begun goes on.
+must not pass, and mark the rest. Without them nothing is marked, and the gate lets no connection
+begin; those that are open go on.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class ForwardGates:
 
     @staticmethod
     def variants() -> frozenset[str]:
-        """Tell which iptables variants are in use, and make none so by asking."""
+        """Return the iptables variants in use; asking makes none so."""
         return iptables_variants.variants()
 
     def observe(self) -> frozenset[HostObject]:
@@ -74,7 +74,7 @@ class ForwardGates:
 
 
 def _settle(gate: ForwardGate, present: bool) -> None:
-    """Make or remove one gate; once more if its chains changed under our hands."""
+    """Make or remove one gate. Try again if somebody changed its chains meanwhile."""
     for last in (False, True):
         chains = _read(gate.variant)
         if _stands(gate, chains) if present else CHAIN not in chains:
@@ -97,8 +97,8 @@ def _rules(gate: ForwardGate) -> list[str]:
 def _stands(gate: ForwardGate, chains: Chains) -> bool:
     """Whether forwarded packets come to the gate's rules, from where they should.
 
-    Docker takes its jump to DOCKER-USER away and makes it again whenever it has made a network; a
-    gate made in that moment moves back.
+    Docker removes its jump to DOCKER-USER and makes it anew whenever it makes a network. A gate
+    made in between stands in FORWARD; it moves back later.
     """
     return chains.get(CHAIN) == _rules(gate) and leads(chains, _parent(chains), CHAIN)
 

@@ -1,9 +1,9 @@
-"""The fallback for a kernel without nf_tables: in iptables' chains what else is in the nft table.
+"""The firewall in iptables' chains, for a kernel without nf_tables.
 
-A change is one run of iptables-restore, or one commit of python-iptables: a container's ports are
-all in one table, so they come and go in one transaction. Of several tables each is changed by
-itself. Whether the chains are still ours is told by a fingerprint: how they read right after we
-wrote them. Where they read otherwise the next pass replaces them, with all their rules.
+Each table is changed in one transaction, a run of iptables-restore or a commit of python-iptables.
+A container's ports are all in one table. A fingerprint, how the chains read right after we wrote
+them, shows whether they are still ours. If they are not, the next pass replaces them with all
+their rules.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from driver.model.identity import Key
 from driver.model.objects import HostObject, Plan
 
 GONE = "our iptables chains are not as they were written: somebody changed or flushed them"
-LOOK_S = 1.0  # legacy tables tell of no change: how often they are read, some 5 ms
+LOOK_S = 1.0  # how often legacy tables are read, in 5 ms: they report no change
 
 
 class IptablesFirewall:
@@ -55,7 +55,7 @@ class IptablesFirewall:
         self._looked = 0.0
 
     def observe(self) -> frozenset[HostObject]:
-        """Give what was written, if it still reads as it did then; else what its rules tell.
+        """Return what was written if it still reads as it did then, else what its rules show.
 
         Errors: HostError.
         """
@@ -64,7 +64,7 @@ class IptablesFirewall:
             return frozenset(self._have.values()) if self._intact() else self._found()
 
     def apply(self, plan: Plan) -> None:
-        """Carry out a plan, all or nothing as far as it concerns one of iptables' tables.
+        """Carry out a plan; of each of iptables' tables all or nothing.
 
         Errors: an ExceptionGroup with one Conflict (a port is taken) or HostError.
         """
@@ -98,7 +98,7 @@ class IptablesFirewall:
             self._replace({})
 
     def resume(self, objects: Iterable[HostObject]) -> None:
-        """Take for ours chains that read as the wanted ones do in a namespace of their own."""
+        """Adopt the chains there if they read as the wanted ones do in a scratch namespace."""
         want = {item.key: item for item in objects if isinstance(item, self.kinds)}
 
         def written() -> Tables:
@@ -112,7 +112,7 @@ class IptablesFirewall:
                 self._chains = render(want.values(), self._known)
 
     def close(self) -> None:
-        """Give the socket back; the chains stay."""
+        """Close the socket; the chains stay."""
         self._ruleset.close()
 
     def _apply(self, plan: Plan) -> None:
@@ -133,7 +133,7 @@ class IptablesFirewall:
             raise HostError(GONE)
 
     def _replace(self, want: dict[Key, HostObject]) -> None:
-        """Write the chains anew, whatever is there, or take them away."""
+        """Write the chains anew, whatever is there, or remove them."""
         chains = render(want.values(), self._known) if want else {}
         self._have, self._written, self._chains = {}, None, {}
         commands = replacement(self._read(), chains)
@@ -142,7 +142,7 @@ class IptablesFirewall:
         self._settle(want, chains)
 
     def _change(self, want: dict[Key, HostObject], *, adding: bool) -> None:
-        """Change some rules. Where the chains are no longer ours there is nothing to take away."""
+        """Change some rules. If the chains are no longer ours, nothing is left to remove."""
         chains = render(want.values(), self._known)
         commands = difference(self._chains, chains)
         if not any(commands.values()):
@@ -159,7 +159,7 @@ class IptablesFirewall:
                 raise HostError(GONE) from None
 
     def _write(self, commands: Commands) -> None:
-        """Change rules. What others did before is news as before: the ruleset counts each table."""
+        """Change rules. Count only this as seen: the ruleset's number rises once a table."""
         before = self._ruleset.number()
         iptables_variants.change(self._variant, commands)
         ours = sum(map(bool, commands.values())) if self._variant == "nft" else 0
@@ -177,10 +177,10 @@ class IptablesFirewall:
         return self._written is not None and self._look() == self._written
 
     def _found(self) -> frozenset[HostObject]:
-        """Return what was written to chains that now read otherwise, or what their rules tell."""
-        told = read_back(self._look())
+        """Return what was written to chains that have changed since, or what their rules show."""
+        shown = read_back(self._look())
         written = frozenset(t for t in self._have.values() if isinstance(t, FirewallEntry))
-        return frozenset((Ruleset(intact=False), *written)) if told and written else told
+        return frozenset((Ruleset(intact=False), *written)) if shown and written else shown
 
     def _look(self) -> Tables:
         self._seen = fingerprint(self._read())

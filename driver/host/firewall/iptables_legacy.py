@@ -1,7 +1,7 @@
-"""Tables of legacy iptables, by python-iptables. Imports `iptables_rules`.
+"""Tables of legacy iptables, by python-iptables.
 
-python-iptables is imported only when a table is read or changed: to use it makes tables live, and
-that would change how packets pass on a host that has none. It takes rules as iptables-restore does.
+python-iptables is imported only when a table is read or changed: its use makes tables live, which
+would change how packets pass on a host that has none. It takes rules as iptables-restore does.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ _EXTENSION = struct.Struct("=H29s")
 
 
 def live() -> list[str]:
-    """List the tables that are in use, and make none so by asking."""
+    """List the tables in use; asking makes none so."""
     return LIVE.read_text().split() if LIVE.exists() else []
 
 
 def read(name: str, exact: str) -> Chains:
-    """List the rules of a table as `xtables.read` says. Errors: HostError."""
+    """List the rules of a table as `iptables_variants.read` does. Errors: HostError."""
     with _open(name) as table:
         return _chains(table, exact)
 
@@ -60,7 +60,7 @@ def change(name: str, commands: Iterable[str]) -> None:
 
 @contextmanager
 def _open(name: str) -> Iterator[iptc.Table]:
-    """Give a table as it is now, under the lock that iptables itself takes.
+    """Yield a table as it is now, under the lock that iptables itself takes.
 
     A commit writes the whole table, so somebody else's change in between would be lost.
     """
@@ -84,7 +84,7 @@ def _open(name: str) -> Iterator[iptc.Table]:
 
 @cache
 def _fit() -> None:
-    """Teach python-iptables the length of libxtables' entries for options: 8 bytes more.
+    """Correct python-iptables' length of libxtables' entries for options: 8 bytes more.
 
     Its own, of 1.2, is from before iptables 1.8.11, and there it finds no option but the first.
     Source: iptables, include/xtables.h, struct xt_option_entry, its last field.
@@ -160,7 +160,7 @@ def _asked(match: iptc.Match) -> str:
 
 
 def _quick(table: iptc.Table, chain: iptc.Chain, exact: str) -> Iterator[str]:
-    """Give rules as `read` does with `exact`, in 5 µs each; python-iptables' objects take 200.
+    """Yield rules as `read` does with `exact`, in 5 µs each; python-iptables' objects take 200.
 
     Left out of a whole rule are its counters, and where in the table the chain is that it leads
     to: that moves when others change.
@@ -184,7 +184,7 @@ def _quick(table: iptc.Table, chain: iptc.Chain, exact: str) -> Iterator[str]:
 
 
 def _extensions(raw: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Give name and data of a rule's matches and its target; after a name's end is anything."""
+    """Yield name and data of a rule's matches and of its target."""
     start = _ELEMENTS
     while start < len(raw):
         size, name = _EXTENSION.unpack_from(raw, start)

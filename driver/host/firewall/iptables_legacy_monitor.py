@@ -1,8 +1,8 @@
-"""Tells whether somebody changed the filter table of legacy iptables, which reports nothing.
+"""Notices changes of legacy iptables' filter table, which reports none.
 
-It is asked for what the kernel tells in microseconds: how many rules it has and where each
-chain begins and ends. The question makes a table live that is not: so it is put only where one is.
-Imports nothing of ours. Source: linux/netfilter_ipv4/ip_tables.h.
+The kernel returns in microseconds how many rules the table has and where each chain begins and
+ends. Asking would make the table live, so only a live one is asked for. Source:
+linux/netfilter_ipv4/ip_tables.h.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class LegacyFilter:
         self._last = b""
 
     def disturbed(self) -> bool:
-        """Tell whether it changed since this was last asked."""
+        """Whether it changed since this was last asked."""
         before, self._last = self._last, self._look()
         return self._last != before
 
@@ -42,5 +42,5 @@ class LegacyFilter:
         return b"" if code else answer.raw
 
     def close(self) -> None:
-        """Give the socket back."""
+        """Close the socket."""
         self._socket.close()

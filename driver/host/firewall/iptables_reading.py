@@ -1,4 +1,4 @@
-"""What iptables rules of an earlier run tell of networks and ports. Pure.
+"""What iptables rules of an earlier run show of networks and ports. Pure.
 
 The reverse of `iptables_rendering`, for what is taken over from the host.
 """
@@ -64,7 +64,7 @@ FIELDS: dict[str, Callable[[str], object]] = {
 
 
 def read_back(tables: Tables) -> frozenset[HostObject]:
-    """Return the chains as a ruleset that is not intact, and the entries they tell of."""
+    """Return the chains as a ruleset that is not intact, and the entries in them."""
     chains = {name: rules for table in tables.values() for name, rules in table.items()}
     ours = {
         name: [_readable(rule) for rule in rules]

@@ -1,6 +1,6 @@
-"""The two iptables of a host, read and changed alike. Over `legacy_tables`.
+"""The two iptables of a host, read and changed alike.
 
-"nft" is read and changed by its own programs, "legacy" by `legacy_tables`. Both take rules as
+"nft" is read and changed by its own programs, "legacy" by `iptables_legacy`. Both take rules as
 iptables-restore does.
 """
 
@@ -22,7 +22,7 @@ PATIENCE_S = 2.0
 
 
 def variants() -> frozenset[str]:
-    """Tell which iptables variants are in use, and make none so by asking."""
+    """Return the iptables variants in use; asking makes none so."""
     found = set()
     if shutil.which("iptables-nft-restore") and has_nf_tables():
         found.add("nft")
@@ -32,7 +32,7 @@ def variants() -> frozenset[str]:
 
 
 def chosen() -> str:
-    """Give the variant that the host's own `iptables` is, "legacy" where it cannot be nft."""
+    """Return the variant that the host's own `iptables` is, "legacy" where it cannot be nft."""
     if not (shutil.which("iptables-nft-restore") and has_nf_tables()):
         return "legacy"
     program = shutil.which("iptables")

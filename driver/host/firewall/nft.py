@@ -1,13 +1,12 @@
 """The nft table in the kernel, by libnftables in this process.
 
-One context for the process' life: each run of the nft program would cost 2 ms, and 16 ms after a
-removal, which the kernel makes a closing socket wait for. And one context in the process at a
-time: the library has static buffers that all contexts share.
+One context lives as long as the process: each run of the nft program would cost 2 ms, and 16 ms
+after a removal, for which the kernel lets a closing socket wait. The process has one context at a
+time: all contexts share the library's static buffers.
 
-Whether the table's constant part is still ours is told by a fingerprint: its listing, without
-what changes by itself, right after we installed it, or after somebody installed it in a namespace
-made for that. A table that reads otherwise is replaced by the first pass, in one transaction and
-with all elements.
+A fingerprint shows whether the table's constant part is still ours: its listing, without what
+changes by itself, right after we installed it, here or in a scratch namespace. The first pass
+replaces a table that reads otherwise, in one transaction and with all elements.
 """
 
 from __future__ import annotations
@@ -52,7 +51,7 @@ class NftFirewall:
         self._seen = 0
 
     def observe(self) -> frozenset[HostObject]:
-        """List the table and its elements; one whose constant part is not as installed differs.
+        """List the constant rules, intact or not, and the entries.
 
         Errors: HostError.
         """
@@ -84,7 +83,7 @@ class NftFirewall:
             self._remove()
 
     def resume(self, objects: Iterable[HostObject]) -> None:
-        """Take for ours a table that reads as one that is installed in a namespace of its own."""
+        """Adopt the table there if it reads as one installed in a scratch namespace."""
 
         def written() -> nft_listing.Skeleton | None:
             with closing(NftFirewall()) as other:
@@ -96,7 +95,7 @@ class NftFirewall:
                 self._installed = in_scratch(written)
 
     def close(self) -> None:
-        """Let go of libnftables and the socket; the table stays."""
+        """Close libnftables' context and the sockets; the table stays."""
         del self._nft
         self._maps.close()
         self._ruleset.close()
@@ -119,7 +118,7 @@ class NftFirewall:
             self._run(_script(self._missing(entries)))
 
     def _change(self, plan: Plan) -> None:
-        """Change entries, ports the quick way: they come and go with containers."""
+        """Change entries; port maps alone the quick way, since they come and go with containers."""
         gone, come = _old(plan), _new(plan)
         old = [item for item in gone if isinstance(item, PortMap)]
         new = [item for item in come if isinstance(item, PortMap)]
@@ -139,7 +138,7 @@ class NftFirewall:
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
-        """Take a change of ours for seen, but no other: what came before it is news as before."""
+        """Count a change of ours as seen, but none that others made before it."""
         before = self._ruleset.number()
         yield
         if before == self._seen and self._ruleset.number() == before + 1:

@@ -1,7 +1,7 @@
 """The number that the kernel counts up with every change of the nftables ruleset, by anybody.
 
-The iptables programs of the "nft" variant count, too. Imports nothing of ours.
-Source: linux/netfilter/{nfnetlink,nf_tables}.h; libnftables does not tell it.
+Changes by the iptables programs of the "nft" variant count, too. libnftables does not return it.
+Source: linux/netfilter/{nfnetlink,nf_tables}.h.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Generation:
         self._lock = threading.Lock()
 
     def number(self) -> int:
-        """Give it; `NONE` where the kernel has no nf_tables."""
+        """Return it; `NONE` where the kernel has no nf_tables."""
         with self._lock:
             self._socket.send(_REQUEST)
             answer = self._socket.recv(4096)
@@ -37,12 +37,12 @@ class Generation:
         return int.from_bytes(answer[_ANSWER.size : 20 + length], "big")
 
     def close(self) -> None:
-        """Give the socket back."""
+        """Close the socket."""
         self._socket.close()
 
 
 def has_nf_tables() -> bool:
-    """Tell whether the kernel has nf_tables; to ask loads the module where it is one."""
+    """Whether the kernel has nf_tables; asking loads the module where it is one."""
     try:
         generation = Generation()
     except OSError:

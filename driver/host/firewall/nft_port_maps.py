@@ -1,8 +1,8 @@
 """Writes published ports into the nft maps with the kernel's own messages.
 
 libnftables asks for all tables, chains and sets before each change, at 0.2 ms; this takes 0.03.
-And it must change nothing by a context made after thousands of sockets: its select() ends the
-process where its own has a number above 1023. So a table that an earlier run left goes here, too.
+A context made after thousands of sockets must change nothing: its select() ends the process if
+its own socket has a number above 1023. So the table of an earlier run is removed here, too.
 Source: linux/netfilter/{nfnetlink,nf_tables}.h.
 """
 
@@ -42,7 +42,7 @@ class NftPortMaps:
         self._channel = Channel(NETLINK_NETFILTER)
 
     def change(self, gone: Sequence[PortMap], come: Sequence[PortMap]) -> None:
-        """Take ports away, then add ports, in one transaction, all or nothing.
+        """Remove ports, then add ports, in one transaction, all or nothing.
 
         Errors: OSError, the kernel's first refusal.
         """
@@ -50,7 +50,7 @@ class NftPortMaps:
             raise error
 
     def remove_table(self) -> None:
-        """Take the table with all that is in it away, whoever made it, if there is one.
+        """Remove the table with all that is in it, whoever made it, if there is one.
 
         Errors: OSError.
         """
@@ -59,7 +59,7 @@ class NftPortMaps:
                 raise error
 
     def close(self) -> None:
-        """Give the socket back."""
+        """Close the socket."""
         self._channel.close()
 
     def _tell(self, requests: Sequence[Request]) -> Iterable[OSError]:
@@ -84,12 +84,12 @@ def _element(port: PortMap) -> bytes:
     if port.host_ip != ANY:
         key = port.host_ip.packed + key
     data = port.target.packed + struct.pack(">H2x", port.target_port)
-    told = bytes([_COMMENT, len(comment)]) + comment
+    note = bytes([_COMMENT, len(comment)]) + comment
     return _nest(
         _ELEMENT,
         _nest(_KEY, attribute(_VALUE, key))
         + _nest(_DATA, attribute(_VALUE, data))
-        + attribute(_USERDATA, told),
+        + attribute(_USERDATA, note),
     )
 
 
