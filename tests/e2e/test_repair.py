@@ -158,7 +158,11 @@ def test_settings_heal_at_once(site: Site) -> None:
     routed = f"sysctl net.ipv4.conf.{site.bridge}.route_localnet=0"
     guard = f"tc qdisc del dev {site.bridge} clsact"
     forwarded = "sysctl net.ipv4.ip_forward=0"
-    for damage, what in ((routed, "localhost"), (forwarded, "sysctl"), (guard, "localhost")):
+    for damage, what in (
+        (routed, "loopback guard"),
+        (forwarded, "sysctl"),
+        (guard, "loopback guard"),
+    ):
         before = site.last_repair()
         site.host.run(*damage.split())
         site.tells(what, before)
