@@ -8,27 +8,77 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import Counter, deque
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 
 from driver.core.adoption import Taken
 from driver.core.contention import Contention
 from driver.core.dataplane import Dataplane
 from driver.core.desire import awaited, desire, gone, left_alone, stale
 from driver.core.edit import Edit
-from driver.core.history import History, Report, summary
 from driver.core.takeover import Takeover
 from driver.core.unknown import Seen, unknown_objects
 from driver.errors import FlannelError
 from driver.model.facts import Facts
 from driver.model.identity import Key
 from driver.model.interfaces import Journal, LeaseStatus, Source, Survey
-from driver.model.objects import Plan, PortSocket, diff
+from driver.model.objects import Plan, PortSocket, diff, noun
 from driver.model.records import replace
 
 log = logging.getLogger(__name__)
 
 SOON_S = 2.0
+KEPT = 20  # reports
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What one pass did. `at`: Unix time, seconds; empty tuples when all was well.
+
+    `routine`: one more repair of what something else undoes again and again.
+    """
+
+    at: float
+    repaired: tuple[str, ...] = ()
+    adopted: tuple[str, ...] = ()
+    errors: tuple[str, ...] = ()
+    routine: bool = False
+
+    def __str__(self) -> str:
+        parts = [f"repaired {', '.join(self.repaired)}"] if self.repaired else []
+        parts += self.adopted + self.errors
+        return "; ".join(parts) or "all as it should be"
+
+
+def summary(plan: Plan) -> tuple[str, ...]:
+    """Count what a plan touches, by kind."""
+    touched = (*plan.add, *plan.remove, *(new for _, new in plan.change))
+    kinds = Counter(type(item).__name__ for item in touched)
+    return tuple(f"{count} {noun(kind)}" for kind, count in sorted(kinds.items()))
+
+
+class History:
+    """The last pass, and the last ones that repaired, adopted or dropped something."""
+
+    def __init__(self) -> None:
+        self.last: Report | None = None
+        self.reports: deque[Report] = deque(maxlen=KEPT)
+
+    def note(self, report: Report, contended: tuple[str, ...] = ()) -> None:
+        """Keep a report, and log it if it is the first one or has anything new.
+
+        `contended`: sentences on what something else undoes again and again.
+        """
+        before, self.last = self.last, report
+        failing = bool(report.errors) and (before is None or before.errors != report.errors)
+        done = bool(report.repaired or report.adopted) and not report.routine
+        if done:
+            self.reports.append(report)
+        if failing or done or before is None:
+            level = logging.WARNING if report.errors or contended else logging.INFO
+            log.log(level, "pass: %s", "; ".join((str(report), *contended)))
 
 
 class Passes:

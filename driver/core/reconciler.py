@@ -16,8 +16,7 @@ from typing import TypeVar
 from driver.core.dataplane import first, steps
 from driver.core.desire import desire, in_sandboxes, surely_dead
 from driver.core.edit import Edit
-from driver.core.history import summary
-from driver.core.passes import Passes
+from driver.core.passes import Passes, summary
 from driver.core.unknown import BELONGINGS, belongings
 from driver.errors import BadRequest, Conflict, Exhausted, FlannelError, StoreError
 from driver.model.objects import Kinds, Plan, diff
@@ -151,7 +150,8 @@ class Reconciler(Passes):
 
         What cannot be taken away is left to the next pass: it must not fail a container's end.
         """
-        self.takeover.note_removed(plan)
+        if plan.remove:
+            self.takeover.note_removed(plan)
         for error in self.dataplane.take_away(plan):
             log.warning("left to the next pass: %s", error)
             self.wake()

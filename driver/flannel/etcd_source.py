@@ -12,7 +12,7 @@ from driver import vxlan
 from driver.errors import FlannelError, StoreError
 from driver.flannel import flanneld
 from driver.flannel.lease_types import ThisHost
-from driver.flannel.local_source import Stamp, file_stamp, kept, lan_fault
+from driver.flannel.local_source import Stamp, file_stamp, kept
 from driver.flannel.membership import Membership, MembershipStatus
 from driver.flannel.subnet_env import flannelds_lease, write_docker_options, write_subnet_env
 from driver.model.facts import External, Facts
@@ -100,7 +100,7 @@ class EtcdSource:
         elif overlay is not None:
             problems += vxlan.problems(overlay, status.peers, vtep, external)
             if lease is not None:
-                problems += filter(None, [lan_fault(lease, facts)])
+                problems += filter(None, [facts.lan_fault(lease)])
         refusal = status.problems[0] if status.phase in TOLD and status.problems else ""
         return replace(found, lease=lease, problems=tuple(problems), refusal=refusal)
 

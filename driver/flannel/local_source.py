@@ -15,7 +15,6 @@ from driver.errors import Exhausted, FlannelError
 from driver.flannel.subnet_env import flannelds_lease, is_ours
 from driver.model.facts import Facts
 from driver.model.interfaces import LeaseStatus
-from driver.model.prefixes import overlap, parts
 from driver.model.records import Lease, State
 
 DEFAULT_MTU = 1500  # bytes, when no default route tells the uplink's
@@ -87,7 +86,7 @@ class LocalSource:
     ) -> tuple[Lease | None, str]:
         """Read flanneld's lease; one that overlaps a LAN of the host is taken only if in use."""
         lease = flannelds_lease(self.file)
-        fault = lan_fault(lease, facts)
+        fault = facts.lan_fault(lease)
         if fault and not (in_use and stored == lease):
             return stored if in_use else None, fault
         return lease, fault
@@ -117,20 +116,6 @@ def file_stamp(file: Path) -> Stamp:
     except OSError:
         return None
     return found.st_ino, found.st_mtime_ns, found.st_size
-
-
-def lan_fault(lease: Lease, facts: Facts) -> str:
-    """Return what a lease takes of this host's own LANs, "" if nothing.
-
-    A LAN that contains the whole Network does not count: the administrator chose the Network so.
-    """
-    for lan in parts(lease.network, facts.lans):
-        if overlap(lan, lease.subnet):
-            return (
-                f"the lease {lease.subnet} overlaps {lan}, a LAN of this host: choose a Network "
-                "without it, or SubnetMin and SubnetMax around it, and have this host get another"
-            )
-    return ""
 
 
 def kept(stored: Lease, source: str) -> str:

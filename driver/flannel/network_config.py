@@ -11,7 +11,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Any, Generic, TypeVar
 
 from driver.errors import BadRecord
-from driver.flannel.documents import quoted, read_object
+from driver.flannel.records import quoted, read_object
 from driver.model.prefixes import fault_of_network
 from driver.model.records import Overlay
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from bisect import bisect
 from ipaddress import IPv4Address, IPv4Network, collapse_addresses
 
-from driver.flannel.documents import quoted
 from driver.flannel.lease_types import ThisHost
-from driver.flannel.records import LeaseRecord
+from driver.flannel.records import LeaseRecord, quoted
 from driver.model.prefixes import holds, overlap, parts
 from driver.model.records import Overlay
 

@@ -14,12 +14,12 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Any, TypeVar
 
 from driver.errors import BadRecord
-from driver.flannel.documents import quoted, read_object
 from driver.flannel.etcd.registry import Entry
 from driver.model.records import Peer
 
 # Like flannel, look at a key's end only.
 KEY = re.compile(r"(\d+\.\d+\.\d+\.\d+)-(\d+)(?:&([a-f0-9:]+)-(\d+))?\Z", re.ASCII)
+MOST_QUOTED = 80
 LONGEST_V4 = 31
 LONGEST_V6 = 127
 MAC_FORMS = re.compile(
@@ -190,3 +190,32 @@ def _lease_or_problem(entry: Entry) -> LeaseRecord | str:
         return read_lease(entry.key, entry.value or b"", entry.revision)
     except BadRecord as error:
         return f"{error}: skipped"
+
+
+def read_object(text: str | bytes, what: str) -> dict[str, Any]:
+    """Return a JSON object with its names in lower case, since flannel ignores their case.
+
+    Errors: BadRecord, which calls the document `what`.
+    """
+    try:
+        if isinstance(text, bytes):
+            text = text.decode(json.detect_encoding(text), "surrogatepass")
+        found = _JSON.decode(text)
+    except (ValueError, RecursionError) as error:
+        raise BadRecord(f"{what} is not JSON: {error}") from None
+    if not isinstance(found, dict):
+        raise BadRecord(f"{what} is not a JSON object: {quoted(found)}")
+    return {name.lower(): value for name, value in found.items()}
+
+
+def quoted(value: object) -> str:
+    """Return a value as JSON for a message, cut to a length."""
+    text = json.dumps(value)
+    return text if len(text) <= MOST_QUOTED else text[:MOST_QUOTED] + "..."
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not a JSON value")
+
+
+_JSON = json.JSONDecoder(parse_constant=_refuse_constant)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
-from driver.model.records import FLANNEL_PREFIX, Overlay
+from driver.model.prefixes import overlap, parts
+from driver.model.records import FLANNEL_PREFIX, Lease, Overlay
 
 OWN, GATEWAY, ETCD = "this host's own address", "this host's gateway", "an endpoint of etcd"
 
@@ -127,6 +128,21 @@ class Facts:
     def local_addresses(self) -> LocalAddresses:
         """What the host itself uses."""
         return LocalAddresses(self.onlink, self.lans, self.places)
+
+    def lan_fault(self, lease: Lease) -> str:
+        """Return what a lease takes of this host's own LANs, "" if nothing.
+
+        A LAN that contains the whole Network does not count: the administrator chose the Network
+        so.
+        """
+        for lan in parts(lease.network, self.lans):
+            if overlap(lan, lease.subnet):
+                return (
+                    f"the lease {lease.subnet} overlaps {lan}, a LAN of this host: choose a "
+                    "Network without it, or SubnetMin and SubnetMax around it, and have this host "
+                    "get another"
+                )
+        return ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -126,6 +126,6 @@ def test_nothing_is_wrong_in_the_end_nor_after_a_start(site: Site) -> None:
         end()
         before = len(site.told())
         site.world.start_plugin(host)
-        assert site.told()[before:] == ["INFO driver.core.history: pass: all as it should be"]
+        assert site.told()[before:] == ["INFO driver.core.passes: pass: all as it should be"]
         assert status(host)["repaired"] == []
         assert site.is_whole()

@@ -115,4 +115,4 @@ def test_a_start_finds_all_as_it_was(confined: Host, etcd: str) -> None:
     before = confined.plugin_log().count(" pass: ")
     start(confined, firewall, etcd)
     told = [line for line in confined.plugin_log().splitlines() if " pass: " in line][before:]
-    assert told == ["INFO driver.core.history: pass: all as it should be"]
+    assert told == ["INFO driver.core.passes: pass: all as it should be"]

@@ -10,8 +10,8 @@ from typing import Any
 from driver.api.body import Body
 from driver.core.dataplane import Dataplane
 from driver.core.desire import desire
-from driver.core.history import Report
 from driver.core.loop import Loop
+from driver.core.passes import Report
 from driver.core.reconciler import Reconciler
 from driver.flannel.local_source import LocalSource
 from driver.handlers import CALLS

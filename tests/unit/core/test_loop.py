@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from driver.core.history import Report
-from driver.core.passes import SOON_S
+from driver.core.passes import SOON_S, Report
 from driver.errors import HostError, StoreError
 from driver.flannel.local_source import LocalSource
 from driver.model.facts import Facts

@@ -6,7 +6,7 @@ from ipaddress import IPv4Address
 
 import pytest
 
-from driver.core.history import Report
+from driver.core.passes import Report
 from driver.errors import Conflict
 from driver.model.firewall import ForwardGate, PortMap, Ruleset
 from driver.model.objects import (
