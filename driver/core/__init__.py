@@ -1,1 +1,1 @@
-"""Decides what the host should carry, and brings it there: no I/O of its own."""
+"""Decides what the host should have, and applies it through adapters; no I/O of its own."""

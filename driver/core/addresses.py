@@ -1,7 +1,7 @@
-"""Which address of a pool a gateway or a container gets. Pure choices.
+"""Choose the address of a gateway or a container from a pool. Pure.
 
-A container that is started again comes back to the address it had, as long as nobody else needed
-it. One that was asked for by name (`--ip`) is given to others only when nothing else is left.
+A restarted container gets its old address, unless another one needed it meanwhile. An address that
+was requested with `--ip` goes to other containers only when no other is left.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ TOGETHER_S = 0.15  # `docker stop a b` frees both within some 0.05 s, two comman
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What is asked for: a certain address, or any (`ip` None); the gateway's or a container's.
+    """A request for a certain address or any (`ip` None), for the gateway or a container.
 
-    `owner`: what a container is known by when it comes again: its name, its MAC or the address
-    that Docker gave it; "" where Docker tells nothing of it.
+    `owner`: what identifies a container when it is started again: its name, its MAC or the address
+    that Docker gave it; "" if Docker reveals none of them.
     """
 
     ip: IPv4Address | None = None
@@ -34,7 +34,7 @@ class Wish:
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """What was chosen: the pool with its cursor moved, the hold, and the claim to keep with it."""
+    """The chosen address as records; the pool's cursor is moved."""
 
     pool: Pool
     hold: Hold
@@ -44,11 +44,10 @@ class Taken:
 def take_address(
     state: State, pool: Pool, wish: Wish, now: float, left: Container[str] = ()
 ) -> Taken:
-    """Choose an address: the wanted one, the first for a gateway, else one as `_any_address` says.
+    """Choose an address: the wanted one, the first one for a gateway, else see `_any_address`.
 
-    `left`: ids of holds that give way, since the calls they belong to broke off. A gateway that is
-    asked for again is the same gateway. So is a wanted address that no endpoint has had for a
-    minute.
+    `left`: ids of holds whose calls broke off: these addresses may be given again. So may a wanted
+    address that no endpoint has used for a minute. A gateway that is requested again is the same.
     Errors: BadRequest, Conflict, Exhausted; Unavailable when the lease has moved away.
     """
     if state.lease is None or not pool.cidr.subnet_of(state.lease.subnet):
@@ -98,11 +97,11 @@ def _check_address(state: State, pool: Pool, wish: Wish, now: float, left: Conta
 def _any_address(
     state: State, pool: Pool, holds: Collection[Hold], owner: str, left: Container[str]
 ) -> IPv4Address:
-    """Choose an address for a container that wants none in particular.
+    """Choose an address for a container that requests none in particular.
 
-    Its own comes first. A container of which nothing is known gets what came back last, for most
-    often that is the one being started again. Then come addresses that nobody had, those that
-    came back longest ago, those that were asked for by name, and those of calls that broke off.
+    Its own comes first. An unidentified container gets the address that was released last, since
+    most often it is the container that had it. Then come addresses never used, those released
+    longest ago, those requested with `--ip`, and those of calls that broke off.
     """
     span = pool.sub or pool.cidr
     taken = {hold.ip for hold in holds}
@@ -127,11 +126,11 @@ def _any_address(
 
 
 def _last(freed: Sequence[Claim]) -> Claim:
-    """Return what came back last; of several that came back together what was taken first.
+    """Return the address released last; of several released together, the one taken first.
 
-    So `docker restart x` gives x its own address, also right after `docker rm -f old`; and as
-    containers are mostly started in the same order, so does `docker stop a b; docker start a b`,
-    which stops both at once, in any order.
+    So x keeps its address in `docker restart x`, even right after `docker rm -f old`. So do a and b
+    in `docker stop a b; docker start a b`: they are released at once, in any order, but usually
+    started in the same order as before.
     """
     batch: list[Claim] = []
     for claim in reversed(freed):
@@ -142,7 +141,7 @@ def _last(freed: Sequence[Claim]) -> Claim:
 
 
 def _walk(pool: Pool) -> Iterator[IPv4Address]:
-    """List the addresses a container may have, from the one after the last given."""
+    """Yield the addresses a container may have, from the one after the last given."""
     span, ends = pool.sub or pool.cidr, (pool.cidr.network_address, pool.cidr.broadcast_address)
     first, last = int(span.network_address), int(span.broadcast_address)
     after = int(pool.cursor) + 1 if pool.cursor is not None and pool.cursor in span else first
@@ -159,11 +158,10 @@ def _exhausted(pool: Pool) -> Exhausted:
     )
 
 
-def orphans(state: State, now: float, age_s: float = UNCLAIMED_S) -> list[Hold]:
-    """List the endpoint addresses of our networks that no endpoint has had for some time.
+def orphans(state: State, now: float) -> list[Hold]:
+    """List the endpoint addresses of our networks that no endpoint has used for a minute.
 
-    Units: `age_s` seconds. Only pools of our own networks count: with another driver's network
-    the endpoints are not ours to see.
+    Only pools of our own networks count: the endpoints of another driver's network are unknown.
     """
     networks = {network.pool: network.id for network in state.networks.values()}
     used = {(e.network, e.ip.ip) for e in state.endpoints.values()}
@@ -171,7 +169,7 @@ def orphans(state: State, now: float, age_s: float = UNCLAIMED_S) -> list[Hold]:
         hold
         for hold in state.holds.values()
         if hold.why == "endpoint"
-        and now - hold.since > age_s
+        and now - hold.since > UNCLAIMED_S
         and hold.pool in networks
         and (networks[hold.pool], hold.ip) not in used
     ]

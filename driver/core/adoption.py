@@ -1,8 +1,8 @@
-"""Rows for what runs on the host though the state does not know it, from what the host has. Pure.
+"""Make rows for running containers that the state does not know, from the host's objects. Pure.
 
-Aliases have the ids, addresses the gateways, the firewall's entries what a network may do and
-which ports are published; the rest is seen inside the sandboxes. What kind of IPAM a network has
-Docker's next call tells (`Edit.claim`).
+Link aliases show the ids, link addresses the gateways, firewall entries what a network may do and
+which ports are published; the sandboxes show the rest. Docker's next call reveals which IPAM a
+network has (`Edit.name_adopted`).
 """
 
 from __future__ import annotations
@@ -58,19 +58,19 @@ HOW = "left as it is; `docker flannel adopt` takes it over with what Docker know
 
 
 class _Unclear(Exception):
-    """What the host shows is not enough."""
+    """The host does not show enough."""
 
 
 @dataclass
-class Taken:
-    """What was taken over, and what could not be, a sentence each."""
+class Adopted:
+    """What was taken over and what could not be, a sentence each."""
 
-    told: list[str] = field(default_factory=list)
+    done: list[str] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
 
     @contextmanager
     def unless_unclear(self, what: str) -> Iterator[None]:
-        """Note it where what the host shows is not enough."""
+        """Note in `left` that the host does not show enough."""
         try:
             yield
         except _Unclear as why:
@@ -78,9 +78,9 @@ class Taken:
 
 
 def recall(have: frozenset[HostObject], mtu: int | None) -> State:
-    """Return this host's place in the overlay as the host shows it, for a state that is empty.
+    """Return this host's lease and VTEP as the host shows them, for a state that is empty.
 
-    The lease is what has the unreachable route, the VTEP's MAC the device's. Units: `mtu` bytes.
+    The unreachable route shows the lease, the device the VTEP's MAC. Units: `mtu` bytes.
     """
     devices = [t for t in have if isinstance(t, Vxlan)]
     vtep = Vtep(devices[0].local, devices[0].mac) if devices else None
@@ -107,13 +107,13 @@ def adopt(
     by_end: Mapping[str, Resident],
     *,
     empty: bool,
-) -> Taken:
+) -> Adopted:
     """Make rows for the veths of running containers, and for their networks.
 
-    `by_end`: who is at the other ends. With `empty` the whole state is lost, and networks without
-    a container are taken over, too.
+    `by_end`: the container ends by host end. `empty`: the whole state is lost, so networks without
+    containers are taken over, too.
     """
-    taken = Taken()
+    taken = Adopted()
     bridges = {t.name: t for t in have if isinstance(t, Bridge)}
     stored = list(edit.state.networks.values())
     if veths and stored and not any(network.bridge in bridges for network in stored):
@@ -123,14 +123,14 @@ def adopt(
         if bridges[name].owner not in edit.state.networks:
             on = [by_end[v.name] for v in veths if v.bridge == name and v.name in by_end]
             with taken.unless_unclear(f"bridge {name}"):
-                taken.told.append(_network(edit, have, bridges[name], on))
+                taken.done.append(_network(edit, have, bridges[name], on))
     for veth in sorted(veths, key=lambda v: v.name):
         with taken.unless_unclear(f"who runs at {veth.name}"):
             bridge = bridges.get(veth.bridge)
             network = edit.state.networks.get(bridge.owner if bridge else "")
             if network is None:
                 raise _Unclear("its bridge is unknown, too")
-            taken.told.append(_endpoint(edit, have, veth, network, by_end.get(veth.name)))
+            taken.done.append(_endpoint(edit, have, veth, network, by_end.get(veth.name)))
     return taken
 
 
@@ -179,7 +179,7 @@ def _network(
 
 
 def _make_room(edit: Edit, have: frozenset[HostObject], ips: Iterable[IPv4Interface]) -> None:
-    """Drop what an older state has in the place of what runs, unless that runs, too."""
+    """Drop an older state's networks and pools in these blocks. Raise _Unclear if one is in use."""
     there = {item.name for item in have if isinstance(item, Bridge)}
     state, blocks = edit.state, [ip.network for ip in ips]
     for network in [n for n in state.networks.values() if _overlaps(n.gateway, blocks)
@@ -228,7 +228,7 @@ def _endpoint(
         ports=ports,
         docker_ip=docker,
     )
-    # it goes with the endpoint, after which nothing of Docker's is asked for again
+    # released: Docker never releases this address itself, so it goes with the endpoint
     edit.put(made, Hold(network.pool, ip.ip, "endpoint", edit.now, released=True))
     return words
 

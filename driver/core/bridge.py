@@ -13,7 +13,6 @@ from driver.model.objects import (
     LinkAddress,
     SandboxAddress,
     Sysctl,
-    UnreachableRoute,
     Veth,
 )
 from driver.model.records import ANY, Endpoint, Lease, Network
@@ -27,16 +26,11 @@ def mac_for(ip: IPv4Address) -> str:
     return "02:42:" + ":".join(f"{byte:02x}" for byte in ip.packed)
 
 
-def plan_lease(lease: Lease) -> Iterator[HostObject]:
-    """Yield the route that keeps packets for unused lease addresses from the uplink."""
-    yield UnreachableRoute(lease.subnet)
-
-
 def plan_network(network: Network) -> Iterator[HostObject]:
-    """Yield a network's bridge with its gateway address, and Docker's.
+    """Yield a network's bridge with its gateway addresses.
 
-    IPv6 is off, since the rules are for IPv4: containers could reach the host and beyond by IPv6,
-    or become the host's IPv6 router (CVE-2020-13401).
+    IPv6 is off, since the firewall's rules are for IPv4 only: by IPv6, containers could reach the
+    host and beyond, or become the host's router (CVE-2020-13401).
     """
     digest = hashlib.sha256(network.id.encode()).hexdigest()
     mac = "02:66:" + ":".join(digest[i : i + 2] for i in range(0, 8, 2))
@@ -48,7 +42,7 @@ def plan_network(network: Network) -> Iterator[HostObject]:
 
 
 def plan_forwarding(links: Iterable[str], facts: Facts) -> Iterator[Sysctl]:
-    """Yield the settings by which packets that come in by links are forwarded, if we make them."""
+    """Yield the settings that forward packets arriving on these links, if the plugin sets them."""
     for link in links if facts.forwards else ():
         yield Sysctl(link, "ipv4", "forwarding", "1")
 
@@ -59,7 +53,7 @@ def on_localhost(endpoint: Endpoint) -> bool:
 
 
 def plan_endpoint(endpoint: Endpoint, network: Network) -> Iterator[HostObject]:
-    """Yield an endpoint's veth pair. Hairpin lets a container reach its own published port."""
+    """Yield an endpoint's veth pair. Hairpin mode lets a container reach its own published port."""
     yield Veth(
         endpoint.host_end,
         network.bridge,
@@ -73,7 +67,7 @@ def plan_endpoint(endpoint: Endpoint, network: Network) -> Iterator[HostObject]:
 
 
 def plan_sandbox(endpoint: Endpoint, network: Network, lease: Lease) -> Iterator[SandboxAddress]:
-    """Yield a container's lease address, where Docker gave it another one."""
+    """Yield a container's lease address, if Docker gave it another one."""
     if endpoint.docker_ip and endpoint.sandbox:
         out = not network.internal
         yield SandboxAddress(

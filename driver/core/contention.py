@@ -1,7 +1,7 @@
-"""What something else undoes again and again: how often, and how long it is left alone. Pure.
+"""Count repairs that something else undoes, and decide how long to leave such objects alone. Pure.
 
-A repair that holds for two seconds ends the contention. What isolates is put back in every pass,
-however often something undoes it: while it is away, closed networks are open.
+A repair that lasts two seconds ends the contention. Objects that isolate are repaired in every
+pass, however often they are undone: while one is missing, a closed network is open.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from driver.model.identity import Key
 from driver.model.objects import RANK, Plan, noun
 
-MANY = 5  # repairs of one object in a row; what does not isolate then waits longer each time
+MANY = 5  # repairs of one object in a row; if it does not isolate, it then waits ever longer
 FIRST_S, LONGEST_S = 2.0, 30.0
 _ISOLATING = frozenset(kind.__name__ for kind in RANK if kind.isolates)
 
@@ -29,13 +29,13 @@ class _Streak:
 
 
 class Contention:
-    """The objects whose last repair has not yet proved to last."""
+    """The objects whose last repair has not lasted long enough yet."""
 
     def __init__(self) -> None:
         self._streaks: dict[Key, _Streak] = {}  # replaced, not changed: status reads it meanwhile
 
     def left(self, plan: Plan, now: float) -> frozenset[Key]:
-        """Return what this pass leaves alone, because something undoes it again and again."""
+        """Return what this pass leaves alone because something keeps undoing it."""
         return frozenset(key for key in plan.touched() if self._waits(key, now))
 
     def _waits(self, key: Key, now: float) -> bool:
@@ -45,7 +45,7 @@ class Contention:
         return streak.last <= now < streak.last + _pause_s(key, streak)  # clocks may jump
 
     def found(self, wrong: frozenset[Key], now: float) -> None:
-        """Note what a pass found wrong; all else is settled if its repair has lasted."""
+        """Note what a pass found wrong; forget the rest whose repair has lasted."""
         self._streaks = {
             key: streak
             for key, streak in self._streaks.items()
@@ -53,9 +53,9 @@ class Contention:
         }
 
     def tried(self, keys: frozenset[Key], failed: frozenset[Key], now: float) -> bool:
-        """Note what was repaired or could not be. Return whether that is worth a log line.
+        """Note what was repaired or failed. Return whether that is worth a log line.
 
-        In contention, which may go on for hours, it is less and less often.
+        In contention, which may go on for hours, log lines become rarer.
         """
         new = {}
         for key in keys:
@@ -70,12 +70,12 @@ class Contention:
         return any(s.failed for s in map(self._streaks.get, keys) if s)
 
     def again_s(self, now: float) -> float | None:
-        """Return in how many seconds a pass has to look at one of them again, None for no need."""
+        """Return the seconds until a pass has to look at one of them again, None if none has to."""
         ends = [s.last + _pause_s(key, s) - now for key, s in self._streaks.items()]
         return max(min(ends), 0.0) if ends else None
 
     def sentences(self) -> tuple[str, ...]:
-        """Say what is contended, how often it was undone, and what is done about it."""
+        """Return what is contended, how often it was undone, and when it is put back."""
         contended = {k: s for k, s in self._streaks.items() if s.count > MANY and not s.failed}
         kinds = Counter(key[0] for key in contended)
         return tuple(

@@ -1,4 +1,4 @@
-"""All adapters as one: it takes the parts of a plan to the adapters of their kinds."""
+"""All adapters as one: each part of a plan goes to the adapter of its kind."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from driver.model.objects import RANK, HostObject, Kinds, Plan, PortSocket
 
 
 class Dataplane:
-    """The adapters in the order of `RANK`, whatever the order they are given in."""
+    """The adapters, sorted by `RANK`."""
 
     def __init__(self, adapters: Iterable[Adapter]) -> None:
         self._adapters = sorted(adapters, key=lambda a: min(RANK[kind] for kind in a.kinds))
@@ -21,31 +21,31 @@ class Dataplane:
         return frozenset().union(*(adapter.observe() for adapter in asked))
 
     def resume(self, objects: Iterable[HostObject]) -> None:
-        """Have each adapter take over what an earlier process left of these objects."""
+        """Let adapters take over what an earlier process left of these objects."""
         for adapter in self._adapters:
             if isinstance(adapter, Resuming):
                 adapter.resume(objects)
 
     def take_away(self, plan: Plan) -> list[FlannelError]:
-        """Remove what a plan removes, in reverse order. Return what could not be done."""
+        """Remove what a plan removes, in reverse order. Return the failures."""
         part = Plan(remove=plan.remove)
         return [e for adapter in reversed(self._adapters) for e in _apply(adapter, part)]
 
     def make(self, plan: Plan) -> list[FlannelError]:
-        """Add and change what a plan says, in order. Return what could not be done."""
+        """Add and change what a plan adds and changes, in order. Return the failures."""
         part = Plan(add=plan.add, change=plan.change)
         return [e for adapter in self._adapters for e in _apply(adapter, part)]
 
     def close(self) -> None:
-        """Let go of what is held open; the host stays as it is."""
+        """Close what the adapters hold open; the host stays as it is."""
         for adapter in self._adapters:
             adapter.close()
 
 
 def steps(plan: Plan) -> Iterator[Plan]:
-    """Yield the steps in which a call carries out a plan, each holding the one before.
+    """Yield the steps in which a call carries out a plan, each containing the one before.
 
-    Port sockets come first: a port that another program has must not lead elsewhere, not even for
+    Port sockets come first: a port that another program uses must not be redirected, not even for
     a moment.
     """
     if (sockets := plan.only((PortSocket,))).add:
@@ -54,7 +54,7 @@ def steps(plan: Plan) -> Iterator[Plan]:
 
 
 def first(errors: Sequence[FlannelError]) -> FlannelError:
-    """Return the first failure; a conflict names what was taken in all of them."""
+    """Return the first failure; if it is a conflict, with the ports `taken` in all of them."""
     error = errors[0]
     if isinstance(error, Conflict):
         error.taken = tuple(t for e in errors if isinstance(e, Conflict) for t in e.taken)

@@ -1,4 +1,4 @@
-"""From what is stored to what the host should carry, and to what is stored but dead. Pure."""
+"""Derive from the state what the host should have, and which records are stale. Pure."""
 
 from __future__ import annotations
 
@@ -20,9 +20,10 @@ from driver.model.objects import (
     PeerRoute,
     SandboxAddress,
     Sysctl,
+    UnreachableRoute,
     Veth,
     Vxlan,
-)  # fmt: skip
+)
 from driver.model.records import (
     FLANNEL_PREFIX,
     Endpoint,
@@ -50,9 +51,9 @@ def desire(
 ) -> frozenset[HostObject]:
     """Return the objects that should exist: all, or those of some networks, endpoints, peers by id.
 
-    Without a network there is nothing but the overlay, so that a host which uses none is left as
-    it was. `shared`: with what all networks share. This host's end of the overlay, and what is in
-    sandboxes, come with all only.
+    Without networks there is only the overlay, so that an unused host stays as it was. `shared`:
+    include what all networks share. This host's end of the overlay and the sandboxes' addresses
+    are included only if `networks` is None.
     """
     if state.lease is None:
         return frozenset()
@@ -82,7 +83,7 @@ def _of_peers(state: State, facts: Facts, ids: Iterable[str] | None) -> Iterator
 
 def _shared(state: State, facts: Facts) -> Iterator[HostObject]:
     if state.lease and state.networks:
-        yield from bridge.plan_lease(state.lease)
+        yield UnreachableRoute(state.lease.subnet)
         yield from firewall.plan_base(state.lease, state.overlay, facts)
         yield from bridge.plan_forwarding([ALL], facts)
 
@@ -107,7 +108,7 @@ def _of_endpoints(state: State, ids: Iterable[str] | None) -> Iterator[HostObjec
 
 
 def of_links(state: State, facts: Facts, links: frozenset[str]) -> frozenset[HostObject]:
-    """Return what some bridges and veths should be and carry."""
+    """Return some bridges and veths as they should be, with what belongs on them."""
     objects = set[HostObject]()
     if state.lease is not None:
         for network in [n for n in state.networks.values() if n.bridge in links]:
@@ -121,10 +122,10 @@ def of_links(state: State, facts: Facts, links: frozenset[str]) -> frozenset[Hos
 def left_alone(
     objects: frozenset[HostObject], lease: Lease | None, facts: Facts
 ) -> frozenset[HostObject]:
-    """Leave out the overlay's objects where they are a flanneld's, whoever made them.
+    """Leave out the overlay's objects if a flanneld uses them, whoever made them.
 
-    A flanneld that finds the plugin's device and routes uses them as they are: what bears the
-    plugin's mark may be in use although the lease is not the plugin's any more.
+    A flanneld that finds the plugin's device and routes uses them as they are: objects with the
+    plugin's mark may be in use although the lease is no longer the plugin's.
     """
     if lease.source != "subnet-file" if lease else not facts.flanneld.process:
         return objects
@@ -138,7 +139,7 @@ def _of_overlay(item: HostObject) -> bool:
 
 
 def in_sandboxes(state: State) -> Iterator[SandboxAddress]:
-    """Yield what belongs in sandboxes: set by passes, or earlier by `set_sandbox_addresses`."""
+    """Yield the addresses in sandboxes; `set_sandbox_addresses` or a pass sets them."""
     if state.lease is not None:
         for endpoint in [e for e in state.endpoints.values() if e.docker_ip]:
             yield from bridge.plan_sandbox(endpoint, state.networks[endpoint.network], state.lease)
@@ -147,7 +148,7 @@ def in_sandboxes(state: State) -> Iterator[SandboxAddress]:
 def _overlay(
     state: State, facts: Facts, peers: Iterable[Peer], *, whole: bool
 ) -> Iterator[HostObject]:
-    """Yield the ways to peers, and with `whole` this host's end, which passes alone change."""
+    """Yield the objects for peers; with `whole`, also this host's end, which only passes change."""
     lease, overlay, vtep = state.lease, state.overlay, state.vtep
     if overlay and facts.flanneld.has(overlay):
         return
@@ -169,7 +170,7 @@ def _chosen(stored: Mapping[str, Noun], ids: Iterable[str] | None) -> Iterable[N
 
 
 def _in_one_sandbox(state: State, ids: Iterable[str] | None) -> Iterator[tuple[Endpoint, Endpoint]]:
-    """Pair endpoints with the others of their containers."""
+    """Yield pairs: an endpoint and another one of the same container."""
     chosen = [e for e in _chosen(state.endpoints, ids) if e.sandbox and e.network in state.networks]
     beside = {e.sandbox: list[Endpoint]() for e in chosen}
     for endpoint in state.endpoints.values():
@@ -184,11 +185,11 @@ def _in_one_sandbox(state: State, ids: Iterable[str] | None) -> Iterator[tuple[E
 def stale(
     state: State, links: frozenset[str], occupied: frozenset[str], now: float
 ) -> Iterator[tuple[Record, str]]:
-    """Yield the records that Docker has nothing for any more, each with the reason.
+    """Yield the records of what Docker no longer has, each with the reason.
 
-    `links` are the names of our links in the host's namespace, `occupied` those whose other end
-    is in a sandbox: a running container's endpoint is not dead, whatever its row says. A caller
-    drops what two passes name: a link may be under way between namespaces in one.
+    `links`: the names of our links in the host's namespace; `occupied`: those whose other end is in
+    a sandbox: a running container's endpoint is never stale. A caller drops what two passes name,
+    since a link may be moving between namespaces during one.
     """
     for endpoint in [e for e in state.endpoints.values() if e.host_end not in occupied]:
         reason = _why_stale(endpoint, links, now)
@@ -197,7 +198,7 @@ def stale(
     for network in state.networks.values():
         if network.pool not in state.pools and not state.endpoints_of(network.id):
             yield network, f"network {short(network.id)} was given up by Docker"
-    for hold in addresses.orphans(state, now, STALE_S):
+    for hold in addresses.orphans(state, now):
         yield hold, f"address {hold.ip} was asked for and not used"
     for pool in ipam.unclaimed_pools(state):
         if now - pool.since > STALE_S:
@@ -205,7 +206,7 @@ def stale(
 
 
 def lost(state: State, links: frozenset[str]) -> list[Endpoint]:
-    """List the joined endpoints whose veth went with its sandbox."""
+    """List the joined endpoints whose veth vanished with its sandbox."""
     return [
         e for e in state.endpoints.values() if e.sandbox is not None and e.host_end not in links
     ]
@@ -214,10 +215,10 @@ def lost(state: State, links: frozenset[str]) -> list[Endpoint]:
 def surely_dead(
     state: State, links: frozenset[str], wanted: IPv4Interface | None = None
 ) -> list[Endpoint]:
-    """List the joined endpoints that no container has, so that nobody need wait to be sure.
+    """List the joined endpoints that certainly have no container any more.
 
-    Their veths went with their sandboxes; or the container end is on the host, and Docker has
-    taken the address back, or has given it to another (`wanted`) though it gives none twice.
+    Their veths vanished with their sandboxes; or the container end is back on the host, and Docker
+    has released the address or given it to another endpoint (`wanted`).
     """
     own = {pool.id for pool in state.pools.values() if pool.owner == "network"}
     released = {h.id for h in state.holds.values() if h.released and h.pool not in own}
@@ -230,7 +231,7 @@ def surely_dead(
 
 
 def awaited(state: State, links: frozenset[str]) -> frozenset[Key]:
-    """List what belongs in sandboxes where Docker has not put the interface yet."""
+    """Return the addresses whose sandboxes lack the interface: Docker has not moved it yet."""
     return frozenset(
         SandboxAddress.key_of(e.host_end)
         for e in state.endpoints.values()
@@ -239,7 +240,7 @@ def awaited(state: State, links: frozenset[str]) -> frozenset[Key]:
 
 
 def gone(state: State, links: frozenset[str]) -> frozenset[Key]:
-    """List what went with its sandbox: nothing can be put there again."""
+    """Return what vanished with its sandbox: it cannot be made again."""
     ends = [e.host_end for e in lost(state, links)]
     return frozenset(kind.key_of(end) for end in ends for kind in (Veth, SandboxAddress))
 

@@ -1,4 +1,4 @@
-"""One change of the state being made: rows put and dropped, with what hangs on them. Pure."""
+"""One change of the state: rows put and dropped, with the rows that depend on them. Pure."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ Noun = TypeVar("Noun", Pool, Network, Endpoint)
 
 
 class Edit:
-    """The state as it becomes (`state`), and the rows that change on the way.
+    """The new state (`state`), and the rows that change on the way there.
 
-    Units: `now` is Unix time in seconds. `found`: the state as the process before this left it,
-    or the dockerd before this one.
+    Units: `now` is Unix time in seconds. `found`: the state as the previous process or the previous
+    dockerd left it.
     """
 
     def __init__(self, state: State, now: float, found: State = EMPTY) -> None:
@@ -63,7 +63,7 @@ class Edit:
             self._puts[record.kind, record.id] = record
 
     def drop(self, record: Record) -> None:
-        """Remove a row with all that hangs on it; a row that is not there is gone already."""
+        """Remove a row and all that depend on it; a missing row is no error."""
         if isinstance(record, Network):
             for endpoint in self.state.endpoints_of(record.id):
                 self.drop(endpoint)
@@ -84,13 +84,13 @@ class Edit:
             self.put(Freed(record.cidr, self.now))
 
     def take(self, pool: Pool, hold: Hold | None = None) -> None:
-        """Put a pool, and a hold in it; its block counts as freed no longer."""
+        """Put a pool and a hold in it; its block no longer counts as freed."""
         for freed in [f for f in self.state.freed.values() if f.cidr.overlaps(pool.cidr)]:
             self.drop(freed)
         self.put(pool, *([hold] if hold else []))
 
     def take_address(self, pool: Pool, wish: Wish) -> Hold:
-        """Choose an address for a container, and put what comes with it. Errors: FlannelError."""
+        """Choose an address for a container and put its rows. Errors: FlannelError."""
         taken = take_address(self.state, pool, wish, self.now, self._broken_off())
         network = self.state.network_of(pool.id)
         for endpoint in self.state.endpoints_of(network.id) if network else []:
@@ -100,11 +100,11 @@ class Edit:
         return taken.hold
 
     def release(self, pool: Pool, ip: IPv4Address) -> None:
-        """Give an address back.
+        """Release an address.
 
-        Docker has always deleted the endpoint before, unless that call was lost. One that never
-        was joined goes with its address; a joined one keeps it until it goes itself, for a
-        message that comes late must not free what a living container uses.
+        Docker always deletes the endpoint first, unless that call was lost. An endpoint that was
+        never joined is dropped with its address. A joined one keeps the address until it is deleted
+        itself: a late message must not free what a running container uses.
         """
         hold = self.state.holds.get(hold_id(pool.id, ip))
         if hold is None:
@@ -120,13 +120,13 @@ class Edit:
             self.drop(user)
 
     def name_adopted(self, wanted: str) -> None:
-        """Give an adopted block the id by which Docker asks for it, which begins with the block."""
+        """Change an adopted block's id to the one Docker uses, which begins with the block."""
         pool = self.state.pools.get(pool_id("adopted", wanted.rpartition("/")[0]))
         if pool is not None and wanted not in self.state.pools:
             self.rename(pool, replace(pool, id=wanted, owner="ipam"))
 
     def rename(self, pool: Pool, new: Pool) -> None:
-        """Put a pool with another id in the place of one, with all that hangs on it."""
+        """Replace a pool by one with another id, in its network and holds, too."""
         network = self.state.network_of(pool.id)
         for hold in [h for h in self.state.holds.values() if h.pool == pool.id]:
             self.drop(hold)
@@ -137,18 +137,14 @@ class Edit:
         self.put(new, *([replace(network, pool=new.id)] if network else []))
 
     def become(self, new: LeaseStatus) -> None:
-        """Take over what the lease's source says in place of what is stored."""
+        """Replace lease, overlay, VTEP and peers by what the lease's source reports."""
         old = self.state
-        for was, now in (
-            (old.lease, new.lease),
-            (old.overlay, new.overlay),
-            (old.vtep, new.vtep),
-        ):
+        for was, now in ((old.lease, new.lease), (old.overlay, new.overlay), (old.vtep, new.vtep)):
             if now is None and was is not None:
                 self.drop(was)
             elif now is not None and now != was:
                 self.put(now)
-        # thousands of peers may come at once: the rows are copied once, not for each
+        # thousands of peers may come at once: copy the rows once, not for each
         before = frozenset(old.peers.values())
         gone, come = before - new.peers, new.peers - before
         if gone or come:
@@ -176,17 +172,18 @@ class Edit:
         return list(self._puts.values()), list(self._drops.values())
 
     def adds(self) -> bool:
-        """Whether a network or an endpoint comes."""
+        """Whether a network or an endpoint is new."""
         new, old = self.state, self._before
-        return any(i in new.networks and i not in old.networks for i in self.touched(Network)) or (
-            any(i in new.endpoints and i not in old.endpoints for i in self.touched(Endpoint))
+        return not (
+            new.networks.keys() <= old.networks.keys()
+            and new.endpoints.keys() <= old.endpoints.keys()
         )
 
     def touched(self, kind: type[Network] | type[Endpoint] | type[Peer]) -> set[str]:
-        """List the ids of the networks, endpoints or peers that change.
+        """Return the ids of the networks, endpoints or peers that change.
 
-        With a peer come those of the same host: one MAC's entry serves several. With an endpoint
-        comes its network: that knows whether any of its ports is published.
+        A peer changes with those of the same host, as they share one MAC's entry; a network with
+        its endpoints, as its guard depends on their published ports.
         """
         ids = {i for k, i in [*self._puts, *self._drops] if k == kind.kind}
         if kind is Network:
@@ -211,8 +208,8 @@ class Edit:
     def durable(self) -> bool:
         """Whether the change has to survive a power cut.
 
-        Containers do not. Networks do, and that an address was asked for by name, so that its
-        container gets it after the cut.
+        Containers do not survive it, networks do. So must the record that an address was requested
+        with `--ip`, so that its container gets it again.
         """
         old, new = self._before, self.state
         return (
@@ -225,9 +222,8 @@ class Edit:
     def _broken_off(self) -> frozenset[str]:
         """Return the ids of the holds of calls that broke off.
 
-        They are from before this process or this dockerd, and since then nobody has made or joined
-        an endpoint there.
-        Only our own networks count: of another driver's we see no endpoints.
+        They are older than this process or this dockerd, and no endpoint was made or joined there
+        since. Only our own networks count: the endpoints of another driver's are unknown.
         """
         networks = {network.pool for network in self.state.networks.values()}
         alive = [e for e in self.state.endpoints.values() if not self._is_unfinished(e)]
@@ -249,7 +245,7 @@ class Edit:
         return claim.named and not (before and before.named)
 
     def _remember(self, record: Record) -> None:
-        """Note when an address was given back, if it is."""
+        """Note in the claim when its address was released."""
         claim = self.state.claims.get(record.id) if isinstance(record, Hold) else None
         if claim is not None and record.id in self.state.holds:
             self.put(replace(claim, freed=self.now))

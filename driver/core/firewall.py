@@ -1,4 +1,4 @@
-"""What of the firewall the lease, the overlay, networks, endpoints and peers need. Pure."""
+"""The firewall entries that lease, overlay, networks, endpoints and peers need. Pure."""
 
 from __future__ import annotations
 
@@ -34,17 +34,15 @@ from driver.model.firewall import (
 from driver.model.objects import HostObject, PortSocket
 from driver.model.records import Endpoint, Lease, Network, Overlay, Peer, State
 
-SHORT, USUAL = 20, 24  # lengths of leases between which a peer's is let in as a few of 24
+SHORT, USUAL = 20, 24  # prefix lengths; a peer's lease between them is let in as several /24
 
 
 def plan_base(lease: Lease, overlay: Overlay | None, facts: Facts) -> Iterator[HostObject]:
-    """Yield what many networks share: the constant rules, the overlay's prefix, the gates.
+    """Yield what all networks share: the constant rules, the overlay's prefix, the gates.
 
-    Peers that are reached without encapsulation come and go by the external interface.
-
-    A bridge that leads out of the host (`facts.uplinks`) may be left by; any other bridge that
-    is not ours belongs to somebody's containers or machines, so one we do not know is closed.
-    From there, unless the overlay itself is carried by it, no frames of the overlay are taken.
+    Direct peers are let in by the external interface. Containers may leave by a bridge that leads
+    out of the host (`facts.uplinks`). Any other bridge that is not ours has somebody's containers
+    or machines and is closed. No overlay frames are taken from it unless it carries the overlay.
     """
     yield Ruleset()
     yield OverlayPrefix(lease.network)
@@ -56,7 +54,7 @@ def plan_base(lease: Lease, overlay: Overlay | None, facts: Facts) -> Iterator[H
     yield from map(Carrier, carriers & facts.foreign)
     own = {overlay.port} if overlay and overlay.backend == "vxlan" else set()
     yield from map(TunnelPort, facts.tunnels | own)
-    if facts.firewall != "nft":  # which can tell by itself what is a bridge
+    if facts.firewall != "nft":  # nft recognizes bridges itself
         yield from map(ForeignBridge, facts.foreign)
     yield from _plan_etcd(facts)
     for variant in facts.gates:
@@ -64,9 +62,9 @@ def plan_base(lease: Lease, overlay: Overlay | None, facts: Facts) -> Iterator[H
 
 
 def _plan_etcd(facts: Facts) -> Iterator[HostObject]:
-    """Keep containers, other hosts' too, from etcd: who writes there rules the network.
+    """Yield what keeps all hosts' containers from etcd: whoever writes there rules the network.
 
-    A member on this host may be reached by any of its addresses.
+    A member on this host can be reached by any of the host's addresses.
     """
     own = {ip for ip, what in facts.places if what == OWN}
     for ip, port in facts.etcd:
@@ -75,7 +73,7 @@ def _plan_etcd(facts: Facts) -> Iterator[HostObject]:
 
 
 def plan_network_rules(network: Network) -> Iterator[FirewallEntry]:
-    """Yield what lets a network's members talk, and leave unless it is internal."""
+    """Yield what lets a network's containers talk, and leave the host unless it is internal."""
     bridge, block, docker = network.bridge, network.gateway.network, network.docker_gateway
     yield BridgePair(bridge, bridge, network.id)
     yield SourcePrefix(block, bridge, network.id)
@@ -93,10 +91,10 @@ def plan_network_rules(network: Network) -> Iterator[FirewallEntry]:
 
 
 def plan_sources(endpoint: Endpoint, other: Endpoint, state: State) -> Iterator[SourceAddress]:
-    """Let two endpoints of one container send with each other's address.
+    """Yield what lets two endpoints of one container send from each other's address.
 
-    The container sends everything by the network of its default route, also answers to what came
-    by another network.
+    The container sends everything by the network of its default route, even answers to packets
+    that came by another network.
     """
     places = [(place, state.networks[place.network]) for place in (endpoint, other)]
     if any(network.internal for _, network in places):
@@ -106,9 +104,9 @@ def plan_sources(endpoint: Endpoint, other: Endpoint, state: State) -> Iterator[
 
 
 def plan_ports(endpoint: Endpoint) -> Iterator[PortSocket | PortMap]:
-    """Yield a port map for each published port, and the socket that keeps the host port ours.
+    """Yield a port map for each published port, and the socket that reserves the host port.
 
-    A port leads to the address the container has first, and a program may be bound to.
+    A port leads to the container's first address: a program may be bound to it.
     """
     for port in endpoint.ports:
         place = port.proto, port.host_ip, port.host_port
@@ -117,9 +115,9 @@ def plan_ports(endpoint: Endpoint) -> Iterator[PortSocket | PortMap]:
 
 
 def plan_peers(peers: Iterable[Peer]) -> Iterator[PeerPrefix | PeerAddress]:
-    """Let in the containers of direct peers, and those hosts with their own addresses.
+    """Yield what lets in the containers of direct peers, and these hosts themselves.
 
-    One more of thousands of prefixes takes nft 40 ms, and no time at all if they have one length.
+    Adding one to thousands of prefixes takes nft 40 ms, and no time if all have the same length.
     """
     for peer in peers:
         if SHORT <= peer.subnet.prefixlen < USUAL:
@@ -130,7 +128,7 @@ def plan_peers(peers: Iterable[Peer]) -> Iterator[PeerPrefix | PeerAddress]:
 
 
 def concerns(entry: FirewallEntry, bridges: set[str], prefixes: set[IPv4Network]) -> bool:
-    """Whether an entry is for the network of one of some bridges, which have these prefixes."""
+    """Whether an entry is for a network with one of these bridges or prefixes."""
     match entry:
         case BridgePair(source, destination):
             return not bridges.isdisjoint((source, destination))

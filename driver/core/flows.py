@@ -1,8 +1,8 @@
-"""Which tracked flows a change of published ports makes wrong, and a firewall that forgets them.
+"""Find the tracked flows that a change of published ports makes wrong, and forget them.
 
-The table translates a flow's first packet; the others follow what the kernel tracks of the flow.
-So a client that keeps sending from one port would go on asking in vain after a port is published,
-and go on reaching a container that has given the port up.
+The firewall translates a flow's first packet; the kernel then treats all others like that one. So
+a client that keeps sending from one port would not reach a port published meanwhile, and would
+still reach a container that no longer has the port.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ SEEN_REPLY, SRC_NAT, DST_NAT = 0x2, 0x10, 0x20  # bits of a flow's status
 
 
 class Forgetful:
-    """A firewall after whose changes the flows that went by the old state are forgotten."""
+    """A firewall that, after each change, forgets the flows which follow the old state."""
 
     def __init__(self, firewall: Adapter, tracker: Tracker) -> None:
         self.kinds = firewall.kinds
@@ -30,7 +30,7 @@ class Forgetful:
         return self._firewall.observe()
 
     def apply(self, plan: Plan) -> None:
-        """Carry out a plan, then forget; a packet in between finds the new state already.
+        """Apply a plan, then forget; packets in between follow the new state already.
 
         Errors: the firewall's.
         """
@@ -39,7 +39,7 @@ class Forgetful:
             self._tracker.forget(wrong)
 
     def resume(self, objects: Iterable[HostObject]) -> None:
-        """Have the firewall take over from an earlier run."""
+        """Let the firewall take over from an earlier run."""
         if isinstance(self._firewall, Resuming):
             self._firewall.resume(objects)
 
@@ -49,7 +49,7 @@ class Forgetful:
 
 
 def wrong_flows(plan: Plan) -> Iterator[Flows]:
-    """Yield the flows that are not as they would be if they began after the plan."""
+    """Yield the flows that would be treated differently if they began after the plan."""
     for old in [*plan.remove, *(old for old, _ in plan.change)]:
         if isinstance(old, PortMap):
             yield _to(old, target=old.target)
@@ -59,12 +59,11 @@ def wrong_flows(plan: Plan) -> Iterator[Flows]:
 
 
 def _from_before(port: PortMap) -> Flows:
-    """Return what was sent to a port before it was published.
+    """Return the flows to a port that began before it was published.
 
-    Flows of UDP: those that went to the host itself, or that something else led elsewhere; one
-    that leaves the host for a server with this port number has another source, and stays. A
-    connection lives by what is tracked of it: only those go that were never answered, whose
-    client still tries.
+    UDP: flows to the host itself, or redirected by something else; a flow from this host to another
+    server's port of this number has its source translated, and stays. Other protocols: only
+    unanswered attempts, since a connection breaks when its tracked flow is deleted.
     """
     return _to(port, SRC_NAT if port.proto == "udp" else SEEN_REPLY | SRC_NAT | DST_NAT)
 

@@ -1,4 +1,4 @@
-"""When a pass is made: at the start, by the timer, and soon after something woke the loop."""
+"""Makes passes: at the start, by the timer, and soon after something wakes the loop."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class Loop:
         self._core = core
 
     def boot(self) -> None:
-        """Make the first pass, and take over what the lease's source has learnt meanwhile."""
-        with suppress(FlannelError, OSError):  # the pass says why
+        """Make the first pass, then take over peers that became known meanwhile."""
+        with suppress(FlannelError, OSError):  # the pass reports why
             self._core.recover_lease()
         with suppress(FlannelError, OSError):
             self._core.source.begin(self._core.state, self._core.facts)
@@ -30,7 +30,7 @@ class Loop:
         self._core.peers_changed()
 
     def links_changed(self, names: frozenset[str]) -> None:
-        """Ask for a pass if a link that should exist is not as it should be; "" concerns all."""
+        """Wake the loop if a link that should exist is not as it should be; "" means any link."""
         state = self._core.state
         ours = {n.bridge for n in state.networks.values()}
         ours |= {e.host_end for e in state.endpoints.values()}
@@ -39,18 +39,18 @@ class Loop:
             self._core.wake()
 
     def _drifted(self, links: frozenset[str]) -> bool:
-        """Whether links differ from what the state says, once a call that changes them has ended.
+        """Whether links differ from what the state wants, once no call is changing them.
 
-        So our own changes, of which the kernel tells as well, wake no pass.
+        The kernel also reports our own changes; these must wake no pass.
         """
         try:
             wanted = of_links(self._core.committed(), self._core.facts, links)
             return self._core.survey.look(links) != wanted
         except OSError:
-            return True  # a pass says why
+            return True  # the pass reports why
 
     def run(self, stop: threading.Event) -> None:
-        """Pass every 30 s, and soon after something woke us, until `stop`."""
+        """Make a pass every 30 s, and soon after something wakes the loop, until `stop`."""
         core = self._core
         stamp, due = core.source.stamp(), core.clock() + PASS_S
         while not stop.is_set():

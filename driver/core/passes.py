@@ -1,6 +1,6 @@
-"""Passes: bring the host to what the state desires, whatever the host has.
+"""Passes: make the host match the state, whatever it has now.
 
-Boot, timer and events ask for them: the slow path, for everything has to be looked at.
+Start, timer and events ask for them. They are the slow path: they look at everything.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
-from driver.core.adoption import Taken
+from driver.core.adoption import Adopted
 from driver.core.contention import Contention
 from driver.core.dataplane import Dataplane
 from driver.core.desire import awaited, desire, gone, left_alone, stale
@@ -35,9 +35,9 @@ KEPT = 20  # reports
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What one pass did. `at`: Unix time, seconds; empty tuples when all was well.
+    """What one pass did. `at`: Unix time, seconds; empty tuples if all was well.
 
-    `routine`: one more repair of what something else undoes again and again.
+    `routine`: it only repaired once more what something else keeps undoing.
     """
 
     at: float
@@ -60,16 +60,16 @@ def summary(plan: Plan) -> tuple[str, ...]:
 
 
 class History:
-    """The last pass, and the last ones that repaired, adopted or dropped something."""
+    """The last pass, and the latest ones that repaired, adopted or dropped something."""
 
     def __init__(self) -> None:
         self.last: Report | None = None
         self.reports: deque[Report] = deque(maxlen=KEPT)
 
     def note(self, report: Report, contended: tuple[str, ...] = ()) -> None:
-        """Keep a report, and log it if it is the first one or has anything new.
+        """Keep a report, and log it if it is the first or has any news.
 
-        `contended`: sentences on what something else undoes again and again.
+        `contended`: sentences on what something else keeps undoing.
         """
         before, self.last = self.last, report
         failing = bool(report.errors) and (before is None or before.errors != report.errors)
@@ -82,7 +82,7 @@ class History:
 
 
 class Passes:
-    """The state, its lock, and the passes that make the host agree with it."""
+    """The state, its lock, and the passes that make the host match it."""
 
     def __init__(
         self,
@@ -106,12 +106,12 @@ class Passes:
         self.wake = self.woken.set
 
     def recover_lease(self) -> None:
-        """Look at the host, and if the state is empty take this host's lease from there."""
+        """Look at the host, and take its lease from there if the state is empty."""
         have, self.facts = self.dataplane.observe(), self.survey.facts()
         self.state = self.takeover.recall(have, self.facts.uplink_mtu) or self.state
 
     def attempt(self) -> None:
-        """Make one pass, and outlive whatever happens in it."""
+        """Make one pass; log and report whatever it raises."""
         try:
             self.converge()
         except Exception as error:  # the one catch-all: the next pass may succeed
@@ -119,11 +119,11 @@ class Passes:
             self.history.note(Report(self.clock(), errors=(f"a pass failed: {error!r}",)))
 
     def converge(self) -> Report:
-        """Make one pass. It takes the writer's lock only if something is to be done."""
+        """Make one pass. It takes the lock only if there is something to do."""
         try:
             right = self._looks_right()
         except (FlannelError, OSError):
-            right = False  # the pass says why
+            right = False  # the pass reports why
         if right:
             self.contention.found(frozenset(), self.clock())
             self.takeover.suspects, self._awaited = frozenset(), frozenset()
@@ -135,13 +135,13 @@ class Passes:
         return report
 
     def again_s(self) -> float | None:
-        """Return in how many seconds the next pass has something to make sure of, None: nothing."""
+        """Return the seconds until a pass has to check something again, None if none has to."""
         if self.takeover.suspects or self._awaited:
             return SOON_S
         return self.contention.again_s(self.clock())
 
     def _looks_right(self) -> bool:
-        """Compare without the lock; what changes meanwhile only makes it look again."""
+        """Compare without the lock: a change meanwhile only leads to a closer look."""
         state, facts, seen = self.state, self.facts, self.takeover.see(self.dataplane.observe())
         return (
             self.history.last is not None
@@ -155,14 +155,14 @@ class Passes:
         )
 
     def _pass(self, *, adopt: bool = True) -> Report:
-        """Bring the host to what the state desires, and with `adopt` the state to what is alive."""
+        """Make the host match the state; with `adopt`, first add to the state what runs unknown."""
         now, at_start = self.clock(), self.history.last is None
         try:
             facts = self.facts = self.survey.facts()
             if at_start:
                 self.dataplane.resume(desire(self.state, facts))
             seen = self.takeover.see(self.dataplane.observe())
-            taken = self._adopt(facts, seen) if adopt else Taken()
+            taken = self._adopt(facts, seen) if adopt else Adopted()
             seen = seen._replace(have=left_alone(seen.have, self.state.lease, facts))
             want = desire(self.state, facts)
             plan = diff(seen.have, want | self.takeover.kept(self.state, seen, want))
@@ -178,12 +178,12 @@ class Passes:
         done = plan.without(left | failed)
         if at_start:  # the sockets that hold ports went with the last process: that is no repair
             done = done.without(key for key in done.touched() if key[0] == PortSocket.__name__)
-        adopted = tuple(taken.told)
+        adopted = tuple(taken.done)
         failures = (*taken.left, *errors)
         return Report(now, summary(done), adopted, failures, routine=not (new or adopted))
 
-    def _adopt(self, facts: Facts, seen: Seen) -> Taken:
-        """Take over a new lease and what runs unknown, and drop what two passes found dead."""
+    def _adopt(self, facts: Facts, seen: Seen) -> Adopted:
+        """Take over a new lease and what runs unknown; drop what two passes found stale."""
         edit = Edit(self.state, self.clock())
         self.takeover.begin(edit)
         found = self.source.current(self.state, facts)
@@ -195,9 +195,9 @@ class Passes:
         return taken
 
     def _repair(self, plan: Plan, now: float) -> tuple[list[str], frozenset[Key], bool]:
-        """Carry out what a pass repairs. Return failures, what failed, and whether it is news.
+        """Apply what a pass repairs. Return the failures, what failed, and whether this is news.
 
-        What failed is what still differs: an adapter says why, but not always of which object.
+        What still differs has failed: an adapter says why, but not always for which object.
         """
         errors = [*self.dataplane.take_away(plan), *self.dataplane.make(plan)]
         failed = frozenset[Key]()

@@ -1,4 +1,4 @@
-"""Which host ports an endpoint gets. Pure: the caller picks among the free ones."""
+"""Choose an endpoint's host ports. Pure: the caller picks among the free ones."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Pick = Callable[[Sequence[int]], int]
 
 @dataclass(frozen=True, slots=True)
 class Binding:
-    """A wish for one host port of `first`..`last`, as `-p` words it."""
+    """A request for one host port of `first`..`last`, as `-p` makes it."""
 
     proto: Proto
     host_ip: IPv4Address
@@ -25,30 +25,22 @@ class Binding:
 
     @property
     def fixed(self) -> bool:
-        """Whether it leaves no choice."""
+        """Whether there is no choice."""
         return self.first == self.last
 
-    def allows(self, mapping: PortMapping) -> bool:
+    def allows(self, port: PortMapping) -> bool:
         """Whether a mapping is what it asks for."""
-        same = (self.proto, self.host_ip, self.port) == (
-            mapping.proto,
-            mapping.host_ip,
-            mapping.port,
-        )
-        return same and self.first <= mapping.host_port <= self.last
+        same = (self.proto, self.host_ip, self.port) == (port.proto, port.host_ip, port.port)
+        return same and self.first <= port.host_port <= self.last
 
 
 def choose_ports(
-    state: State,
-    endpoint: str,
-    wanted: Iterable[Binding],
-    pick: Pick,
-    tried: Iterable[Place] = (),
+    state: State, endpoint: str, wanted: Iterable[Binding], pick: Pick, tried: Iterable[Place] = ()
 ) -> tuple[PortMapping, ...]:
-    """Choose a host port that no other endpoint has for each binding, those without choice first.
+    """Choose a free host port for each binding, first for those without choice.
 
-    Where there is a choice, what the endpoint has already is kept: Docker may ask again.
-    `pick` chooses among free ports; `tried` were found taken by another program.
+    A port that the endpoint has already is kept, since Docker may repeat the call. `pick` chooses
+    among free ports; `tried` were found taken by other programs.
     Errors: Conflict in Docker's words, Exhausted for a range.
     """
     own = state.endpoints[endpoint].ports if endpoint in state.endpoints else ()
@@ -80,7 +72,7 @@ def choose_ports(
 def _in_the_way(
     state: State, endpoint: str, wanted: Sequence[Binding]
 ) -> Iterator[tuple[PortMapping, str]]:
-    """Yield the ports of others within the wanted range, with their endpoints: mostly none."""
+    """Yield other endpoints' ports within the wanted range, with the endpoints: mostly none."""
     lowest = min((b.first for b in wanted), default=0)
     highest = max((b.last for b in wanted), default=0)
     for other in state.endpoints.values():

@@ -1,8 +1,7 @@
-"""Changes: edit the state, apply the difference of what old and new state desire, commit, answer.
+"""Changes: edit the state, apply the difference between what old and new state want, commit.
 
-That is the fast path of Docker's calls and of news of peers; the slow one is a pass. Rows are
-committed last: a crash before leaves at worst unowned objects on the host, which the next pass
-sweeps.
+This is the fast path for Docker's calls and for news of peers; a pass is the slow one. Rows are
+committed last: an earlier crash leaves at worst unowned objects, which the next pass removes.
 """
 
 from __future__ import annotations
@@ -28,11 +27,11 @@ Done = TypeVar("Done")
 
 
 class Reconciler(Passes):
-    """Whatever changes the state or the host: calls, news, and the passes."""
+    """All that changes the state or the host: calls, news of peers, and passes."""
 
     @contextmanager
     def edit(self) -> Iterator[Edit]:
-        """Make one change; at the end of the block it is on the host and on disk, or nowhere.
+        """Make one change; after the block it is on the host and on disk, or nowhere.
 
         Errors: FlannelError.
         """
@@ -42,11 +41,11 @@ class Reconciler(Passes):
             self._carry_out(edit)
 
     def retry(self, act: Callable[[], Done], wanted: IPv4Interface | None = None) -> Done:
-        """Call `act`, and once more after reaping endpoints that died unannounced.
+        """Call `act`; after a conflict, drop endpoints that certainly died and call it again.
 
-        Docker with its own IPAM never tells of the endpoints it lost in a crash, and at once
-        starts the containers anew with the same addresses and ports. `wanted`: an address that it
-        gave to another endpoint.
+        With its own IPAM, Docker never reports the endpoints it lost in a crash, and at once
+        restarts their containers with the same addresses and ports. `wanted`: an address it gave to
+        another endpoint.
         """
         try:
             return act()
@@ -61,9 +60,9 @@ class Reconciler(Passes):
             return act()
 
     def peers_changed(self) -> None:
-        """Take over at once what the lease's source says of peers.
+        """Take over at once what the lease's source reports about peers.
 
-        All else, and what fails, is left to a pass, which logs it.
+        Anything else, and any failure, is left to a pass, which logs it.
         """
         with self._lock:
             if self.history.last is None:
@@ -84,16 +83,16 @@ class Reconciler(Passes):
             self.wake()
 
     def remove_unknown(self, owner: str, kinds: Kinds = BELONGINGS) -> None:
-        """Remove what the host has of an endpoint or network that the state does not know."""
+        """Remove from the host an endpoint or network that the state does not know."""
         with self._lock:
             seen = self.takeover.see(self.dataplane.observe(BELONGINGS))
             self._apply(belongings(seen, owner).only(kinds))
 
     def set_sandbox_addresses(self, host_ends: frozenset[str]) -> None:
-        """Set lease addresses in sandboxes, now that Docker may have put interfaces there.
+        """Set lease addresses in sandboxes, now that Docker may have moved interfaces there.
 
-        It takes no lock, for it changes no state. What fails is left to a pass, which logs it: a
-        container starts all the same.
+        It takes no lock, since it changes no state. A failure is left to a pass, which logs it: the
+        container starts anyway.
         """
         wanted = tuple(t for t in in_sandboxes(self.state) if t.link in host_ends)
         if errors := self.dataplane.make(Plan(add=wanted)):
@@ -101,16 +100,16 @@ class Reconciler(Passes):
             self.wake()
 
     def docker_restarted(self) -> None:
-        """Count all calls that have not led to a container yet as broken off."""
+        """Treat all calls that have not led to a container yet as broken off."""
         self._found = self.state
 
     def committed(self) -> State:
-        """Return the state as it is when no call is at work on it."""
+        """Return the state once no call is changing it."""
         with self._lock:
             return self.state
 
     def used_prefixes(self) -> tuple[IPv4Network, ...]:
-        """List the prefixes that no new network may get: others', and unknown bridges'."""
+        """Return the prefixes no new network may get: those of others and of unknown bridges."""
         self.facts = self.survey.facts()
         return (*self.facts.onlink, *self.takeover.blocks)
 
@@ -121,7 +120,7 @@ class Reconciler(Passes):
         for step in steps(plan):
             self._make(step)
         if edit.shared():
-            self.wake()  # what all networks share with the peers is a pass's to make
+            self.wake()  # only a pass makes what all networks and peers share
         try:
             self._write(edit)
         except StoreError:
@@ -146,9 +145,9 @@ class Reconciler(Passes):
             raise first(errors)
 
     def _apply(self, plan: Plan) -> list[FlannelError]:
-        """Carry a plan out. Return the failures of what was to be made.
+        """Apply a plan. Return the failures to make something.
 
-        What cannot be taken away is left to the next pass: it must not fail a container's end.
+        A failed removal is left to the next pass: a container must be able to end.
         """
         if plan.remove:
             self.takeover.note_removed(plan)

@@ -1,8 +1,8 @@
-"""What is for the overlay's Network but for no peer: it must not leave in clear. Pure.
+"""Keep packets to the overlay's Network that no peer takes from leaving unencrypted. Pure.
 
-The host gets an unreachable route for all of the Network, below those to peers, unless it needs
-something in there that only its default route leads to; containers are kept in by the firewall in
-any case.
+The host gets an unreachable route to the whole Network, less specific than the routes to peers,
+unless it reaches something in there by its default route only. The firewall always keeps the
+containers' packets in.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from driver.model.records import Lease, Overlay, Peer
 def plan_route(
     overlay: Overlay, subnet: IPv4Network, peers: Iterable[Peer], facts: Facts
 ) -> Iterator[UnreachableRoute]:
-    """Yield the route that keeps the host's own packets in, if it cuts nothing off.
+    """Yield the route that keeps the host's own packets in, unless it would cut something off.
 
-    A Network that no overlay can have may be in use since it was not refused yet.
+    A Network that is refused today may be in use from an earlier version.
     """
     if not fault_of_network(overlay.network) and not need(overlay, subnet, peers, facts):
         yield UnreachableRoute(overlay.network)
@@ -31,7 +31,7 @@ def plan_route(
 def warnings(
     overlay: Overlay, subnet: IPv4Network, peers: Iterable[Peer], facts: Facts
 ) -> Iterator[str]:
-    """Warn where there is no such route, and say why."""
+    """Yield why there is no such route, if there is none."""
     if what := need(overlay, subnet, peers, facts):
         yield (
             f"the Network {overlay.network} has {what}, in it: what this host itself sends there, "
@@ -41,9 +41,9 @@ def warnings(
 
 
 def need(overlay: Overlay, subnet: IPv4Network, peers: Iterable[Peer], facts: Facts) -> str:
-    """Name something in the Network that the host may need its default route for, "" for nothing.
+    """Return something in the Network that may need the default route, "" if there is nothing.
 
-    Where its gateway is in the Network, so may be whatever is behind that.
+    If the gateway itself is in the Network, so may be anything behind it.
     """
     network = overlay.network
     near = (subnet, *_near(network, facts))
@@ -63,10 +63,10 @@ def need(overlay: Overlay, subnet: IPv4Network, peers: Iterable[Peer], facts: Fa
 def plan_rules(
     lease: Lease, peers: Iterable[Peer], facts: Facts
 ) -> Iterator[ClosedPrefix | NearPrefix]:
-    """Yield what keeps containers' packets in the Network, but for what is no container there.
+    """Yield what drops containers' packets to the Network that go neither to peers nor near by.
 
-    That is what the host has on its links or a route to, and other hosts themselves. Where flanneld
-    makes the routes, any of them may be the way to a peer, so nothing is closed.
+    Near by is what the host has on its links or a route to, and the other hosts themselves. If
+    flanneld makes the routes, any of them may lead to a peer, so nothing is closed.
     """
     if lease.source == "subnet-file" or fault_of_network(lease.network):
         return
@@ -79,5 +79,5 @@ def plan_rules(
 
 
 def _near(network: IPv4Network, facts: Facts) -> list[IPv4Network]:
-    """Return the parts of the Network that the host reaches by others' routes, not the default."""
+    """Return the parts of the Network on the host's links or behind other programs' routes."""
     return list(collapse_addresses(parts(network, (*facts.onlink, *facts.routed))))

@@ -1,11 +1,11 @@
-"""How a pass begins: what runs unknown to the state is adopted, what is dead is dropped."""
+"""The beginning of a pass: adopt what runs unknown to the state, drop what is stale."""
 
 from __future__ import annotations
 
 from ipaddress import IPv4Network
 
 from driver.core import adoption
-from driver.core.adoption import Taken
+from driver.core.adoption import Adopted
 from driver.core.desire import stale
 from driver.core.edit import Edit
 from driver.core.unknown import Seen, kept, unknown_blocks, unknown_objects
@@ -17,19 +17,17 @@ from driver.model.records import Network, Record, State, short
 
 
 class Takeover:
-    """What is remembered for it between passes."""
+    """What passes remember about it."""
 
     def __init__(self, survey: Survey, state: State) -> None:
         self._survey = survey
-        self._lost = state == State()  # or this is the first start
+        self._lost = state == State()  # also at the very first start
         self._recalled: list[Record] = []
         self.blocks: frozenset[IPv4Network] = frozenset()  # of bridges that could not be taken over
-        self._unseen = frozenset[str]()  # bridges with containers of which the address is not known
-        # by host end, as Docker says where nothing is seen
-        self.described: dict[str, Resident] = {}
-        # dead rows, if the next pass agrees
-        self.suspects = frozenset[tuple[str, str]]()
-        self._ended = frozenset[str]()  # veths that calls ended, which may not be removed yet
+        self._unseen = frozenset[str]()  # bridges with containers whose addresses are not known
+        self.described: dict[str, Resident] = {}  # by host end, as Docker describes them
+        self.suspects = frozenset[tuple[str, str]]()  # stale rows, if the next pass agrees
+        self._ended = frozenset[str]()  # veths that calls ended, and that may not be removed yet
 
     def recall(self, have: frozenset[HostObject], mtu: int | None) -> State | None:
         """Return this host's place in the overlay as the host shows it, if the state is empty."""
@@ -40,16 +38,16 @@ class Takeover:
         return found
 
     def see(self, have: frozenset[HostObject]) -> Seen:
-        """Look which of our links there are, and which belong to running containers."""
+        """Add to `have` our links, and those of running containers."""
         links, occupied = self._survey.links(), self._survey.occupied()
         return Seen(links, occupied - self._ended, have)
 
     def begin(self, edit: Edit) -> None:
-        """Write what was recalled before the lease's source is asked."""
+        """Put what was recalled."""
         edit.put(*self._recalled)
 
-    def adopt(self, edit: Edit, seen: Seen, state: State) -> Taken:
-        """Make rows for what runs unknown, and drop those that two passes found dead."""
+    def adopt(self, edit: Edit, seen: Seen, state: State) -> Adopted:
+        """Make rows for what runs unknown, and drop those that two passes found stale."""
         self._ended &= seen.links
         unknown = unknown_objects(edit.state, seen)
         names = frozenset(veth.name for veth in unknown)
@@ -62,12 +60,12 @@ class Takeover:
         for record, why in dead:
             if (record.kind, record.id) in self.suspects:
                 edit.drop(record)
-                taken.told.append(f"{why}: dropped")
+                taken.done.append(f"{why}: dropped")
         self.suspects = frozenset((record.kind, record.id) for record, _ in dead)
         return taken
 
     def check_seen(self, network: Network | None) -> None:
-        """Refuse to choose an address where one may be in use that is not known.
+        """Refuse to choose an address of a network where an unknown one may be in use.
 
         Errors: Unavailable.
         """
@@ -78,15 +76,15 @@ class Takeover:
             )
 
     def written(self, state: State) -> None:
-        """Note that all that was taken over is stored; without a lease that is to come."""
+        """Note that what was taken over is stored, which is complete once there is a lease."""
         if state.lease is not None:
             self._lost, self._recalled = False, []
 
     def kept(self, state: State, seen: Seen, want: frozenset[HostObject]) -> frozenset[HostObject]:
-        """Return what stays on the host though `want` does not have it."""
+        """Return what stays on the host though it is not in `want`."""
         return kept(state, seen, want, everything=self._lost)
 
     def note_removed(self, plan: Plan) -> None:
-        """Note which veths a call ends: they belong to nobody from now on."""
+        """Note which veths a call ends: they no longer belong to a container."""
         self._ended |= {item.name for item in plan.remove if isinstance(item, Veth)}
         self._ended -= {item.name for item in plan.add if isinstance(item, Veth)}

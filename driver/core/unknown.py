@@ -1,7 +1,7 @@
-"""What runs though the state does not know it: no pass takes that away. Pure.
+"""Find what runs although the state does not know it, so that no pass removes it. Pure.
 
-A veth whose other end is in another namespace belongs to a running container, be the state empty,
-older or another host's. It keeps its bridge, and what of the firewall carries and isolates it.
+A veth whose other end is in another namespace belongs to a running container, even if the state is
+empty, old or another host's. Its bridge and its firewall entries stay, too.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ BELONGINGS = (Bridge, Veth, LinkAddress, Sysctl, FirewallEntry)  # of networks a
 
 
 class Seen(NamedTuple):
-    """What the host has: our links by name, those of running containers, and the objects."""
+    """What the host has: names of our links, of those of running containers, and the objects."""
 
     links: frozenset[str]
     occupied: frozenset[str]
@@ -55,7 +55,7 @@ def unknown_objects(state: State, seen: Seen) -> list[Veth]:
 
 
 def unknown_blocks(state: State, have: frozenset[HostObject]) -> frozenset[IPv4Network]:
-    """List the prefixes of our bridges that the state does not know: nobody else may get them."""
+    """Return the prefixes of our bridges that the state does not know: they are in use."""
     known = {network.bridge for network in state.networks.values()}
     strange = {t.name for t in have if isinstance(t, Bridge)} - known
     return frozenset(t.ip.network for t in have if isinstance(t, LinkAddress) and t.link in strange)
@@ -64,10 +64,10 @@ def unknown_blocks(state: State, have: frozenset[HostObject]) -> frozenset[IPv4N
 def kept(
     state: State, seen: Seen, want: frozenset[HostObject], *, everything: bool
 ) -> frozenset[HostObject]:
-    """Return what stays on the host though `want` does not have it: what strangers live by.
+    """Return what stays on the host though it is not in `want`: what unknown containers need.
 
-    That is all with `everything`, or where the state has no network at all. An overlay that is
-    still to be read from etcd stays as it is, too.
+    Everything stays if `everything`, or if the state has no lease or no network. So does an overlay
+    that is yet to be read from etcd.
     """
     left, have = unknown_objects(state, seen), seen.have
     if everything or (left and (state.lease is None or not state.networks)):
@@ -81,12 +81,12 @@ def kept(
 
 
 def _of(left: list[Veth], state: State, have: frozenset[HostObject]) -> Iterator[HostObject]:
-    """Find the strangers' veths and ports, and all of their bridges that are strange, too."""
+    """Yield the unknown veths, their ports, and all that belongs to their unknown bridges."""
     yield from left
     owners = {veth.owner for veth in left}
     bridges = {veth.bridge for veth in left} - {n.bridge for n in state.networks.values()}
     yield from _about(have, owners, bridges)
-    # an older version's table has not all of what this one lets a bridge's own traffic pass by
+    # an older version's table may lack the entries by which a bridge's own traffic passes
     for address in have:
         if isinstance(address, LinkAddress) and address.link in bridges:
             yield BridgePair(address.link, address.link)
@@ -96,7 +96,7 @@ def _of(left: list[Veth], state: State, have: frozenset[HostObject]) -> Iterator
 def _about(
     have: frozenset[HostObject], owners: set[str], bridges: set[str]
 ) -> Iterator[HostObject]:
-    """Find what belongs to certain bridges, and the ports of certain endpoints."""
+    """Yield what belongs to some bridges, and the ports of some endpoints."""
     blocks = {t.ip.network for t in have if isinstance(t, LinkAddress) and t.link in bridges}
     for item in have:
         match item:
@@ -113,7 +113,7 @@ def _about(
 
 
 def _one_each(objects: Iterator[HostObject]) -> Iterator[HostObject]:
-    """Leave out what has the identity of an earlier one."""
+    """Leave out objects with the key of an earlier one."""
     seen = set[Key]()
     for item in objects:
         if item.key not in seen:
@@ -122,9 +122,9 @@ def _one_each(objects: Iterator[HostObject]) -> Iterator[HostObject]:
 
 
 def belongings(seen: Seen, owner: str) -> Plan:
-    """Return the removal of what the host has of an endpoint, or of a network that is not in use.
+    """Return a plan that removes an endpoint, or a network that is not in use.
 
-    Docker's calls end also what the state does not know.
+    Docker's calls also end what the state does not know.
     """
     have = seen.have
     busy = {t.bridge for t in have if isinstance(t, Veth) and t.name in seen.occupied}

@@ -3,8 +3,8 @@
 import json
 from ipaddress import IPv4Interface, IPv4Network
 
-from driver.core.bridge import mac_for, plan_endpoint, plan_lease, plan_network
-from driver.model.objects import Bridge, LinkAddress, Sysctl, Veth, diff
+from driver.core.bridge import mac_for, plan_endpoint, plan_network
+from driver.model.objects import Bridge, LinkAddress, Sysctl, UnreachableRoute, Veth, diff
 from driver.model.records import Endpoint, Lease, Network, PortMapping
 from tests.kernel.sample import pick
 
@@ -25,7 +25,7 @@ def endpoint(net, number, ports=()):
 
 N1, N2 = network(1), network(2)
 E1, E2, E3 = endpoint(N1, 1), endpoint(N1, 2, PORTS), endpoint(N2, 1)
-NETWORKS = (*plan_lease(LEASE), *plan_network(N1), *plan_network(N2))
+NETWORKS = (UnreachableRoute(LEASE.subnet), *plan_network(N1), *plan_network(N2))
 V1, V2, V3 = (pick(Veth, plan_endpoint(e, n)) for e, n in ((E1, N1), (E2, N1), (E3, N2)))
 ALL = frozenset((*NETWORKS, V1, V2, V3))
 BRIDGE, ADDRESS = pick(Bridge, plan_network(N1)), pick(LinkAddress, plan_network(N1))

@@ -7,10 +7,19 @@ from pathlib import Path
 
 import pytest
 
-from driver.core.bridge import plan_endpoint, plan_lease
+from driver.core.bridge import plan_endpoint
 from driver.host.links import BATCH, Links
 from driver.host.netlink.constants import DOOMED, PROTOCOL
-from driver.model.objects import Bridge, LinkAddress, Plan, Sysctl, UnreachableRoute, Veth, diff
+from driver.model.objects import (
+    Bridge,
+    HostObject,
+    LinkAddress,
+    Plan,
+    Sysctl,
+    UnreachableRoute,
+    Veth,
+    diff,
+)
 from driver.model.records import replace
 from tests.kernel.adapters import eventually, refusals
 from tests.kernel.namespaces import LIMIT_S
@@ -38,7 +47,7 @@ pytestmark = pytest.mark.kernel
 
 
 def test_keeps_the_contract(netlink):
-    objects = [BRIDGE, V1, V2, ADDRESS, NO_IPV6, *plan_lease(LEASE)]
+    objects: list[HostObject] = [BRIDGE, V1, V2, ADDRESS, NO_IPV6, UnreachableRoute(LEASE.subnet)]
     check_adapter(netlink, objects, (V1, replace(V1, hairpin=True)))
     check_adapter(netlink, objects, (BRIDGE, replace(BRIDGE, mtu=1460, mac="02:66:00:00:00:01")))
     absent = replace(ADDRESS, link="fl-absent")

@@ -2,10 +2,9 @@
 
 import pytest
 
-from driver.core.bridge import plan_lease
 from driver.host.netlink.constants import METRIC, PROTOCOL
-from driver.model.objects import PeerRoute, Plan, diff
-from driver.model.records import Lease, replace
+from driver.model.objects import PeerRoute, Plan, UnreachableRoute, diff
+from driver.model.records import replace
 from tests.kernel.adapters import refusals
 from tests.kernel.overlays.sample import (
     ACCEPT_RA,
@@ -16,7 +15,6 @@ from tests.kernel.overlays.sample import (
     FDB,
     NAME,
     NEIGHBOUR,
-    NET,
     OURS,
     ROUTE,
     SUBNET,
@@ -75,7 +73,7 @@ def test_routes_of_others_stay(full, host):
 
 
 def test_unreachable_route_of_the_lease_is_another_item(full):
-    lease = frozenset(plan_lease(Lease(NET, SUBNET, 1450, "etcd")))
+    lease = frozenset({UnreachableRoute(SUBNET)})
     repair(full, ALL | lease)
     repair(full, lease)
     assert full.observe() == lease
