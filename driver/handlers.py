@@ -1,7 +1,6 @@
-"""The two APIs over HTTP: every call Docker can make, and how failures are answered.
+"""Docker's two APIs over HTTP: the calls, and the answers to failures.
 
-`standby.STATIC` are the replies that need no state, `CALLS` the rest; together they are the whole
-API.
+`standby.STATIC` has the replies that need no state, `CALLS` all other calls.
 """
 
 from __future__ import annotations
@@ -35,14 +34,14 @@ CALLS: dict[str, Call] = {
     "NetworkDriver.CreateEndpoint": endpoints.create_endpoint,
     "NetworkDriver.DeleteEndpoint": endpoints.delete_endpoint,
     "NetworkDriver.Join": endpoints.join,
-    "NetworkDriver.Leave": endpoints.leave,
+    "NetworkDriver.Leave": endpoints.revoke,  # the veth goes with DeleteEndpoint
     "NetworkDriver.ProgramExternalConnectivity": endpoints.program,
     "NetworkDriver.RevokeExternalConnectivity": endpoints.revoke,
     "IpamDriver.RequestPool": pools.request_pool,
     "IpamDriver.ReleasePool": pools.release_pool,
     "IpamDriver.RequestAddress": pools.request_address,
     "IpamDriver.ReleaseAddress": pools.release_address,
-    # our own command line's, not Docker's
+    # from our own command line, not from Docker
     "Upkeep.Forget": admin.forget,
     "Upkeep.Adopt": adopt.adopt,
 }
@@ -58,7 +57,7 @@ def create_app(
     """Return the WSGI application.
 
     `require_ipam`: refuse networks that Docker's own IPAM put outside the lease. `problems` and
-    `warnings` return what the status shows beside what the core knows.
+    `warnings` return what the status shows beside the core's own.
     """
     app = Flask("docker-flannel")
     calls = CALLS | {
@@ -93,9 +92,9 @@ def create_app(
 
 
 def _react(core: Reconciler, method: str, body: bytes) -> None:
-    """Do what a call means that is answered the same in any case."""
+    """React to a call whose answer is always the same."""
     if method == "Plugin.Activate":
-        core.wake()  # dockerd may have started, and made its firewall anew
+        core.wake()  # dockerd may have started and reset its firewall
     elif method == "NetworkDriver.GetCapabilities":
         core.docker_restarted()
     elif method == "NetworkDriver.EndpointOperInfo":
@@ -122,12 +121,12 @@ def _answer_failures(app: Flask, core: Reconciler) -> None:
 
 
 def _explained(error: NoLease, core: Reconciler) -> str:
-    """Return what is wrong with the lease and why, as far as that is known."""
-    standing = core.lease_status
-    why = standing.problems[0] if standing.problems else "`docker-flannel status` says more"
-    return standing.refusal or f"{error}: {why}"
+    """Return why there is no lease, as far as its source knows."""
+    lease = core.lease_status
+    why = lease.problems[0] if lease.problems else "`docker-flannel status` says more"
+    return lease.refusal or f"{error}: {why}"
 
 
 def _failure(message: str) -> Response:
-    """Word a failure: the network API reads `Err`, the IPAM API at times `Error`."""
+    """Return the body: Docker's network API reads `Err`, its IPAM API sometimes `Error`."""
     return jsonify({"Err": message, "Error": message})

@@ -1,4 +1,4 @@
-"""What an administrator may ask for beyond Docker's calls."""
+"""The administrator's call to forget a network or block."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def forget(core: Reconciler, req: Body) -> Reply:
 
 
 def give_up(edit: Edit, network: Network) -> None:
-    """Drop a network without containers, and its block."""
+    """Drop a network without containers, with its block."""
     edit.drop(network)
     if network.pool in edit.state.pools:
         edit.drop(edit.state.pools[network.pool])

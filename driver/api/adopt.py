@@ -1,11 +1,9 @@
-"""What Docker knows is taken over where the host does not show it: `docker flannel adopt`.
+"""Take over what Docker knows and the host does not show: `docker flannel adopt`.
 
-The command line asks Docker and tells us, so that no call of Docker's ever waits for Docker.
+The command line asks Docker and sends the answers, so no call of Docker's ever waits for Docker.
 """
 
 from __future__ import annotations
-
-from ipaddress import IPv4Interface
 
 from driver.api import body
 from driver.api.body import SPACE, Body, Reply
@@ -24,7 +22,7 @@ def adopt(core: Reconciler, req: Body, *, require_ipam: bool = False) -> Reply:
 
     `require_ipam`: see `create_network`.
     Request: Networks, as Docker's GET /networks lists them; Endpoints, {EndpointID, Address,
-    MacAddress, Sandbox, Gateway} for each running container's place.
+    MacAddress, Sandbox, Gateway} for each endpoint of a running container.
     Reply: Adopted, ids; Left, sentences.
     """
     before, left = core.state, list[str]()
@@ -45,20 +43,20 @@ def adopt(core: Reconciler, req: Body, *, require_ipam: bool = False) -> Reply:
     }
 
 
-def _network(core: Reconciler, told: Body, *, require_ipam: bool) -> None:
-    """Make a network's rows as if Docker made it now, or put right what the host did not show.
+def _network(core: Reconciler, described: Body, *, require_ipam: bool) -> None:
+    """Make a network's rows as if Docker created it now, or correct what the host did not show.
 
     Shape: {Id, Internal, Options, IPAM: {Driver, Config: [{Subnet, IPRange, Gateway,
            AuxiliaryAddresses}]}}.
     """
-    network_id, options = told.object_id("Id"), told.part("Options")
+    network_id, options = described.object_id("Id"), described.part("Options")
     with core.edit() as edit:
         known = edit.state.networks.get(network_id)
         if known is not None:
             chosen = network_options(options, known.mtu)
-            edit.put(replace(known, internal=told.flag("Internal"), **chosen))
+            edit.put(replace(known, internal=described.flag("Internal"), **chosen))
             return
-    ipam = told.part("IPAM")
+    ipam = described.part("IPAM")
     config = [c for c in ipam.parts("Config") if ":" not in c.text("Subnet")]
     if ipam.text("Driver") == body.NO_SPACE:
         config = []  # Docker has 0.0.0.0/0 there
@@ -66,10 +64,10 @@ def _network(core: Reconciler, told: Body, *, require_ipam: bool) -> None:
     blocks = [_block(block, space) for block in config[:1]]
     on_host = any(isinstance(t, Bridge) and t.owner == network_id for t in core.dataplane.observe())
     if on_host and space != SPACE:
-        raise Conflict("its bridge is there, and not what its block of the lease was")
+        raise Conflict("its bridge exists, but nothing shows which block of the lease it had")
     if space == SPACE:
         _take_pool(core, config[0])
-    flags = {body.INTERNAL: told.flag("Internal"), body.ENABLE_IPV4: bool(blocks)}
+    flags = {body.INTERNAL: described.flag("Internal"), body.ENABLE_IPV4: bool(blocks)}
     made = {"NetworkID": network_id, "Options": {body.GENERIC: options.texts(), **flags}}
     create_network(core, Body({**made, "IPv4Data": blocks}), require_ipam=require_ipam)
 
@@ -81,7 +79,7 @@ def _block(config: Body, space: str) -> Reply:
 
 
 def _take_pool(core: Reconciler, config: Body) -> None:
-    """Take the block that this plugin's IPAM gave, with the addresses that no container gets."""
+    """Take the block that this plugin's IPAM chose, with its gateway and reserved addresses."""
     want = PoolRequest(config.prefix("Subnet"), config.prefix("IPRange"))
     with core.edit() as edit:
         pool = take_pool(edit.state, want, (), "", edit.now)
@@ -94,14 +92,13 @@ def _take_pool(core: Reconciler, config: Body) -> None:
         edit.put(*(Hold(pool.id, ip, "gateway", edit.now) for ip in [gateway] if ip))
 
 
-def _resident(told: Body) -> Resident:
-    ip, gateway = told.interface("Address"), told.address("Gateway")
-    addresses: tuple[IPv4Interface, ...] = (ip,) if ip else ()
+def _resident(described: Body) -> Resident:
+    ip, gateway = described.interface("Address"), described.address("Gateway")
     return Resident(
-        f"{HOST_END_PREFIX}{short(told.object_id('EndpointID'))}",
-        told.text("Sandbox"),
+        f"{HOST_END_PREFIX}{short(described.object_id('EndpointID'))}",
+        described.text("Sandbox"),
         "",
-        told.mac("MacAddress"),
-        addresses,
+        described.mac("MacAddress"),
+        (ip,) if ip else (),
         frozenset({gateway} if gateway else ()),
     )

@@ -1,7 +1,7 @@
-"""Docker's JSON bodies, decoded once. Every refusal names the field and the value.
+"""Decode Docker's JSON bodies. Every error names the field and the value.
 
-Fields we do not know are ignored, since a newer Docker adds some; options we do not know are
-refused by name, since somebody typed them.
+Unknown fields are ignored, since a newer Docker may add some; unknown options are refused by name,
+since somebody typed them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ POOL_ID = re.compile(r"[0-9a-z./-]{1,100}")
 MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 Reply = dict[str, Any]
 
-NO_SPACE = "null"  # of Docker's IPAM driver that gives nothing
+NO_SPACE = "null"  # of Docker's IPAM driver that assigns nothing
 SPACE = "flannel"  # one name for both address spaces: Docker 27+ then skips its overlap loop
 PROTOCOLS: dict[int, Proto] = {6: "tcp", 17: "udp", 132: "sctp"}
 LAST_PORT = 65535
@@ -50,8 +50,8 @@ class Body:
     def decode(cls, raw: bytes) -> Body:
         """Read a request's bytes.
 
-        dockerd repeats a call that broke off with an empty body: that is an error, for taken as
-        `{}` it would be answered as done.
+        An empty body is an error: dockerd sends one when it repeats a call that broke off, and read
+        as `{}` the call would seem done.
         """
         if not raw:
             raise BadRequest("the request has no body; a JSON object is needed")
@@ -64,7 +64,7 @@ class Body:
         return cls(fields)
 
     def text(self, name: str, *, needed: bool = True) -> str:
-        """Return a string; "" for one that is absent or null and not needed."""
+        """Return a string; "" if it is absent or null and not needed."""
         value = self._fields.get(name)
         if value is None and not needed:
             return ""
@@ -73,7 +73,7 @@ class Body:
         return value
 
     def object_id(self, name: str) -> str:
-        """Return an id of Docker's: it names kernel objects."""
+        """Return an id of Docker's that is safe in names of kernel objects."""
         return self._matching(name, ID, "12 to 64 lower-case letters and digits")
 
     def pool_id(self) -> str:
@@ -81,14 +81,14 @@ class Body:
         return self._matching("PoolID", POOL_ID, "an id that RequestPool gave")
 
     def mac(self, name: str) -> str:
-        """Return a MAC address in lower case, or "" when there is none."""
+        """Return a MAC address in lower case, "" when absent or empty."""
         value = self.text(name, needed=False).lower()
         if value and not MAC.fullmatch(value):
             raise self._bad(name, value, "a MAC address like 02:42:0a:02:00:05")
         return value
 
     def flag(self, name: str, *, absent: bool = False) -> bool:
-        """Return a truth value, or what it is when absent."""
+        """Return a boolean; `absent` when absent or null."""
         value = self._fields.get(name)
         if value is not None and not isinstance(value, bool):
             raise self._bad(name, value, "true or false")
@@ -167,11 +167,11 @@ Range = Callable[[], tuple[int, int]]
 
 
 def bindings(options: Body, ephemeral: Range) -> list[Binding]:
-    """Read what `-p` asked for; no host port at all becomes a wish for one of `ephemeral`'s.
+    """Read what `-p` asked for; without a host port, it is any one of `ephemeral`.
 
     Shape: "com.docker.network.portmap": [{Proto, IP, Port, HostIP, HostPort, HostPortEnd}], or
            nothing, when dockerd cleans up after a crash.
-    Errors: BadRequest; a host address of IPv6 is refused, for containers have none.
+    Errors: BadRequest, also for an IPv6 host address, since containers have no IPv6.
     """
     return [_binding(item, ephemeral) for item in options.parts(PORTMAP)]
 

@@ -1,6 +1,6 @@
-"""Docker's calls about endpoints and their ports: decode, edit, encode. Each can be made twice.
+"""Docker's calls about endpoints and their ports: decode, edit, encode. All can be repeated.
 
-Docker repeats what broke off, and deletes what is gone already.
+Docker repeats calls that broke off, and deletes what is gone already.
 Source: libnetwork's remote driver protocol.
 """
 
@@ -41,7 +41,7 @@ def create_endpoint(core: Reconciler, req: Body) -> Reply:
     """Make an endpoint's veth pair.
 
     Request: NetworkID, EndpointID, Interface, Options.
-    Reply: Interface with what was empty in the request; an echo of a value is an error to Docker.
+    Reply: Interface with what was empty in the request; Docker refuses the other fields.
     """
     network_id, endpoint_id = req.object_id("NetworkID"), req.object_id("EndpointID")
     interface = req.part("Interface")
@@ -65,7 +65,7 @@ def _put_endpoint(
                 raise Conflict(f"endpoint {endpoint_id[:12]} exists already, with other settings")
             return known
         pool = edit.state.pools.get(network.pool)
-        if pool and pool.owner == "adopted":  # nobody asked this plugin's IPAM for the address
+        if pool and pool.owner == "adopted":  # this plugin's IPAM was not asked for the address
             adopted, pool = pool, pool.owned("docker" if ip else "network", network_id)
             edit.rename(adopted, pool)
             network = edit.network(network_id)
@@ -87,7 +87,7 @@ def _put_endpoint(
 
 
 def _drop_unjoined(edit: Edit, network_id: str, ip: IPv4Interface) -> None:
-    """Drop the endpoint of a call that broke off: who gives addresses gives none of them twice."""
+    """Drop an endpoint whose call broke off: no IPAM driver assigns an address twice."""
     for other in edit.state.endpoints_of(network_id):
         if other.shown_ip == ip and other.sandbox is None:
             log.info("endpoint %s was never joined: dropped", short(other.id))
@@ -103,7 +103,7 @@ def _inside(ip: IPv4Interface | None, gateway: IPv4Interface) -> IPv4Interface:
 
 
 def _taken(edit: Edit, pool: Pool, wish: Wish) -> IPv4Interface:
-    """Take an address of a block that IPAM knows nothing of; it goes with the endpoint."""
+    """Take an address of the driver's own block; it goes with the endpoint."""
     hold = edit.take_address(pool, wish)
     edit.put(replace(hold, released=True))
     return IPv4Interface((hold.ip, pool.cidr.prefixlen))
@@ -131,11 +131,11 @@ def delete_endpoint(core: Reconciler, req: Body) -> Reply:
 
 
 def join(core: Reconciler, req: Body) -> Reply:
-    """Remember the sandbox; name the container end, and the way out.
+    """Remember the sandbox; return the container end and the routes out.
 
     Request: NetworkID, EndpointID, SandboxKey, Options.
-    Reply: InterfaceName, and Gateway; or StaticRoutes without one, for which Docker attaches the
-    container to its own bridge too, and publishes there; or DisableGatewayService if internal.
+    Reply: InterfaceName and one of these: Gateway; StaticRoutes, if Docker is to attach the
+    container to its own bridge, too, and publish ports there; DisableGatewayService, if internal.
     """
     endpoint_id, sandbox = req.object_id("EndpointID"), req.text("SandboxKey")
     with core.edit() as edit:
@@ -149,16 +149,16 @@ def join(core: Reconciler, req: Body) -> Reply:
         return {"InterfaceName": names, "DisableGatewayService": True}
     if network.publish == "docker":
         return {"InterfaceName": names, "StaticRoutes": _way_to_the_overlay(edit.state, network)}
-    # a lease gateway cannot be reached yet where the container gets a lease address later
+    # beside an address of Docker's, the lease address comes later: its gateway is unreachable yet
     gateway = network.docker_gateway or network.gateway
     return {"InterfaceName": names, "Gateway": str(gateway.ip)}
 
 
 def _way_to_the_overlay(state: State, network: Network) -> list[Reply]:
-    """Return the routes to the other hosts' containers, unless they come with a lease address.
+    """Return the routes to other hosts' containers, unless they come later with a lease address.
 
     They leave out this host's own lease: Docker refuses to connect a container to a network that
-    one of its routes covers, and other networks of this host are closed to it anyway.
+    one of its routes covers, and this host's other networks are closed to it anyway.
     """
     if state.lease is None or network.docker_gateway is not None:
         return []
@@ -167,18 +167,10 @@ def _way_to_the_overlay(state: State, network: Network) -> list[Reply]:
     return [{"Destination": str(o), "RouteType": VIA, "NextHop": gateway} for o in others]
 
 
-def leave(core: Reconciler, req: Body) -> Reply:
-    """Take the ports back; the veth goes with DeleteEndpoint.
-
-    Request: NetworkID, EndpointID.  Reply: empty.
-    """
-    return revoke(core, req)
-
-
 def program(core: Reconciler, req: Body) -> Reply:
     """Publish an endpoint's ports, in place of those it had.
 
-    A port out of a range is proved by a socket: one that another program has is passed over.
+    Of a range, a port that another program uses is skipped: a socket shows that it is taken.
     Request: NetworkID, EndpointID, Options.  Reply: empty.
     """
     endpoint_id = req.object_id("EndpointID")
@@ -207,7 +199,7 @@ def _publish(core: Reconciler, endpoint_id: str, wanted: Sequence[Binding]) -> N
                 network = edit.network(endpoint.network)
                 if network.internal or network.publish == "docker":
                     return
-                if ports:  # of those that were free, none is given up
+                if ports:  # keep those that were free
                     edit.put(replace(endpoint, ports=ports))
                 ports = choose_ports(edit.state, endpoint_id, wanted, secrets.choice, tried)
                 edit.put(replace(endpoint, ports=ports))
@@ -220,7 +212,7 @@ def _publish(core: Reconciler, endpoint_id: str, wanted: Sequence[Binding]) -> N
 
 
 def _log_chosen(endpoint_id: str, wanted: Sequence[Binding], ports: Sequence[PortMapping]) -> None:
-    """Log what Docker never learns: which of several host ports it became."""
+    """Log which host port was chosen from a range: Docker never learns it."""
     fixed = {(b.proto, b.host_ip, b.first, b.port) for b in wanted if b.fixed}
     for port in ports:
         if (port.proto, port.host_ip, port.host_port, port.port) not in fixed:
@@ -228,7 +220,7 @@ def _log_chosen(endpoint_id: str, wanted: Sequence[Binding], ports: Sequence[Por
 
 
 def revoke(core: Reconciler, req: Body) -> Reply:
-    """Take an endpoint's ports back.
+    """Unpublish an endpoint's ports.
 
     Request: NetworkID, EndpointID.  Reply: empty.
     """

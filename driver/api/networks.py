@@ -1,6 +1,6 @@
-"""Docker's calls about networks: decode, edit, encode. Each can be made twice.
+"""Docker's calls about networks: decode, edit, encode. All can be repeated.
 
-Docker repeats what broke off, and deletes what is gone already.
+Docker repeats calls that broke off, and deletes what is gone already.
 Source: libnetwork's remote driver protocol.
 """
 
@@ -25,9 +25,9 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class _Given:
-    """What an IPAM driver chose for a network; `ours`: it was this plugin's.
+    """What an IPAM driver chose for a network.
 
-    `inside`: it must be inside the lease.
+    `ours`: it was this plugin's. `inside`: the subnet must be inside the lease.
     """
 
     cidr: IPv4Network
@@ -39,7 +39,7 @@ class _Given:
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """A network's block and gateway; `hold` is the gateway's where the driver gives addresses.
+    """A network's block and gateway. `hold`: of the gateway, if the driver assigns addresses.
 
     `docker_gateway`: of Docker's own subnet beside the block.
     """
@@ -53,7 +53,7 @@ class _Place:
 def create_network(core: Reconciler, req: Body, *, require_ipam: bool = False) -> Reply:
     """Make a network's bridge and rules.
 
-    `require_ipam`: refuse one that Docker's own IPAM put outside the lease.
+    `require_ipam`: refuse a network that Docker's own IPAM put outside the lease.
     Request: NetworkID, Options, IPv4Data, IPv6Data.  Reply: empty.
     """
     network_id, options = req.object_id("NetworkID"), req.part("Options")
@@ -89,7 +89,7 @@ def _put_network(core: Reconciler, network_id: str, given: _Given | None, option
 
 
 def _given(req: Body, options: Body, *, inside: bool) -> _Given | None:
-    """Read what an IPAM driver chose; None where none did: without IPv4, or with Docker's `null`.
+    """Read what an IPAM driver chose; None without IPv4 or with Docker's `null` driver.
 
     Source: libnetwork; Docker 28 and later can leave IPv4 out.
     """
@@ -115,7 +115,7 @@ def _given(req: Body, options: Body, *, inside: bool) -> _Given | None:
 def _place(
     core: Reconciler, edit: Edit, network_id: str, given: _Given | None, prefix: int | None
 ) -> _Place:
-    """Find a network's block: the one it was given, or one of the driver's choice."""
+    """Return a network's block: the one an IPAM driver chose, or a new one."""
     if given is None:
         return _own_block(core, edit, network_id, prefix)
     if _is_foreign(edit, network_id, given):
@@ -157,9 +157,9 @@ def _check_foreign(edit: Edit, network_id: str, given: _Given) -> None:
 
 
 def _drop_forgotten(edit: Edit, network_id: str, cidr: IPv4Network) -> None:
-    """Drop networks whose subnet Docker's own IPAM gives away again: it knows them no longer.
+    """Drop networks whose subnet Docker's own IPAM assigns again: Docker no longer has them.
 
-    It forgets without a word what it could not create or remove while the plugin was away.
+    Docker silently forgets what it could not create or remove while the plugin was stopped.
     """
     for other in list(edit.state.networks.values()):
         theirs = _dockers_subnet(edit, other)
@@ -170,7 +170,7 @@ def _drop_forgotten(edit: Edit, network_id: str, cidr: IPv4Network) -> None:
                 f"subnet {cidr} overlaps {theirs} of network {short(other.id)}; if Docker does "
                 f"not list that, `docker flannel forget {short(other.id)}`"
             )
-        log.info("network=%s is forgotten by Docker, which gave %s again", short(other.id), cidr)
+        log.info("network=%s: Docker has forgotten it and assigned %s again", short(other.id), cidr)
         edit.drop(other)
 
 
@@ -192,7 +192,7 @@ def _better(network: Network) -> str:
 
 
 def _own_block(core: Reconciler, edit: Edit, network_id: str, prefix: int | None) -> _Place:
-    """Choose the block of a network whose addresses the driver gives, and its gateway."""
+    """Choose the block and gateway of a network whose addresses the driver assigns."""
     pool = edit.state.pools.get(pool_id("network", network_id))
     if pool is None:
         used = core.used_prefixes()
@@ -203,7 +203,7 @@ def _own_block(core: Reconciler, edit: Edit, network_id: str, prefix: int | None
 
 
 def _pool_of(edit: Edit, network_id: str, given: _Given) -> Pool:
-    """Find the pool our IPAM gave for a network, or take in one that Docker's own IPAM chose."""
+    """Return the pool our IPAM chose for a network, or a new one for what Docker's own chose."""
     cidr = given.cidr
     known = edit.state.networks.get(network_id)
     if known is not None and known.pool in edit.state.pools:
@@ -219,14 +219,14 @@ def _pool_of(edit: Edit, network_id: str, given: _Given) -> Pool:
 
 
 def _mark_aux(edit: Edit, pool: Pool, reserved: frozenset[str]) -> None:
-    """Mark the reserved addresses: Docker asked for them as for those of containers."""
+    """Mark the reserved addresses: Docker requested them like those of containers."""
     for hold in edit.state.holds.values():
         if hold.pool == pool.id and str(hold.ip) in reserved:
             edit.put(replace(hold, why="aux"))
 
 
 def delete_network(core: Reconciler, req: Body) -> Reply:
-    """Remove a network's bridge and rules, with what is left of its endpoints.
+    """Remove a network's bridge and rules, with its remaining endpoints.
 
     Request: NetworkID.  Reply: empty.
     """

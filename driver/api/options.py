@@ -1,4 +1,4 @@
-"""The options a user may type at `docker network create`, each with its check. Pure."""
+"""The options of `docker network create`, each with its check. Pure."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NUMBER = re.compile(r"[0-9]{1,5}")
 
 
 class NetworkOptions(TypedDict):
-    """What `-o` decides of a network."""
+    """What the `-o` options decide about a network."""
 
     mtu: int
     masquerade: bool
@@ -37,7 +37,7 @@ def network_options(options: Body, lease_mtu: int) -> NetworkOptions:
 
     Errors: BadRequest naming the option, and the valid ones where it is unknown.
     """
-    # Docker 28 tells of IPv4 a second time, as it was typed; an older one does not know the option
+    # Docker 28 repeats its own IPv4 option here, as it was typed
     given = _known(options, "-o", KNOWN, (ENABLE_IPV4,))
     mtu = given.get(MTU, str(lease_mtu))
     if not NUMBER.fullmatch(mtu) or not LOWEST_MTU <= int(mtu) <= HIGHEST_MTU:
@@ -77,7 +77,7 @@ def ipam_prefix(options: Body) -> int | None:
 
 
 def block_prefix(options: Body) -> int | None:
-    """Read the same from the `-o` options, for a network that makes no IPAM call to us.
+    """Read the same from the `-o` options, for a network without an IPAM call to us.
 
     Errors: BadRequest.
     """

@@ -1,7 +1,7 @@
 """Forget networks that Docker removed while the plugin was not running.
 
-Docker is asked by a thread of its own, outside any call, some seconds after its start or ours and
-then seldom. A network is forgotten when two answers in a row, some seconds apart, leave it out.
+A thread asks Docker, outside any call, some seconds after its start or ours, then rarely. A network
+is forgotten when two answers in a row, some seconds apart, leave it out.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ log = logging.getLogger(__name__)
 SOON_S = 5.0  # from the start of dockerd or the plugin, and between two answers
 AGAIN_S = 30.0  # after a question without an answer
 SELDOM_S = 600.0
-YOUNG_S = 60.0  # Docker lists a network a moment after it has had us make it
+YOUNG_S = 60.0  # Docker lists a network a moment after we have made it
 
 
 @dataclass(frozen=True, slots=True)
 class Docker:
-    """What can be asked: the process that runs, 0 for none, the networks it has, our links."""
+    """Functions that return dockerd's process id (0 if none runs), its networks, our links."""
 
     process: Callable[[], int]
     networks: Callable[[], frozenset[str]]
@@ -41,12 +41,12 @@ class OrphanNetworks:
         self, core: Reconciler, docker: Docker, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._core, self._docker, self._clock = core, docker, clock
-        self._settled = frozenset(core.state.networks)  # not of this process' time
+        self._settled = frozenset(core.state.networks)  # from before this process
         self._process = 0
         self._missing: dict[str, float] = {}
 
     def run(self, stop: threading.Event) -> None:
-        """Look, soon or seldom, until `stop`."""
+        """Look again and again, until `stop`."""
         pause_s = SOON_S
         while not stop.wait(pause_s):
             pause_s = self.look()
@@ -75,7 +75,7 @@ class OrphanNetworks:
         return SOON_S if self._missing else SELDOM_S
 
     def _is_anothers(self, listed: frozenset[str]) -> bool:
-        """Whether the answer lacks a network with a running container: another dockerd gave it."""
+        """Whether another dockerd answered: a network with a running container is missing."""
         links = self._docker.links()
         return any(
             e.network not in listed and e.host_end in links
@@ -86,9 +86,6 @@ class OrphanNetworks:
         with self._core.edit() as edit:
             found = edit.state.networks.get(network)
             if found is None or edit.state.endpoints_of(network):
-                return  # what is left of its containers goes first
+                return  # a pass drops the remaining endpoints first
             give_up(edit, found)
-        log.info(
-            "network %s is forgotten: Docker removed it unheard",
-            short(network),
-        )
+        log.info("network %s is forgotten: Docker removed it unheard", short(network))

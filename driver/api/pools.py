@@ -1,4 +1,4 @@
-"""Docker's IPAM calls: decode, edit, encode. Each can be made twice.
+"""Docker's IPAM calls: decode, edit, encode. All can be repeated.
 
 Source: libnetwork's remote IPAM protocol.
 """
@@ -40,7 +40,7 @@ def request_pool(core: Reconciler, req: Body) -> Reply:
 
 
 def release_pool(core: Reconciler, req: Body) -> Reply:
-    """Take a block back, with every address in it.
+    """Release a block with all addresses in it.
 
     Request: PoolID.  Reply: empty.
     """
@@ -77,7 +77,7 @@ def _take_address(core: Reconciler, pool_id: str, wish: Wish) -> IPv4Interface:
 
 
 def release_address(core: Reconciler, req: Body) -> Reply:
-    """Take an address back. A pool id may be empty: of a network without IPv4 pool.
+    """Release an address. The pool's id is empty for a network without IPv4.
 
     Request: PoolID, Address.  Reply: empty.
     """

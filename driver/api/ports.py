@@ -1,4 +1,4 @@
-"""What this host really has of its published ports, as a document."""
+"""What this host really has of its published ports, as a JSON document."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Document = dict[str, Any]
 
 
 def document(core: Reconciler) -> Document:
-    """Return every port that a container was promised, and what the host has of it.
+    """Return every port that should be published, and whether the host has it.
 
     Shape: {ports: [{proto, host_ip, host_port, container_ip, container_port, endpoint, network,
     sandbox, published, held}]}; `published`: the firewall leads it to the container; `held`: a
@@ -22,7 +22,7 @@ def document(core: Reconciler) -> Document:
     Errors: HostError.
     """
     have = core.dataplane.observe()
-    core.wake()  # a look hides from the passes that the firewall was disturbed
+    core.wake()  # after this look, passes no longer notice that the firewall was disturbed
     return {
         "ports": [
             _port(endpoint, mapping, have)

@@ -1,8 +1,8 @@
 """Answer every call with what is wrong, as long as the plugin cannot work.
 
-Docker loads a driver once in its life, and waits 15 s for one that is not there. So the sockets
-are served whatever is wrong at the start, and the start is tried again until it succeeds. No
-library is imported here: a missing one may be what is wrong.
+Docker loads a driver only once, and waits 15 s for one that is missing. So the sockets are served
+whatever is wrong at the start, which is tried again until it succeeds. No library is imported here:
+a missing one may be what is wrong.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ STATIC: dict[str, Reply] = {
         "GwAllocChecker": False,
     },
     "NetworkDriver.GwAllocCheck": {"SkipIPv4": False, "SkipIPv6": False},
-    # Docker ignores what a remote driver says of an endpoint; a failure would end the container
+    # Docker ignores what a remote driver reports on an endpoint; a failure would end the container
     "NetworkDriver.EndpointOperInfo": {"Value": {}},
     "NetworkDriver.DiscoverNew": {},
     "NetworkDriver.DiscoverDelete": {},
@@ -40,10 +40,10 @@ STATIC: dict[str, Reply] = {
 
 
 class Standby:
-    """A WSGI application that hands over to another one as soon as that can be made."""
+    """A WSGI application that hands over to another one as soon as `make` succeeds."""
 
     def __init__(self, make: Callable[[], WSGIApplication], retry_s: float = RETRY_S) -> None:
-        """Try to make it. After a failure a thread tries again, except for a bad setting."""
+        """Try to make it. After a failure a thread tries again, unless a setting is bad."""
         self._make, self._retry_s = make, retry_s
         self._application: WSGIApplication = self._explain
         self._fault = FlannelError("docker-flannel is starting")
@@ -67,7 +67,7 @@ class Standby:
             self._application = self._make()
         except FlannelError as error:
             self._report(error)
-        except Exception as error:  # whatever it is, calls are answered
+        except Exception as error:  # calls must be answered, whatever it is
             log.debug("a start failed", exc_info=error)
             self._report(FlannelError(f"docker-flannel cannot start: {_worded(error)}"))
         else:
@@ -92,7 +92,7 @@ class Standby:
 
 
 def _worded(error: Exception) -> str:
-    """Return a sentence on a failure that no part foresees, such as a missing library."""
+    """Return a sentence on an unforeseen failure, such as a missing library."""
     text = " ".join(str(error).split())
     if isinstance(error, ImportError | OSError):
         return f"{text}; install or repair what is missing, it is tried again every few seconds"

@@ -1,4 +1,4 @@
-"""What `docker flannel status` shows, as one document made from the state."""
+"""What `docker flannel status` shows, as a JSON document."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Document = dict[str, Any]
 def document(
     core: Reconciler, problems: Iterable[str] = (), warnings: Iterable[str] = ()
 ) -> Document:
-    """Return all there is to know, with `problems` and `warnings` that the core does not know.
+    """Return the status; `problems` and `warnings` are those that the core does not know.
 
     Shape: {version, lease, phase, note, firewall, overlay, peers, networks, endpoints,
     blocks_of_others, repaired, warnings, problems}; each problem and warning a sentence with what

@@ -1,4 +1,4 @@
-"""What the plugin knows of the host beyond its own objects. Immutable, no I/O."""
+"""What the plugin knows about the host beyond its own objects. Immutable, no I/O."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ class External:
 
 @dataclass(frozen=True, slots=True)
 class Flanneld:
-    """What there is of a flanneld on this host.
+    """The signs of a flanneld on this host.
 
-    Two programs with one lease each write their own MAC into etcd and into the device, and the
-    host's overlay is dead: where a flanneld is, the plugin leaves etcd, the device and the lease
-    file to it. The MAC in etcd is no sign: after a reinstallation it is one that nobody knows any
-    more. A flanneld makes its device before it writes its lease, and while it waits for etcd its
-    process is seen.
+    Two programs with one lease would each write their own MAC into etcd and the device, which
+    breaks the host's overlay. So the plugin leaves etcd, the device and the lease file to a
+    flanneld. An unknown MAC in etcd is no sign of one: it may be from before a reinstallation. A
+    flanneld makes its device before it writes its lease; while it waits for etcd, its process
+    shows it.
 
     `devices`: vxlan devices that are not this plugin's: name, VNI, port. `own`: names of its own.
-    `process`: the id of a process called flanneld in this network namespace; 0: none is seen.
+    `process`: the id of a process called flanneld in this network namespace, 0 if there is none.
     """
 
     devices: frozenset[tuple[str, int, int]] = frozenset()
@@ -42,8 +42,8 @@ class Flanneld:
     def sign(self, overlay: Overlay | None) -> str:
         """Return what shows that a flanneld has this host's flannel network; "" if nothing does.
 
-        As long as no config is known, every device that flanneld would call so counts. A process
-        that belongs to the device of another flannel network does not.
+        While no config is known, every device with a name of flanneld's counts. A process that
+        belongs to the device of another flannel network does not.
         """
         if device := self._device(overlay):
             return f"the device {device}"
@@ -52,7 +52,7 @@ class Flanneld:
         return ""
 
     def joined(self, overlay: Overlay) -> bool:
-        """Whether a flanneld came when the plugin had the network already.
+        """Whether a flanneld was started after the plugin had the network.
 
         It then uses the plugin's device, MAC and lease as they are. host-gw has no device.
         """
@@ -60,7 +60,7 @@ class Flanneld:
         return mine and not self._device(overlay)
 
     def has(self, overlay: Overlay) -> bool:
-        """Whether a flanneld has the network, so that none of it is the plugin's to make."""
+        """Whether a flanneld has the network, so that the plugin makes nothing of it."""
         return bool(self.sign(overlay)) and not self.joined(overlay)
 
     def _device(self, overlay: Overlay | None) -> str:
@@ -77,10 +77,10 @@ class Flanneld:
 
 @dataclass(frozen=True, slots=True)
 class LocalAddresses:
-    """What the host itself uses of the addresses there are: no other host's lease may cover it.
+    """The addresses that the host itself uses: no other host's lease may cover them.
 
-    `onlink`: prefixes it reaches without a gateway or owns, but ours; `lans`: those of them that
-    lead out of the host. `places`: single addresses, each with what it is.
+    `onlink`: prefixes that it reaches without a gateway or owns, except ours; `lans`: those of them
+    that lead out of the host. `places`: single addresses, each with what it is.
     """
 
     onlink: tuple[IPv4Network, ...] = ()
@@ -90,18 +90,17 @@ class LocalAddresses:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What the plugin needs to know of the host beyond its own objects.
+    """What the plugin needs to know about the host beyond its own objects.
 
-    `uplinks`: others' bridges that lead out of the host; `foreign`: those that do not, so that
-    somebody's containers are there. `onlink`, `lans`, `places`: see `LocalAddresses`; `routed`:
-    what others have a route to, but the default one; `resolvers`: name servers. `firewall`: its
-    backend. `gates`: iptables variants in use, "nft", "legacy".
-    `forwarding`: the host forwards; `forwards`: this plugin keeps it so while it has networks.
-    `uplink_mtu`: of the default route's link, in bytes. `external`: to the underlay; None: there is
-    none, or no use.
-    `tunnels`: UDP ports of flannel's devices; `carriers`: others' bridges those devices send by.
+    `uplinks`: other programs' bridges that lead out of the host; `foreign`: those that do not, with
+    somebody's containers. `onlink`, `lans`, `places`: see `LocalAddresses`; `routed`: prefixes of
+    other programs' routes, except the default; `resolvers`: name servers. `firewall`: its backend.
+    `gates`: the iptables variants in use, "nft", "legacy".
+    `forwarding`: the host forwards; `forwards`: the plugin turns that on while it has networks.
+    `uplink_mtu`: of the default route's link, in bytes. `external`: None if there is none or no use
+    for it. `tunnels`: UDP ports of flannel's devices; `carriers`: foreign bridges they send by.
     `bridged`: frames within a bridge pass iptables. `guards`: the kernel can guard 127.0.0.0/8.
-    `flanneld`: signs of one. `etcd`: address and port of the members that containers are kept from.
+    `etcd`: address and port of the members that containers must not reach.
     """
 
     uplinks: frozenset[str] = frozenset()
@@ -130,10 +129,9 @@ class Facts:
         return LocalAddresses(self.onlink, self.lans, self.places)
 
     def lan_fault(self, lease: Lease) -> str:
-        """Return what a lease takes of this host's own LANs, "" if nothing.
+        """Return how a lease overlaps this host's own LANs, "" if it does not.
 
-        A LAN that contains the whole Network does not count: the administrator chose the Network
-        so.
+        A LAN that contains the whole Network does not count: the administrator wanted it so.
         """
         for lan in parts(lease.network, self.lans):
             if overlap(lan, lease.subnet):
@@ -147,10 +145,10 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class Resident:
-    """What is at the other end of a veth of ours: a running container's interface.
+    """The container end of one of our veths: a running container's interface.
 
     `host_end`: the veth's name on the host. `sandbox`: the path of the container's namespace, as
-    Docker gives it at Join. `gateways`: of the default routes in there.
+    Docker passes it at Join. `gateways`: those of its default routes.
     """
 
     host_end: str

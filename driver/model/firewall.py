@@ -1,8 +1,8 @@
-"""What the firewall should have, as data: constant rules, and an entry for each thing they act on.
+"""What the firewall should have, as data: constant rules, and entries that they act on.
 
-The constant rules translate addresses and drop. They cannot accept against somebody else's drop:
-for that there is the `ForwardGate`, rules in Docker's own FORWARD path. Those accept only what the
-constant rules have marked, so nothing passes while these are missing.
+The constant rules translate addresses and drop packets. They cannot accept what another program
+drops: so the `ForwardGate` has rules in Docker's own FORWARD path. These accept only what the
+constant rules have marked, so nothing passes while the constant rules are missing.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from driver.model.records import Proto
 
 @dataclass(frozen=True, slots=True)
 class Ruleset(Identified):
-    """The constant rules. `intact`: they are there as this version of the plugin writes them."""
+    """The constant rules. `intact`: they are as this version of the plugin writes them."""
 
     intact: bool = True
     identity: ClassVar[tuple[str, ...]] = ()
@@ -26,7 +26,7 @@ class Ruleset(Identified):
 
 @dataclass(frozen=True, slots=True)
 class ForwardGate(Identified):
-    """Rules in Docker's FORWARD path, "nft" or "legacy"; `bridged`: bridges' frames come by."""
+    """Rules in Docker's FORWARD path, "nft" or "legacy"; `bridged`: see `Facts`."""
 
     variant: str
     bridged: bool = False
@@ -43,7 +43,7 @@ class FirewallEntry(Identified):
 
 @dataclass(frozen=True, slots=True)
 class PortMap(FirewallEntry):
-    """Leads a host port to a container; `host_ip` `ANY`: on every address of the host."""
+    """Translates a host port to a container's; `host_ip` `ANY`: on every address of the host."""
 
     proto: Proto
     host_ip: IPv4Address
@@ -59,7 +59,7 @@ class PortMap(FirewallEntry):
 
 @dataclass(frozen=True, slots=True)
 class BridgePair(FirewallEntry):
-    """Lets packets pass from one bridge to another: from a network's to itself."""
+    """Lets packets pass from one bridge to another, or within one."""
 
     source: str
     destination: str
@@ -98,7 +98,7 @@ class AnySource(FirewallEntry):
 
 @dataclass(frozen=True, slots=True)
 class InternalBridge(FirewallEntry):
-    """Drops what comes from a bridge or goes to it, but what stays on it."""
+    """Drops what comes from a bridge or goes to it, except what stays on it."""
 
     bridge: str
     owner: str = ""
@@ -118,7 +118,7 @@ class Masquerade(FirewallEntry):
 class DockerMasquerade(FirewallEntry):
     """Masquerades what a subnet of Docker's sends, also to other hosts.
 
-    Another host may have the same subnet: its addresses never leave this one.
+    Another host may have the same subnet, so these addresses must not leave this one.
     """
 
     prefix: IPv4Network
@@ -128,7 +128,7 @@ class DockerMasquerade(FirewallEntry):
 
 @dataclass(frozen=True, slots=True)
 class OverlayPrefix(FirewallEntry):
-    """The overlay's Network: packets of networks are not masqueraded there."""
+    """The overlay's Network: packets to it are not masqueraded."""
 
     prefix: IPv4Network
     identity: ClassVar[tuple[str, ...]] = ("prefix",)
@@ -136,7 +136,7 @@ class OverlayPrefix(FirewallEntry):
 
 @dataclass(frozen=True, slots=True)
 class LeasePrefix(FirewallEntry):
-    """This host's subnet: drops what comes from other hosts and claims to be from there."""
+    """Drops what comes from other hosts with a source in this host's subnet."""
 
     prefix: IPv4Network
     identity: ClassVar[tuple[str, ...]] = ("prefix",)
@@ -144,7 +144,7 @@ class LeasePrefix(FirewallEntry):
 
 @dataclass(frozen=True, slots=True)
 class ClosedPrefix(FirewallEntry):
-    """Drops what containers send here, unless it goes to a peer or a `NearPrefix`."""
+    """Drops what containers send to this prefix, unless it goes to a peer or a `NearPrefix`."""
 
     prefix: IPv4Network
     identity: ClassVar[tuple[str, ...]] = ("prefix",)
@@ -152,7 +152,7 @@ class ClosedPrefix(FirewallEntry):
 
 @dataclass(frozen=True, slots=True)
 class NearPrefix(FirewallEntry):
-    """Lets containers send here, in a `ClosedPrefix`: the host reaches it without the overlay."""
+    """An exception in a `ClosedPrefix`: the host reaches this prefix without the overlay."""
 
     prefix: IPv4Network
     identity: ClassVar[tuple[str, ...]] = ("prefix",)
@@ -160,7 +160,7 @@ class NearPrefix(FirewallEntry):
 
 @dataclass(frozen=True, slots=True)
 class DirectLink(FirewallEntry):
-    """Lets direct peers in: by this link they are reached without encapsulation."""
+    """Lets in direct peers: this link reaches them without encapsulation."""
 
     link: str
     identity: ClassVar[tuple[str, ...]] = ("link",)
@@ -193,7 +193,7 @@ class EtcdMember(FirewallEntry):
 
 @dataclass(frozen=True, slots=True)
 class LocalEtcd(FirewallEntry):
-    """Drops what any host's containers send to etcd on this host, by whichever address."""
+    """Drops what any host's containers send to etcd on this host, at any address."""
 
     port: int
     identity: ClassVar[tuple[str, ...]] = ("port",)
@@ -201,7 +201,7 @@ class LocalEtcd(FirewallEntry):
 
 @dataclass(frozen=True, slots=True)
 class Uplink(FirewallEntry):
-    """Lets containers leave by a bridge of the host's that leads out of it."""
+    """Lets containers leave the host by a bridge that leads out of it."""
 
     bridge: str
     identity: ClassVar[tuple[str, ...]] = ("bridge",)
@@ -209,7 +209,7 @@ class Uplink(FirewallEntry):
 
 @dataclass(frozen=True, slots=True)
 class Carrier(FirewallEntry):
-    """Takes frames of the overlay from another's bridge, which carries it."""
+    """Takes frames of the overlay from a bridge that is not ours, as it carries the overlay."""
 
     bridge: str
     identity: ClassVar[tuple[str, ...]] = ("bridge",)
@@ -217,7 +217,7 @@ class Carrier(FirewallEntry):
 
 @dataclass(frozen=True, slots=True)
 class TunnelPort(FirewallEntry):
-    """Drops what containers send to a UDP port where frames of an overlay are taken."""
+    """Drops what containers send to a UDP port that takes frames of an overlay."""
 
     port: int
     identity: ClassVar[tuple[str, ...]] = ("port",)
@@ -225,7 +225,7 @@ class TunnelPort(FirewallEntry):
 
 @dataclass(frozen=True, slots=True)
 class ForeignBridge(FirewallEntry):
-    """Drops what our containers send to others', on a bridge that is not ours."""
+    """Drops what our containers send to a bridge that is not ours."""
 
     bridge: str
     identity: ClassVar[tuple[str, ...]] = ("bridge",)
@@ -233,7 +233,7 @@ class ForeignBridge(FirewallEntry):
 
 @dataclass(frozen=True, slots=True)
 class UnknownEntry(FirewallEntry):
-    """Something among ours that the plugin never writes, in the backend's words: it has to go."""
+    """An entry that the plugin never writes, in the backend's words; it is always removed."""
 
     place: str
     text: str
@@ -249,9 +249,9 @@ ENTRIES: tuple[type[FirewallEntry], ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Flows:
-    """Tracked flows to a host port: to its address `ip`, None for any, answered by `target`.
+    """Tracked flows to a host port at the address `ip`, answered by `target`; None: by or at any.
 
-    `target` None: by anybody. Of those the ones whose status has none of the bits in `without`.
+    Only flows whose status has none of the bits `without`.
     Source: linux/netfilter/nf_conntrack_common.h.
     """
 

@@ -1,4 +1,4 @@
-"""What makes two objects on the host one and the same."""
+"""The identity of an object on the host."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ Key = tuple[str, ...]
 
 
 class Identified:
-    """An object with a `key`, its identity: its class and the fields named in `identity`.
+    """An object with a `key`: its class and the fields named in `identity`.
 
-    Two objects with one key and other fields that differ are one object that has to change.
-    `isolates`: without it something closed is open.
+    Two objects with one key but other fields are an object before and after a change.
+    `isolates`: without it, something that should be closed is open.
     """
 
     __slots__ = ()

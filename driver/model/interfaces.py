@@ -1,4 +1,4 @@
-"""What the core needs of the outside; adapters and the tests' fakes have these shapes."""
+"""The interfaces of what the core uses; adapters and the tests' fakes implement them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from driver.model.records import Lease, Overlay, Peer, Record, State, Vtep
 
 
 class Adapter(Protocol):
-    """What makes some kinds of objects: links and routes, sockets, the nft table, iptables."""
+    """Makes some kinds of objects: links and routes, sockets, the nft table, iptables."""
 
     @property
     def kinds(self) -> tuple[type[HostObject], ...]:
@@ -23,21 +23,21 @@ class Adapter(Protocol):
         """Return what the host has of ours, and of nobody else's. Errors: HostError, OSError."""
 
     def apply(self, plan: Plan) -> None:
-        """Carry out a plan of own kinds: removals, then the rest; idempotent.
+        """Apply a plan of own kinds: removals first; idempotent.
 
-        Errors: ExceptionGroup of FlannelError, what could be done having been done.
+        Errors: ExceptionGroup of FlannelError, after all that was possible.
         """
 
     def close(self) -> None:
-        """Let go of what is held open; the host stays as it is."""
+        """Close what is held open; the host stays as it is."""
 
 
 @runtime_checkable
 class Resuming(Protocol):
-    """An adapter that cannot see by itself what an earlier process left."""
+    """An adapter that does not itself recognize what an earlier process left."""
 
     def resume(self, objects: Iterable[HostObject]) -> None:
-        """Take over those of these objects that are there as an earlier process made them."""
+        """Take over those of these objects that an earlier process left."""
 
 
 class Firewall(Adapter, Protocol):
@@ -46,49 +46,49 @@ class Firewall(Adapter, Protocol):
     name: str
 
     def disturbed(self) -> bool:
-        """Whether somebody changed the firewall since we last did or looked; cheap."""
+        """Whether somebody else changed the firewall since our last change or look; cheap."""
 
     def clear(self) -> None:
-        """Remove all that this backend ever makes, whoever made it. Errors: HostError."""
+        """Remove all that this backend ever makes. Errors: HostError."""
 
 
 class Tracker(Protocol):
-    """What the kernel tracks of flows."""
+    """The flows that the kernel tracks."""
 
     def forget(self, wrong: Sequence[Flows]) -> None:
-        """Delete flows; what cannot be deleted is logged, and ends by itself."""
+        """Delete flows; log failures: such a flow ends by itself."""
 
 
 class Survey(Protocol):
-    """What the plugin has to know of the host beyond its own objects."""
+    """Looks at the host beyond the plugin's own objects."""
 
     def facts(self) -> Facts:
         """Return what the host has that is not ours."""
 
     def ephemeral_ports(self) -> tuple[int, int]:
-        """Return the first and the last port that the kernel gives to who wants any."""
+        """Return the first and the last port of those that the kernel assigns."""
 
     def disturbed(self) -> bool:
         """Whether somebody changed the firewall or a setting since we last looked; cheap."""
 
     def docker_acts(self) -> None:
-        """Note that Docker makes networks or endpoints: it has set the host up by now."""
+        """Note that Docker makes networks or endpoints, so it has set up the host by now."""
 
     def look(self, links: Iterable[str]) -> frozenset[HostObject]:
-        """Return what some of our links are and carry, in microseconds."""
+        """Return some of our links with what belongs on them, in microseconds."""
 
     def links(self) -> frozenset[str]:
-        """List our links by name, both ends of veth pairs, in the host's namespace."""
+        """Return the names of our links, also both ends of veths, in the host's namespace."""
 
     def occupied(self) -> frozenset[str]:
-        """List the host ends of our veths whose other end is in another network namespace."""
+        """Return the host ends of our veths whose other end is in another network namespace."""
 
     def residents(self, host_ends: frozenset[str]) -> tuple[Resident, ...]:
-        """Return what is at the other ends of veths whose sandboxes can be entered."""
+        """Return the container ends of veths whose sandboxes can be entered."""
 
 
 class Journal(Protocol):
-    """Where the state lives."""
+    """Stores the state."""
 
     def load(self) -> State:
         """Read the state."""
@@ -97,7 +97,7 @@ class Journal(Protocol):
         """Write a change, all or nothing."""
 
     def lost(self) -> bool:
-        """Whether what was written is gone, so that a change would be written to nowhere."""
+        """Whether the file is gone, so that a change would be written nowhere."""
 
     def renew(self, state: State) -> None:
         """Write the whole state anew. Errors: StoreError."""
@@ -107,10 +107,10 @@ class Journal(Protocol):
 class LeaseStatus:
     """The lease, the overlay around it, and what is wrong, a sentence each.
 
-    `phase` names how far the lease is, for people: "held", "acquiring", "lost", … `note`: why the
-    lease comes from somewhere else than the settings suggest. `refusal`: what a call is told that
-    wants something of a lease that is not there; "" for the usual words. `local`: what the host
-    uses itself, as the source has to know it; None: it has nothing to know.
+    `phase`: for people: "held", "acquiring", "lost", … `note`: why the lease comes from elsewhere
+    than the settings suggest. `refusal`: the error of a call that needs the missing lease; "" for
+    the usual one. `local`: the addresses that the host uses itself; None if the source need not
+    know them.
     """
 
     lease: Lease | None
@@ -125,16 +125,16 @@ class LeaseStatus:
 
 
 class Source(Protocol):
-    """Where the lease comes from."""
+    """Provides the lease."""
 
     def begin(self, state: State, facts: Facts) -> None:
-        """Start with what is stored; wait a moment for more if that is no lease."""
+        """Start with what is stored; if that is no lease, wait a moment for one."""
 
     def current(self, state: State, facts: Facts) -> LeaseStatus:
-        """Return what the lease is now, and change nothing."""
+        """Return the lease as it is now; change nothing."""
 
     def taken_over(self, status: LeaseStatus) -> tuple[str, ...]:
-        """Tell others of a status that is stored now. Return what failed, a sentence each."""
+        """Publish a status that is stored now. Return the failures, a sentence each."""
 
     def stamp(self) -> object:
-        """Return a value that changes when it is worth asking again at once."""
+        """Return a value that changes when `current` should be asked again at once."""

@@ -1,9 +1,9 @@
-"""What the host should carry, as data, and the difference of two such sets. Pure."""
+"""What the host should have, as data, and the difference of two such sets. Pure."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from typing import ClassVar, Literal, get_args
@@ -17,7 +17,7 @@ ALL = "all"  # in the place of a link: for every link, and net.ipv4.ip_forward i
 
 @dataclass(frozen=True, slots=True)
 class Bridge(Identified):
-    """A network's bridge, up. Its MAC is pinned, or it would follow its ports'."""
+    """A network's bridge, up. Its MAC is set, or else it would change with the bridge's ports."""
 
     name: str
     mac: str
@@ -49,7 +49,7 @@ class Veth(Identified):
 class Vxlan(Identified):
     """This host's VTEP as a device, up, sending by `parent` from the address `local`.
 
-    The number, the port and `gbp` are for good: where they differ the device is made again.
+    `vni`, `port` and `gbp` cannot be changed: if they differ, the device is made again.
     """
 
     name: str
@@ -85,7 +85,7 @@ class LoopbackGuard(Identified):
 
 @dataclass(frozen=True, slots=True)
 class Sysctl(Identified):
-    """A value under /proc/sys/net/<family>/conf/<link>/; it goes with the link, but for `ALL`."""
+    """A value in /proc/sys/net/<family>/conf/<link>/; it goes with the link, except for `ALL`."""
 
     link: str
     family: Literal["ipv4", "ipv6"]
@@ -117,7 +117,7 @@ class Fdb(Identified):
 
 @dataclass(frozen=True, slots=True)
 class UnreachableRoute(Identified):
-    """An `unreachable` route: what the lease does not use must not leave by the uplink."""
+    """An `unreachable` route: packets for unused addresses must not leave by the uplink."""
 
     dst: IPv4Network
     identity: ClassVar[tuple[str, ...]] = ("dst",)
@@ -126,9 +126,10 @@ class UnreachableRoute(Identified):
 
 @dataclass(frozen=True, slots=True)
 class PeerRoute(Identified):
-    """The route to a peer's subnet. `onlink`: the gateway is on the link though no prefix says so.
+    """The route to a peer's subnet.
 
-    Those with `onlink` lead through our own device, the others straight over the underlay.
+    With `onlink` it leads through our VXLAN device, whose prefixes do not contain the gateway; else
+    directly over the underlay.
     """
 
     dst: IPv4Network
@@ -142,8 +143,8 @@ class PeerRoute(Identified):
 class SandboxAddress(Identified):
     """A container's lease address beside Docker's, on its interface inside its `sandbox` (a path).
 
-    `link` is the veth's host end; its other end is meant. `via` leads to `overlay`, with the
-    address as source; both are None on a network without a way out.
+    `link` is the host end of the interface's veth. `via` is the gateway to `overlay`, with the
+    address as source; both are None on an internal network.
     """
 
     link: str
@@ -156,7 +157,7 @@ class SandboxAddress(Identified):
 
 @dataclass(frozen=True, slots=True)
 class PortSocket(Identified):
-    """A socket that keeps a host port from every other program. `owner`: endpoint id."""
+    """A socket that reserves a host port. `owner`: the endpoint's id."""
 
     proto: Proto
     ip: IPv4Address
@@ -189,25 +190,22 @@ class Plan:
 
     def only(self, kinds: Kinds) -> Plan:
         """Return the part that concerns some kinds of objects."""
-        return Plan(
-            tuple(t for t in self.add if isinstance(t, kinds)),
-            tuple(pair for pair in self.change if isinstance(pair[0], kinds)),
-            tuple(t for t in self.remove if isinstance(t, kinds)),
-        )
+        return self._part(lambda item: isinstance(item, kinds))
 
     def without(self, keys: Iterable[Key]) -> Plan:
-        """Leave out the objects with these keys."""
+        """Return the plan without the objects with these keys."""
         out = frozenset(keys)
-        if not out:
-            return self
+        return self._part(lambda item: item.key not in out) if out else self
+
+    def _part(self, keep: Callable[[HostObject], bool]) -> Plan:
         return Plan(
-            tuple(t for t in self.add if t.key not in out),
-            tuple(pair for pair in self.change if pair[0].key not in out),
-            tuple(t for t in self.remove if t.key not in out),
+            tuple(filter(keep, self.add)),
+            tuple(pair for pair in self.change if keep(pair[0])),
+            tuple(filter(keep, self.remove)),
         )
 
     def inverse(self) -> Plan:
-        """Give the plan that undoes this one."""
+        """Return the plan that undoes this one."""
         return Plan(
             tuple(reversed(self.remove)),
             tuple((new, old) for old, new in self.change),
@@ -215,20 +213,20 @@ class Plan:
         )
 
     def touched(self) -> frozenset[Key]:
-        """List what it touches."""
+        """Return the keys of what it touches."""
         return frozenset(
             [t.key for t in self.add + self.remove] + [old.key for old, _ in self.change]
         )
 
 
 def noun(kind: str) -> str:
-    """Word the name of a kind for people: PortSocket is a "port socket"."""
+    """Return the name of a kind in words: "port socket" for PortSocket."""
     return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", kind).lower()
 
 
 def diff(have: Iterable[HostObject], want: Iterable[HostObject]) -> Plan:
-    """Return the plan from one set of objects to another; no two of a set have the same key."""
-    # What both have, mostly nearly all of thousands, goes first: a key takes time.
+    """Return the plan from one set of objects to another; the keys in a set are unique."""
+    # leave out first what both have, usually nearly all of thousands: keys take time
     here, there = frozenset(have), frozenset(want)
     old = {item.key: item for item in here - there}
     new = {item.key: item for item in there - here}

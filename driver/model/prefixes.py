@@ -1,4 +1,4 @@
-"""Questions about IPv4 prefixes. Pure, and quicker than `ipaddress`."""
+"""Questions about IPv4 prefixes. Pure, and faster than `ipaddress`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ NO_OVERLAY = tuple(map(IPv4Network, ("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16
 
 
 def overlap(one: IPv4Network, other: IPv4Network) -> bool:
-    """Whether one of two prefixes has the other in it; `ipaddress` takes ten times as long."""
+    """Whether one of two prefixes contains the other; `ipaddress` takes ten times as long."""
     free = one.max_prefixlen - min(one.prefixlen, other.prefixlen)
     return int(one.network_address) >> free == int(other.network_address) >> free
 
@@ -22,14 +22,14 @@ def holds(prefix: IPv4Network, address: IPv4Address) -> bool:
 
 
 def within(prefix: IPv4Network, addresses: Iterable[IPv4Address]) -> list[IPv4Address]:
-    """Return those addresses that are in a prefix; quick for thousands."""
+    """Return those addresses that are in a prefix; fast for thousands."""
     free = prefix.max_prefixlen - prefix.prefixlen
     bits = int(prefix.network_address) >> free
     return [ip for ip in addresses if int(ip) >> free == bits]
 
 
 def parts(network: IPv4Network, prefixes: tuple[IPv4Network, ...]) -> tuple[IPv4Network, ...]:
-    """Return the prefixes that overlap a network without having all of it in them."""
+    """Return the prefixes that are parts of a network, not all of it."""
     return tuple(p for p in prefixes if p.prefixlen > network.prefixlen and overlap(p, network))
 
 

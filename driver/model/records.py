@@ -22,7 +22,7 @@ LOWEST_MTU, HIGHEST_MTU = 576, 65535  # bytes, of what containers may get
 
 
 def short(object_id: str) -> str:
-    """Cut a Docker id so that with a three-letter prefix it fills the kernel's 15 characters."""
+    """Cut a Docker id to 12 characters: with a prefix of three it fits into a link's 15."""
     return object_id[:12]
 
 
@@ -67,7 +67,7 @@ class Overlay:
 
     @property
     def device(self) -> str:
-        """The name of the VTEP's device, as flannel has it."""
+        """The name of the VTEP's device, as flannel names it."""
         return f"{FLANNEL_PREFIX}{self.vni}"
 
 
@@ -92,7 +92,7 @@ class Peer:
     kind: ClassVar[str] = "peer"
 
     def __hash__(self) -> int:
-        """Hash what differs between most of them: thousands are compared at a time."""
+        """Hash only what differs between most peers: thousands are compared at a time."""
         return hash((self.mac, int(self.public_ip)))
 
     @property
@@ -105,10 +105,10 @@ class Peer:
 class Pool:
     """A block of the lease.
 
-    `sub` narrows automatic addresses (`--ip-range`); `cursor` is the last of them: the search for
-    one that nobody had goes on behind it. `since`: Unix time, seconds. `automatic`: Docker asked
-    for any block. `owner`: who gives the addresses: our IPAM, the network driver, Docker's IPAM,
-    or whom Docker's next call names, where the block was found on the host ("adopted").
+    `sub` limits automatic addresses (`--ip-range`); `cursor` is the last of them: the search for an
+    unused one goes on behind it. `since`: Unix time, seconds. `automatic`: Docker requested any
+    block. `owner`: who assigns the addresses: our IPAM, the network driver, or Docker's IPAM;
+    "adopted": the block was found on the host, and Docker's next call reveals the owner.
     """
 
     id: str
@@ -121,18 +121,18 @@ class Pool:
     kind: ClassVar[str] = "pool"
 
     def owned(self, owner: Owner, name: str) -> Pool:
-        """Return it with another owner than our IPAM, and the id that goes with that."""
+        """Return it with another owner than our IPAM, and the matching id."""
         return replace(self, id=pool_id(owner, name), owner=owner)
 
 
 def pool_id(owner: Owner, name: str) -> str:
-    """Return the id of the pool of a network (`name`: its id), or of an adopted `name`d block."""
+    """Return the id of the pool of a network or of an adopted block, whose id is `name`."""
     return f"{owner}/{name}"
 
 
 @dataclass(frozen=True, slots=True)
 class Freed:
-    """A block that was given back. `at`: Unix time, seconds; the oldest is given again first."""
+    """A released block. `at`: Unix time, seconds; the oldest is used again first."""
 
     cidr: IPv4Network
     at: float
@@ -148,7 +148,7 @@ class Freed:
 class Hold:
     """One taken address of a pool. `since`: Unix time, seconds.
 
-    `released`: it goes with its endpoint; Docker has given it back already, or never had it.
+    `released`: it goes with its endpoint; Docker has released it already, or never had it.
     """
 
     pool: str
@@ -160,16 +160,16 @@ class Hold:
 
     @property
     def id(self) -> str:
-        """See `hold_id`."""
+        """The id, see `hold_id`."""
         return hold_id(self.pool, self.ip)
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """Who took an address of a pool last; it stays when the address is given back.
+    """Who took an address of a pool last; it stays when the address is released.
 
-    `since`, `freed`: when it was taken and given back; Unix time, seconds. `owner`: see
-    `addresses.Wish`. `named`: it was asked for by name.
+    `since`, `freed`: when it was taken and released; Unix time, seconds. `owner`: see
+    `addresses.Wish`. `named`: it was requested with `--ip`.
     """
 
     pool: str
@@ -182,7 +182,7 @@ class Claim:
 
     @property
     def id(self) -> str:
-        """The same as of the hold."""
+        """The same as the hold's."""
         return hold_id(self.pool, self.ip)
 
 
@@ -195,9 +195,9 @@ def hold_id(pool: str, ip: IPv4Address) -> str:
 class Network:
     """A Docker network on this host. `gateway` carries the block's prefix length.
 
-    `docker_gateway`: of a subnet outside the lease that Docker's own IPAM chose besides.
-    `publish`: who publishes ports and leads out of the host, this driver or Docker's own bridge.
-    `any_source`: its containers may send with any address, as routers do.
+    `docker_gateway`: of a subnet outside the lease, which Docker's own IPAM chose.
+    `publish`: who publishes ports and has the default route, this driver or Docker's own bridge.
+    `any_source`: its containers may send from any address, as routers do.
     """
 
     id: str
@@ -220,7 +220,7 @@ class Network:
 
 @dataclass(frozen=True, slots=True)
 class PortMapping:
-    """One host port led to a container port. `host_ip` 0.0.0.0 means every address."""
+    """A host port translated to a container port. `host_ip` 0.0.0.0 means every address."""
 
     proto: Proto
     host_ip: IPv4Address
@@ -233,9 +233,10 @@ class PortMapping:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """A container's place on a network. `ports` are published while it is the gateway endpoint.
+    """A container's interface on a network. `ports`: published while it has the default route.
 
-    `sandbox`: the path given at Join. `since`: Unix time, seconds. `docker_ip`: beside the lease's.
+    `sandbox`: the path passed at Join. `since`: Unix time, seconds. `docker_ip`: of Docker's IPAM,
+    beside the lease's address `ip`.
     """
 
     id: str
@@ -249,7 +250,7 @@ class Endpoint:
     kind: ClassVar[str] = "endpoint"
 
     def __post_init__(self) -> None:
-        """Sort the ports by the host's, for whoever looks for one."""
+        """Sort the ports by host port, so that a range of them is found fast."""
         object.__setattr__(self, "ports", tuple(sorted(self.ports, key=lambda p: p.host_port)))
 
     @property
