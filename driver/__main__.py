@@ -48,7 +48,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _parser(words: list[str]) -> argparse.ArgumentParser:
-    """Build the parser, of all commands only where none is named: to load them takes time."""
+    """Build the parser of the named command, or of all: loading them takes time."""
     parser = argparse.ArgumentParser(prog="docker-flannel", description=__doc__)
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
@@ -66,7 +66,7 @@ def _parser(words: list[str]) -> argparse.ArgumentParser:
 
 
 class _Program(Program):
-    """Loads a room only when a command uses it."""
+    """Loads a package only when a command uses it."""
 
     def __init__(self, options: Mapping[str, Any], environment: Mapping[str, str]) -> None:
         self._settings = options, environment

@@ -1,4 +1,4 @@
-"""The settings: one table of names, defaults and meanings."""
+"""The settings: a table of names, defaults and meanings, and how they are read."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LOG_LEVELS = ("debug", "info", "warning", "error")
 class Setting:
     """One setting: its `serve` option, environment variable, default and meaning.
 
-    A secret has no option: every user sees the command line of a process.
+    A secret has no option, since every user can see a process's command line.
     """
 
     option: str
@@ -117,7 +117,7 @@ SETTINGS = (
 
 @dataclass(frozen=True, slots=True)
 class Basics:
-    """The settings that the service needs to start, and to tell Docker that another one is bad.
+    """The settings that the service needs to start and to report that another one is bad.
 
     Here, a bad value is replaced by the default; `Config.read` refuses it.
     """
@@ -165,14 +165,14 @@ class Config:
 
     @property
     def follows_etcd(self) -> bool:
-        """Whether the lease comes from etcd, unless a flanneld of this host has it."""
+        """Whether the lease comes from etcd, unless a flanneld on this host has it."""
         return self.lease == "etcd" or (self.lease == "auto" and self.etcd is not None)
 
     @classmethod
     def read(cls, options: Mapping[str, str | None], environment: Mapping[str, str]) -> Config:
         """Read each setting from its option, else its variable, else its default.
 
-        Shape: `options` by option name; others are ignored. An empty variable counts as not set.
+        Shape: `options` by option name; unknown ones are ignored. Empty variables count as not set.
         Errors: BadRequest naming the setting, the value and what is allowed.
         """
         text = _text(options, environment)

@@ -1,4 +1,4 @@
-"""The failures that the plugin reports. `str(error)` is the sentence that a Docker user reads.
+"""The failures that the plugin reports. A Docker user reads `str(error)`.
 
 Each class has the HTTP status of the answer; none is 404, which dockerd takes for "method not
 implemented".
@@ -41,7 +41,7 @@ class Conflict(FlannelError):
 
 
 class Exhausted(FlannelError):
-    """None is left: addresses of a pool, blocks of the lease."""
+    """No address of the pool, block of the lease or host port is left."""
 
     status = 409
 
@@ -53,7 +53,7 @@ class Unavailable(FlannelError):
 
 
 class NoLease(Unavailable):
-    """There is no lease; its source may know a better reason to show."""
+    """There is no lease; its source may know why."""
 
 
 class HostError(FlannelError):
@@ -65,8 +65,8 @@ class StoreError(FlannelError):
 
 
 class BadRecord(FlannelError):
-    """A value that somebody else wrote into etcd is invalid; others are read all the same."""
+    """A value that somebody else wrote into etcd is invalid; other values are still read."""
 
 
 class Compacted(FlannelError):
-    """etcd no longer knows what happened since a revision, only what there is now."""
+    """etcd no longer has the events since a revision, only the current values."""

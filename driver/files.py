@@ -1,4 +1,4 @@
-"""Read files that somebody else may have put there, without ever waiting for one."""
+"""Read files that somebody else may have written, without ever blocking."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ LARGEST = 1 << 20  # bytes; the plugin reads only texts of a few lines
 def read_file(path: Path) -> bytes:
     """Return the content of a regular file, also through a symbolic link.
 
-    The kind of file is checked before it is opened: a FIFO would block without end, and a device
-    may do something. Errors: OSError; its `strerror` says what is wrong.
+    The kind of file is checked before it is opened: a FIFO would block forever, and opening a
+    device may have effects. Errors: OSError; its `strerror` says what is wrong.
     """
     found = os.open(path, os.O_PATH | os.O_CLOEXEC)
     try:

@@ -1,6 +1,6 @@
-"""Which block of the lease a network gets. Pure choices.
+"""Choose a network's block of the lease. Pure.
 
-A block is a network's own piece of the lease, with its true mask.
+A block is a network's own part of the lease, with its real mask.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ from ipaddress import IPv4Network
 from driver.errors import BadRequest, Conflict, Exhausted, NoLease
 from driver.model.records import Lease, Pool, State, short
 
-LARGEST_DEFAULT = 26  # prefix lengths: of a block that nobody sized,
-SMALLEST_DEFAULT = 29  # of one when the lease runs low,
-SMALLEST = 30  # of one that was asked for
+LARGEST_DEFAULT = 26  # prefix lengths: of a block whose size nobody requested,
+SMALLEST_DEFAULT = 29  # of such a block when the lease runs low,
+SMALLEST = 30  # of a block whose size was requested
 BURST_S = 2.0
 BURST = 8
 
 
 @dataclass(frozen=True, slots=True)
 class PoolRequest:
-    """What Docker asks for: a certain block, or any (`cidr` None) of a size (`prefix` or None)."""
+    """A request for a certain block, or any (`cidr` None) of a certain or any size (`prefix`)."""
 
     cidr: IPv4Network | None = None
     sub: IPv4Network | None = None
@@ -33,7 +33,7 @@ def take_pool(
 ) -> Pool:
     """Choose the block for a new network.
 
-    `onlink` are prefixes the host reaches or owns without us; `serial` makes the pool's id unique.
+    `onlink`: prefixes that the host uses otherwise; `serial` makes the pool's id unique.
     Errors: Unavailable without a lease; BadRequest, Conflict, Exhausted.
     """
     lease = lease_of(state)
@@ -87,9 +87,9 @@ def _foreign(lease: Lease, onlink: Iterable[IPv4Network]) -> list[IPv4Network]:
 def _check_burst(state: State, now: float) -> None:
     """Stop dockerd's endless loop.
 
-    When a pool overlaps a route or name server of the host, dockerd asks again at once, keeping
-    what it got, without any limit (libnetwork, RequestPool). A pool it means to use gets a gateway
-    before the next one is asked for.
+    When a pool overlaps a route or name server of the host, dockerd at once requests another,
+    keeping the first, without limit (libnetwork, RequestPool). For a pool that it uses, it requests
+    a gateway before the next pool.
     """
     unclaimed = [p for p in unclaimed_pools(state) if p.automatic and now - p.since < BURST_S]
     if len(unclaimed) >= BURST:
@@ -101,7 +101,7 @@ def _check_burst(state: State, now: float) -> None:
 
 
 def unclaimed_pools(state: State) -> list[Pool]:
-    """List the pools without network and without address: asked for, and then not used."""
+    """List the pools without network and address: they were requested and not used."""
     held = {hold.pool for hold in state.holds.values()}
     used = {network.pool for network in state.networks.values()}
     return [p for p in state.pools.values() if p.id not in held and p.id not in used]
@@ -110,9 +110,9 @@ def unclaimed_pools(state: State) -> list[Pool]:
 def _free_block(
     state: State, lease: Lease, prefix: int | None, onlink: tuple[IPv4Network, ...]
 ) -> IPv4Network:
-    """Choose a free block: one of the wanted size, or an eighth of the lease and then smaller.
+    """Choose a free block of the wanted size, or of an eighth of the lease or smaller.
 
-    Blocks that were given back come last, the longest unused of them first.
+    Released blocks come last, of these the longest unused first.
     """
     shortest = lease.subnet.prefixlen
     if prefix is not None and not shortest <= prefix <= SMALLEST:
@@ -137,7 +137,7 @@ def _free_block(
 
 
 def default_prefix(lease: IPv4Network) -> int:
-    """Return the prefix length of a block that nobody sized: an eighth of the lease at most."""
+    """Return the prefix length of a block without a wanted size: at most an eighth of the lease."""
     last = max(SMALLEST_DEFAULT, lease.prefixlen)
     return min(max(LARGEST_DEFAULT, lease.prefixlen + 3), last)
 
@@ -147,13 +147,13 @@ def _freed_at(state: State, block: IPv4Network) -> float:
 
 
 def _blocks(state: State) -> dict[IPv4Network, str]:
-    """Return who holds each block: Docker gives a pool back before it deletes the network."""
+    """Return who holds each block, networks' too: Docker releases their pools before them."""
     others = {pool.cidr: "a network of another driver" for pool in state.pools.values()}
     ours = {n.gateway.network: f"network {short(n.id)}" for n in state.networks.values()}
     return {**others, **ours}
 
 
 def check_held(lease: Lease) -> None:
-    """Refuse to give anything out of a lease that another host may use."""
+    """Refuse to use a lease that another host may have. Errors: NoLease."""
     if not lease.held:
         raise NoLease(f"the lease of {lease.subnet} is lost, and another host may use it")

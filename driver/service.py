@@ -1,4 +1,4 @@
-"""The service: gunicorn with one worker, its sockets, and what is done before and after."""
+"""The service: gunicorn with one worker, its sockets, and what happens before and after."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ RESTART = "correct it and restart docker-flannel"
 def serve(options: Mapping[str, str | None], environment: Mapping[str, str]) -> None:
     """Serve until SIGTERM, which leaves the host as it is.
 
-    Whatever else is wrong is told to Docker in answer to its calls, also a bad setting.
-    Shape: as `Config.read` takes them.
-    Errors: Conflict when another instance is at work, HostError when no socket can be made.
+    Anything else that is wrong, such as a bad setting, is the answer to Docker's calls.
+    Shape: as in `Config.read`.
+    Errors: Conflict if another instance runs, HostError if no socket can be made.
     """
     basics = Basics.read(options, environment)
     logging.basicConfig(
@@ -50,7 +50,7 @@ def serve(options: Mapping[str, str | None], environment: Mapping[str, str]) -> 
     )
     narrow([basics.state_dir, basics.subnet_file.parent])
     lock = Lock(basics.state_dir)
-    with suppress(StoreError):  # the worker tries again, and tells
+    with suppress(StoreError):  # the worker tries again and reports it
         lock.take()
     try:
         config: Config | BadRequest = Config.read(options, environment)
@@ -61,19 +61,19 @@ def serve(options: Mapping[str, str | None], environment: Mapping[str, str]) -> 
     try:
         Server(sockets, Builder(lock, fault or config)).run()
     finally:
-        if os.getpid() == main:  # and not a worker that ends
+        if os.getpid() == main:  # not in a worker that ends
             upgrade.put_by(basics.state_dir / NAME)
 
 
 class Server(BaseApplication):
-    """The gunicorn application. It has one worker: two would both write the state."""
+    """The gunicorn application. It has one worker, since two would both write the state."""
 
     def __init__(self, sockets: Sequence[Path], build: Callable[[], WSGIApplication]) -> None:
         self._sockets, self._build = sockets, build
         super().__init__()
 
     def load_config(self) -> None:
-        """Set gunicorn up."""
+        """Configure gunicorn."""
         settings: dict[str, Any] = {
             "bind": [f"unix:{path}" for path in self._sockets],
             "umask": 0o177,
@@ -89,14 +89,14 @@ class Server(BaseApplication):
             self.cfg.set(name, value)
 
     def load(self) -> Any:
-        """Return the application. Called in the worker, which alone has files and threads."""
+        """Return the application. Called in the worker: only that has files and threads."""
         with loading():
             return Standby(self._build)
 
 
 @contextmanager
 def loading() -> Iterator[None]:
-    """Collect no garbage while objects are made that stay: that would take a sixth of a start."""
+    """Collect no garbage while lasting objects are made: it would take a sixth of a start."""
     gc.disable()
     try:
         yield
@@ -106,7 +106,7 @@ def loading() -> Iterator[None]:
 
 
 class Builder:
-    """Builds the application. When it is called again after a failure, it keeps what it has."""
+    """Builds the application. Called again after a failure, it keeps what it has built."""
 
     def __init__(self, lock: Lock, config: Config | BadRequest) -> None:
         self._lock, self._config = lock, config
@@ -115,9 +115,9 @@ class Builder:
     def __call__(self) -> WSGIApplication:
         """Return the application.
 
-        Docker waits for an answer as soon as gunicorn listens, so what only answers calls is
-        loaded last, when the host is as it should be; the main process loads none of it.
-        Errors: FlannelError, and whatever a part raises that cannot be loaded.
+        Docker waits for an answer as soon as gunicorn listens, so the host comes first, and what
+        answers calls is loaded last; the main process loads none of it.
+        Errors: FlannelError, and whatever an import raises.
         """
         if isinstance(self._config, BadRequest):
             raise BadRequest(f"{self._config}; {RESTART}")
@@ -134,7 +134,7 @@ class Builder:
 
 
 def _places(wanted: Sequence[Path]) -> tuple[list[Path], BadRequest | None]:
-    """Return the wanted sockets that can be made, or else the default; and why another cannot.
+    """Return the wanted sockets that can be made, or else the default; and why one cannot.
 
     Errors: Conflict, HostError.
     """
@@ -175,7 +175,7 @@ def _refuse_served(path: Path) -> None:
         try:
             probe.connect(str(path))
         except OSError:
-            return  # nobody there, or a stale file, which gunicorn replaces
+            return  # nobody serves it; a stale file is replaced
         pid, _, _ = PEER.unpack(probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, PEER.size))
     who = f"process {pid}" if pid else "the managed plugin, or in a container"
     raise Conflict(f"another process serves {path}; stop it first ({who}), or set another --socket")

@@ -1,8 +1,8 @@
-"""This host's VTEP and the way to each peer, as kernel objects. Pure.
+"""This host's VTEP and the objects for each peer. Pure.
 
-As with flannel, hosts ask each other nothing and learn nothing: a peer is one neighbour (its VTEP,
-which has its subnet's first address), one FDB entry and one route; a directly routed one is just a
-route. Source: flannel, pkg/backend/{vxlan,hostgw}.
+As with flannel, hosts use neither ARP nor learning: a peer is one neighbour (its VTEP, with its
+subnet's first address), one FDB entry and one route; a directly routed peer is only a route.
+Source: flannel, pkg/backend/{vxlan,hostgw}.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ ENCAPSULATION = 50  # bytes of outer Ethernet payload: IPv4 20, UDP 8, VXLAN 8, 
 
 
 def container_mtu(overlay: Overlay, external: External) -> int:
-    """Return the overlay's MTU, in bytes: what the underlay carries without fragments."""
+    """Return the overlay's MTU, in bytes: the underlay need not fragment its packets."""
     if overlay.backend == "host-gw":
         return external.mtu
     return min(overlay.mtu or external.mtu, external.mtu) - ENCAPSULATION
@@ -29,10 +29,9 @@ def plan_vtep(
 ) -> Iterator[HostObject]:
     """Yield the VTEP device and its address; host-gw needs none.
 
-    The address is the subnet's first, as a /32, which adds no route; the host's own packets to the
-    overlay have it as source. The device sends from the interface's address, not the public one,
-    which a host behind NAT does not have. `accept_ra` is off so that no peer becomes the host's
-    IPv6 router.
+    The address is the subnet's first, as a /32, which adds no route; it is the source of the host's
+    own packets to the overlay. The device sends from the interface's address: behind NAT, a host
+    does not have the public one. `accept_ra` is off so that no peer becomes the host's IPv6 router.
     """
     if overlay.backend == "host-gw":
         return
@@ -55,7 +54,7 @@ def plan_vtep(
 def plan_peers(
     overlay: Overlay, peers: Iterable[Peer], vtep: Vtep, external: External
 ) -> Iterator[HostObject]:
-    """Yield what the peers need; those that `problems` names get nothing."""
+    """Yield what the peers need, except those that `problems` reports."""
     for peer, obstacle in _with_obstacles(overlay, peers, vtep, external):
         if not obstacle:
             yield from _plan(overlay, peer, external)
@@ -101,9 +100,9 @@ def _plan(overlay: Overlay, peer: Peer, external: External) -> Iterator[HostObje
 def _with_obstacles(
     overlay: Overlay, peers: Iterable[Peer], vtep: Vtep, external: External
 ) -> Iterator[tuple[Peer, str]]:
-    """Yield each peer and why it cannot be reached, "" if it can, in the order of the subnets.
+    """Yield each peer and why it cannot be reached, "" if it can, sorted by subnet.
 
-    A MAC can have one address only: of peers that claim it from several, the first one gets it.
+    A MAC can have one address only: of hosts with the same MAC, only the first is reached.
     """
     holders: dict[str, Peer] = {}
     for peer in sorted(peers, key=lambda p: (int(p.subnet.network_address), p.subnet.prefixlen)):
@@ -129,6 +128,6 @@ def _obstacle(overlay: Overlay, peer: Peer, vtep: Vtep, external: External) -> s
 
 
 def _is_direct(overlay: Overlay, peer: Peer, external: External) -> bool:
-    """Whether a peer is routed to directly, without VXLAN, since its host is on the same link."""
+    """Whether a peer is routed to directly, without VXLAN, since it is on the same link."""
     may = overlay.direct_routing or overlay.backend == "host-gw"
     return may and any(peer.public_ip in prefix for prefix in external.onlink)

@@ -1,4 +1,4 @@
-"""The plugin, its parts put together: the state, what it is applied to, and the threads."""
+"""Puts the plugin's parts together and starts its threads."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ log = logging.getLogger(__name__)
 
 
 def build(config: Config) -> Reconciler:
-    """Put the parts together, make the boot pass, start the loop and the listener.
+    """Put the parts together, make the boot pass, start the threads.
 
-    Errors: StoreError, and whatever a part raises that cannot be loaded; nothing is left open.
+    Errors: StoreError, and whatever an import raises; nothing is left open.
     """
     with ExitStack() as undo:
         core = _assembled(config, undo)
@@ -55,7 +55,7 @@ def build(config: Config) -> Reconciler:
 
 
 def application(config: Config, core: Reconciler) -> WSGIApplication:
-    """Return what answers Docker's calls; it is loaded here, when the host is as it should be."""
+    """Return what answers Docker's calls; it is loaded here, once the host is as it should be."""
     from driver.handlers import create_app  # noqa: PLC0415
 
     return create_app(
@@ -67,8 +67,8 @@ def application(config: Config, core: Reconciler) -> WSGIApplication:
 
 
 def _assembled(config: Config, undo: ExitStack) -> Reconciler:
-    """Do what `build` says; what is to be closed when that fails is left with `undo`."""
-    # sockets make room, which takes no time as long as there is one thread
+    """Do what `build` does; `undo` gets what is to be closed after a failure."""
+    # first: the file table grows for the sockets, at no cost while there is only one thread
     store, sockets = SqliteJournal(config.state_dir / NAME), PortSockets()
     undo.callback(store.close)
     monitor = Monitor()
@@ -116,7 +116,7 @@ def _servers(config: Config) -> Servers:
 
 
 def _firewall(name: str) -> Firewall:
-    """Return a backend of the firewall; what it needs is loaded only for it."""
+    """Return a backend of the firewall; only its own libraries are loaded."""
     if name == "nft":
         from driver.host.firewall.nft import NftFirewall  # noqa: PLC0415
 
@@ -133,7 +133,7 @@ def _chosen(setting: str) -> str:
 
 
 def _clear_others(used: str) -> None:
-    """Remove what the other backends left behind if the setting was another."""
+    """Remove what other backends left behind if the setting was changed."""
     found = {f"iptables-{variant}" for variant in {"legacy"} | iptables_variants.variants()}
     found |= {"nft"} if has_nf_tables() else set()
     for name in sorted(found - {used}):
@@ -147,7 +147,7 @@ def _clear_others(used: str) -> None:
 def _source(
     config: Config, core: Callable[[], Reconciler], probe: FlanneldProbe, stop: threading.Event
 ) -> Source:
-    """Return the lease's source; gRPC is loaded only where etcd is used."""
+    """Return the lease's source; gRPC is loaded only if etcd is used."""
     if config.etcd is None or not config.follows_etcd:
         return LocalSource(config.lease, config.network, config.subnet_len, config.subnet_file)
     from driver.flannel.etcd.client import Etcd  # noqa: PLC0415
@@ -175,7 +175,7 @@ def _source(
 
 
 def _beside(probe: FlanneldProbe, overlay: Overlay) -> str:
-    """Return what shows that a flanneld on this host has this network now, "" if nothing does."""
+    """Return a sentence if a flanneld on this host has this network now, else ""."""
     what = probe.look().sign(overlay)
     return flanneld.has_it(what) if what else ""
 

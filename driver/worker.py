@@ -1,10 +1,10 @@
 """gunicorn's worker process, in which waitress serves the sockets.
 
-gunicorn's own thread worker parses a request in a thread of its pool, so eight half requests stop
-everything. waitress reads and writes all connections in one thread, without waiting for any, and
-its pool gets whole requests. Added here: a limit on how long a connection may keep us waiting. A
-connection that is silent between two requests stays open: when we close one that dockerd is about
-to use, dockerd repeats the call with an empty body.
+gunicorn's own thread worker parses requests in the threads of its pool, so eight incomplete
+requests block everything. waitress reads and writes all connections in one thread, without waiting
+for any, and its pool gets complete requests. Added here: a limit on how long a connection may keep
+us waiting. A connection that is idle between requests stays open: if we closed one that dockerd is
+about to use, dockerd would repeat the call with an empty body.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from waitress.task import ThreadedTaskDispatcher
 if TYPE_CHECKING:
     from wsgiref.types import WSGIApplication
 
-WAIT_S = 10.0  # for a request to become whole, and for its answer to be taken
+WAIT_S = 10.0  # for a request to become complete, and for its answer to be read
 TICK_S = 1
 LIMITS = {
     "connection_limit": 1000,
@@ -41,12 +41,12 @@ class Connection(HTTPChannel):
         super().__init__(*args, **kwargs)
 
     def received(self, data: bytes) -> bool:
-        """Take bytes from the client. The limit is on a whole request, however its bytes come."""
-        whole = self.request is None
+        """Take bytes from the client. The limit is for the whole request, not for its parts."""
+        begins = self.request is None
         taken = super().received(data)
         if self.request is None:
             self.awaited_since = None
-        elif whole:
+        elif begins:
             self.awaited_since = time.monotonic()
         return taken
 
@@ -84,10 +84,10 @@ class _Signals(wasyncore.file_dispatcher):
 
 
 class Worker(GunicornWorker):
-    """The one worker. `threads` of gunicorn's settings answer calls."""
+    """The only worker. gunicorn's setting `threads` is how many calls run at once."""
 
     def run(self) -> None:
-        """Serve until SIGTERM, then finish the calls that have begun."""
+        """Serve until SIGTERM, then finish the calls in progress."""
         logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # a full pool is no news
         connections: dict[int, Any] = {}
         pool = ThreadedTaskDispatcher()

@@ -12,7 +12,7 @@ SETTINGS = ("--socket",)
 
 
 def run(program: Program, _: Namespace) -> None:
-    """Tell the plugin what Docker knows, and print what it took over."""
+    """Send the plugin what Docker knows, and print what it took over."""
     answer = client.ask(program.config, "POST", "/Upkeep.Adopt", client.described())
     print("\n".join(f"taken over: {what}" for what in answer["Adopted"]) or "nothing to take over")
     if answer["Left"]:

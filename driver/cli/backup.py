@@ -1,4 +1,4 @@
-"""Copy the state to a file, also while it is used."""
+"""Copy the state to a file, even while the plugin runs."""
 
 from __future__ import annotations
 

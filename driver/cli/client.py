@@ -1,4 +1,4 @@
-"""Ask the plugin and Docker, each on its socket."""
+"""Ask the plugin and Docker on their sockets."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LIMIT_S = 10.0
 NAME = "flannel"  # of the driver
 DOCKER = Path("/var/run/docker.sock")
 DOCKER_PID = Path("/var/run/docker.pid")
-# an endpoint's id: Docker's name of its network, and id and name of its container
+# by endpoint id: Docker's name of the network, and the container's id and name
 Containers = dict[str, tuple[str, str, str]]
 
 
@@ -36,7 +36,7 @@ class UnixConnection(http.client.HTTPConnection):
 def ask(config: Config, method: str, what: str, body: object = None) -> dict[str, Any]:
     """Send a request to the plugin, with `body` as JSON; return the JSON object of its answer.
 
-    Errors: Unavailable, with what to do, or in the plugin's words.
+    Errors: Unavailable with what to do, or with the plugin's own error.
     """
     path = config.sockets[0]
     try:
@@ -54,7 +54,7 @@ def ask(config: Config, method: str, what: str, body: object = None) -> dict[str
 
 
 def containers() -> Containers:
-    """Return what Docker knows of its running containers; nothing where it cannot be asked."""
+    """Return Docker's running containers; none if Docker does not answer."""
     try:
         status, found = _request(DOCKER, "GET", "/containers/json")
     except (OSError, ValueError, http.client.HTTPException):
@@ -69,7 +69,7 @@ def containers() -> Containers:
 
 
 def networks() -> frozenset[str]:
-    """Return the ids of all networks that Docker has. A dockerd that starts is waited for.
+    """Return the ids of all of Docker's networks; wait for a dockerd that is starting.
 
     Errors: Unavailable.
     """
@@ -84,9 +84,9 @@ def networks() -> frozenset[str]:
 
 
 def dockerd() -> int:
-    """Return the process id of the running dockerd, 0 for none.
+    """Return the process id of the running dockerd, 0 if there is none.
 
-    It is not asked: with socket activation, that would start one that was stopped.
+    Its socket is not used: with socket activation, that would start a stopped one.
     """
     try:
         number = int(DOCKER_PID.read_text())
@@ -97,7 +97,7 @@ def dockerd() -> int:
 
 
 def described() -> dict[str, Any]:
-    """Return Docker's networks of this driver, and their endpoints in its running containers.
+    """Return Docker's networks of this driver, and their endpoints in running containers.
 
     Shape: the body of /Upkeep.Adopt. Errors: Unavailable.
     """

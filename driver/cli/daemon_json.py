@@ -1,7 +1,7 @@
 """The lines for Docker's daemon.json, and how they are merged into its text. Pure.
 
-Docker has default options for networks of each driver, by the name the user types. With IPv4
-off, Docker assigns no address, and the driver assigns one of the lease.
+They are default options for networks of this driver. With IPv4 off, Docker assigns no address, and
+the driver assigns one of the lease.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ def show(settings: dict[str, Any]) -> str:
 
 
 def merge(text: str) -> str | None:
-    """Return the text of a daemon.json with the setting added; None when it is there already.
+    """Return the text of a daemon.json with the setting added; None if it has it already.
 
     An empty text is a file without settings, as for dockerd. All other settings stay.
-    Errors: BadRequest when it is no JSON object, Conflict when it says otherwise.
+    Errors: BadRequest if it is no JSON object, Conflict if it has the option with another value.
     Source: moby, daemon/config, getConflictFreeConfiguration.
     """
     settings = _read(text)
@@ -57,7 +57,7 @@ def _read(text: str) -> dict[str, Any]:
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Refuse a key that is there twice, since writing the file again would lose one."""
+    """Refuse a duplicate key, since writing the file again would lose one."""
     found = dict(pairs)
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]

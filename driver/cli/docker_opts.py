@@ -1,6 +1,6 @@
 """Show dockerd's settings for this lease.
 
-Two ways without a network of the driver's IPAM: Docker cuts its own networks' subnets from the
+There are two ways without the driver's networks: Docker cuts its own networks' subnets from the
 lease, or all containers are on docker0, as with flanneld.
 """
 

@@ -16,6 +16,6 @@ def arguments(parser: ArgumentParser) -> None:
 
 
 def run(program: Program, args: Namespace) -> None:
-    """Have the plugin forget the network."""
+    """Ask the plugin to forget the network."""
     answer = client.ask(program.config, "POST", "/Upkeep.Forget", {"What": args.what})
     print(f"forgotten: {answer['Forgotten']}")

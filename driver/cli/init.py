@@ -1,4 +1,4 @@
-"""Write flannel's network config where etcd has none."""
+"""Write flannel's network config if etcd has none."""
 
 from __future__ import annotations
 
@@ -14,26 +14,21 @@ from driver.flannel.records import config_key
 from driver.model.records import Overlay
 
 SETTINGS = (
-    "--etcd-endpoints",
-    "--etcd-prefix",
-    "--etcd-cafile",
-    "--etcd-certfile",
-    "--etcd-keyfile",
-    "--etcd-username",
-    "--network",
+    *("--etcd-endpoints", "--etcd-prefix", "--etcd-username", "--network"),
+    *("--etcd-cafile", "--etcd-certfile", "--etcd-keyfile"),
 )
 
 
 def arguments(parser: ArgumentParser) -> None:
     """Add the rest of the config."""
-    length = "--subnet-len"  # a setting, too; its default is for standalone hosts only
+    length = "--subnet-len"  # also a setting, but its default is for standalone hosts only
     words = "prefix length of each host's lease"
     parser.add_argument(length, dest=length, metavar="VALUE", help=words)
     parser.add_argument("--backend", choices=("vxlan", "host-gw"), default="vxlan")
 
 
 def run(program: Program, args: Namespace) -> None:
-    """Write the config and print what it says."""
+    """Write the config and print it."""
     config = program.config
     if config.etcd is None:
         raise BadRequest("init needs --etcd-endpoints")
@@ -58,10 +53,10 @@ def init_config(
     backend: str = "vxlan",
     **options: int | bool,
 ) -> Overlay:
-    """Write a network config where there is none; return what it says.
+    """Write a network config if there is none; return it.
 
-    `options` are the backend's, by flannel's names.
-    Errors: BadRecord when the config would not be valid, Conflict when there is one already.
+    `options`: the backend's, with flannel's names.
+    Errors: BadRecord if the config would be invalid, Conflict if there is one already.
     """
     fields: dict[str, object] = {"Network": str(network)}
     if subnet_len is not None:

@@ -1,4 +1,4 @@
-"""What a command found: tables for a person, or JSON for a program."""
+"""Print what a command found as tables or as JSON."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ def add_format(parser: ArgumentParser) -> None:
 
 
 def show(found: T, form: str, render: Callable[[T], str]) -> None:
-    """Print something in one of these formats; `render` returns it as tables."""
+    """Print something in a format of `add_format`; `render` returns it as tables."""
     print(f"{json.dumps(found, indent=2)}\n" if form == "json" else render(found), end="")
 
 
 def to_table(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
-    """Return a table: a line of heads, and a line for each row.
+    """Return a table with a header line and a line for each row.
 
-    Shape: `columns` are keys of rows. "-" stands for None, nothing for a key that a row lacks.
+    Shape: `columns` are keys of rows. None is shown as "-", a missing key as nothing.
     """
     from tabulate import tabulate  # noqa: PLC0415 - takes as long to load as all the rest
 

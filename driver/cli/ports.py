@@ -1,6 +1,6 @@
 """List the published ports, as this host has them.
 
-Docker cannot show the ports of a remote driver, and never learns which one was chosen from a range.
+Docker cannot show a remote driver's ports, and never learns which one was chosen from a range.
 """
 
 from __future__ import annotations
@@ -27,22 +27,22 @@ def arguments(parser: ArgumentParser) -> None:
 
 
 def run(program: Program, args: Namespace) -> None:
-    """Ask the plugin and Docker, and print the ports; only those of a container if one is named."""
+    """Ask the plugin and Docker, and print all ports or those of the named container."""
     ports = client.ask(program.config, "GET", "/ports")["ports"]
     add_names(ports, client.containers())
     show(of(ports, args.container) if args.container else ports, args.format, render)
 
 
 def add_names(ports: Iterable[Document], containers: client.Containers) -> None:
-    """Add to each port the id and name of its container, None where Docker knows of none."""
+    """Add to each port the id and name of its container, None if Docker knows none."""
     for port in ports:
         _, port["container"], port["name"] = containers.get(port["endpoint"], (None, None, None))
 
 
 def of(ports: list[Document], what: str) -> list[Document]:
-    """Return the ports of a container by its name, or the beginning of its or an endpoint's id.
+    """Return a container's ports by its name, or the beginning of its id or an endpoint's.
 
-    Errors: UnknownObject when there are none.
+    Errors: UnknownObject if there are none.
     """
     names, ids = ("name", "container", "endpoint", "sandbox"), ("container", "endpoint")
     found = [port for port in ports if what in map(port.get, names)]

@@ -1,4 +1,4 @@
-"""What the commands need of rooms that they do not know."""
+"""What the commands need from packages that they may not import."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from driver.flannel.etcd.settings import EtcdSettings
 
 
 class Program(Protocol):
-    """The rest of the program, as `__main__` hands it to a command. Errors: FlannelError."""
+    """The rest of the program, as `__main__` passes it to a command. Errors: FlannelError."""
 
     @property
     def config(self) -> Config:
         """Return the settings, checked."""
 
     def serve(self) -> None:
-        """Serve until SIGTERM. Errors: Conflict when another instance is at work."""
+        """Serve until SIGTERM. Errors: Conflict if another instance runs."""
 
     def registry(self, settings: EtcdSettings) -> Registry:
         """Return a client of etcd."""
@@ -27,4 +27,4 @@ class Program(Protocol):
         """Copy the state to a file."""
 
     def restore(self, file: Path) -> Path | None:
-        """Replace the state by such a copy; return where the old state is now, if there was one."""
+        """Replace the state by such a copy; return where the old state is kept, if any."""

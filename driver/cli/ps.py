@@ -1,7 +1,7 @@
 """List containers with Docker's and lease address.
 
-Docker tells a driver ids only; names come from Docker itself, where it can be asked. Elsewhere the
-endpoint's id is in `docker inspect`, and the sandbox is the beginning of its SandboxID.
+A driver learns only ids; names come from Docker's API, if it answers. Otherwise `docker inspect`
+shows the endpoint's id, and a SandboxID that begins with the sandbox.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ def run(program: Program, args: Namespace) -> None:
 
 
 def rows(status: Document, containers: client.Containers) -> list[Document]:
-    """Return an entry for each endpoint, by network and lease address.
+    """Return an entry for each endpoint, sorted by network and lease address.
 
     Shape: {network, network_name, bridge, container, name, endpoint, sandbox, docker_address,
-    lease_address}; ids in full but for `sandbox`; None for what is not known.
+    lease_address}; ids are complete except `sandbox`; None for what is unknown.
     """
     bridges = {network["id"]: network["bridge"] for network in status["networks"]}
     found = []

@@ -11,6 +11,6 @@ __all__ = ["SETTINGS", "arguments", "run"]
 
 
 def run(program: Program, args: Namespace) -> None:
-    """Replace the state by the copy; the old state is kept beside it."""
+    """Replace the state by the copy; keep the old state beside it."""
     kept = program.restore(args.file)
     print(f"restored; what was there before is {kept}" if kept else "restored")

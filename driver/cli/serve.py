@@ -9,7 +9,7 @@ from driver.cli.program import Program
 from driver.errors import Conflict
 
 SETTINGS = tuple(setting.option for setting in config.SETTINGS if not setting.secret)
-OCCUPIED = 69  # exit status when another instance is at work, which no restart changes
+OCCUPIED = 69  # exit status if another instance runs, so that a restart would not help
 
 
 def run(program: Program, _: Namespace) -> None:

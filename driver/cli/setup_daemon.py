@@ -1,6 +1,6 @@
 """Show daemon.json's lines for `-d flannel` with nothing else.
 
-This is the only part that touches Docker's own settings. It never restarts dockerd.
+Only this module touches Docker's own settings. It never restarts dockerd.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def arguments(parser: ArgumentParser) -> None:
 
 
 def run(_: Program, args: Namespace) -> None:
-    """Print the lines, alone on stdout so that they can be put into a file; or write them."""
+    """Print the lines, with hints on stderr only, so that a file can take them; or write them."""
     if args.write:
         print(write(args.file), end="")
         return
@@ -50,15 +50,15 @@ def run(_: Program, args: Namespace) -> None:
 def write(path: Path) -> str:
     """Put the lines into a daemon.json, which may be missing; return sentences on what was done.
 
-    The new file replaces the old one at once and has its mode and owner; the old one is kept
+    The new file replaces the old one atomically, with its mode and owner; the old one is kept
     beside it under another name.
-    Errors: BadRequest, Conflict, HostError; nothing is changed then.
+    Errors: BadRequest, Conflict, HostError, without any change.
     """
     dockerd = shutil.which("dockerd")
     if dockerd:
         _check_version(dockerd)
     try:
-        path = path.resolve()  # what a symbolic link leads to is replaced, not the link
+        path = path.resolve()  # replace a symbolic link's target, not the link
         text = read_file(path).decode("utf-8-sig") if path.exists() else ""
         merged = merge(text)
         if merged is None:
@@ -80,8 +80,7 @@ def write(path: Path) -> str:
 
 
 def _check_version(dockerd: str) -> None:
-    told = _run(dockerd, "--version")
-    found = VERSION.search(told.stdout)
+    found = VERSION.search(_run(dockerd, "--version").stdout)
     if found and int(found[1]) < SINCE:
         raise Conflict(
             f"Docker {found[0].removeprefix('version ')} does not understand the setting, "
@@ -90,10 +89,10 @@ def _check_version(dockerd: str) -> None:
 
 
 def _check(dockerd: str, path: Path) -> None:
-    """Have dockerd read the file."""
-    told = _run(dockerd, "--validate", "--config-file", str(path))
-    if told.returncode:
-        reason = (told.stderr + told.stdout).strip().replace(str(path), "the file")
+    """Have dockerd validate the file."""
+    done = _run(dockerd, "--validate", "--config-file", str(path))
+    if done.returncode:
+        reason = (done.stderr + done.stdout).strip().replace(str(path), "the file")
         raise Conflict(f"dockerd would not start with it: {' '.join(reason.split())}")
 
 
@@ -105,7 +104,7 @@ def _run(*argv: str) -> subprocess.CompletedProcess[str]:
 
 
 def _replace(path: Path, text: str, dockerd: str | None) -> Path | None:
-    """Replace a file by a checked one; return where the old one is now, if there was one."""
+    """Replace a file by a checked one; return where the old one is kept, if there was one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     new = Path(name)
@@ -142,7 +141,7 @@ def _like(handle: int, path: Path) -> None:
 
 
 def _keep(path: Path) -> Path | None:
-    """Add a second name to the file, which it keeps when it is replaced; return that."""
+    """Add a second name to the file, under which it stays when it is replaced; return that."""
     if not path.exists():
         return None
     backup = path.with_name(f"{path.name}.{time.strftime('%Y%m%d-%H%M%S')}.bak")
