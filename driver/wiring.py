@@ -81,8 +81,7 @@ def _assembled(config: Config, undo: ExitStack) -> Reconciler:
     servers, external = _servers(config), None
     if config.follows_etcd:
         external = partial(Underlay().external, config.iface or None, config.public_ip)
-    watched = guards, sandboxes
-    survey = HostSurvey(links, watched, firewall, probe, servers, external)
+    survey = HostSurvey(links, (guards, sandboxes), firewall, probe, servers, external)
     source = _source(config, lambda: core, probe, stop)
     dataplane = Dataplane([
         OverlayAdapter(monitor),

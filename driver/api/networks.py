@@ -84,8 +84,13 @@ def _put_network(core: Reconciler, network_id: str, given: _Given | None, option
             edit.put(network)
         elif known != network:
             raise Conflict(f"network {network_id[:12]} exists already, with other settings")
-    if known is None and network.docker_gateway:
-        log.info("network=%s %s", short(network_id), _better(network))
+    if known is None and place.docker_gateway:
+        log.info(
+            "network=%s containers get addresses of %s beside Docker's own of %s; better is one "
+            "address: --ipam-driver flannel (compose: ipam: {driver: flannel}), or on Docker 28 "
+            "and later what `docker-flannel setup-daemon` sets",
+            *(short(network_id), place.gateway.network, place.docker_gateway.network),
+        )
 
 
 def _given(req: Body, options: Body, *, inside: bool) -> _Given | None:
@@ -179,16 +184,6 @@ def _dockers_subnet(edit: Edit, network: Network) -> IPv4Network | None:
     if pool and pool.owner == "docker":
         return network.gateway.network
     return network.docker_gateway.network if network.docker_gateway else None
-
-
-def _better(network: Network) -> str:
-    """Describe a network whose subnet Docker chose, and how to have a better one."""
-    subnet = network.docker_gateway.network if network.docker_gateway else ""
-    return (
-        f"containers get addresses of {network.gateway.network} beside Docker's own of {subnet}; "
-        "better is one address: --ipam-driver flannel (compose: ipam: {driver: flannel}), or "
-        "on Docker 28 and later what `docker-flannel setup-daemon` sets"
-    )
 
 
 def _own_block(core: Reconciler, edit: Edit, network_id: str, prefix: int | None) -> _Place:

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+from driver.api.body import Reply
 from driver.core.firewall import plan_ports
 from driver.core.reconciler import Reconciler
 from driver.model.firewall import PortMap
 from driver.model.objects import HostObject, PortSocket
 from driver.model.records import Endpoint, PortMapping, replace
 
-Document = dict[str, Any]
 
-
-def document(core: Reconciler) -> Document:
+def document(core: Reconciler) -> Reply:
     """Return every port that should be published, and whether the host has it.
 
     Shape: {ports: [{proto, host_ip, host_port, container_ip, container_port, endpoint, network,
@@ -32,7 +29,7 @@ def document(core: Reconciler) -> Document:
     }
 
 
-def _port(endpoint: Endpoint, mapping: PortMapping, have: frozenset[HostObject]) -> Document:
+def _port(endpoint: Endpoint, mapping: PortMapping, have: frozenset[HostObject]) -> Reply:
     objects = list(plan_ports(replace(endpoint, ports=(mapping,))))
     return {
         "proto": mapping.proto,

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 from driver import __version__
+from driver.api.body import Reply
 from driver.core import strays
 from driver.core.bridge import on_localhost
 from driver.core.reconciler import Reconciler
 from driver.model.records import Endpoint, Network, Peer, State, short
 
-Document = dict[str, Any]
 
-
-def document(
-    core: Reconciler, problems: Iterable[str] = (), warnings: Iterable[str] = ()
-) -> Document:
+def document(core: Reconciler, problems: Iterable[str] = (), warnings: Iterable[str] = ()) -> Reply:
     """Return the status; `problems` and `warnings` are those that the core does not know.
 
     Shape: {version, lease, phase, note, firewall, overlay, peers, networks, endpoints,
@@ -43,7 +39,7 @@ def document(
     }
 
 
-def _lease(state: State) -> Document | None:
+def _lease(state: State) -> Reply | None:
     lease = state.lease
     if lease is None:
         return None
@@ -57,7 +53,7 @@ def _lease(state: State) -> Document | None:
     }
 
 
-def _overlay(state: State) -> Document | None:
+def _overlay(state: State) -> Reply | None:
     overlay, vtep = state.overlay, state.vtep
     if overlay is None or vtep is None or (state.lease and state.lease.source == "subnet-file"):
         return None
@@ -69,11 +65,11 @@ def _overlay(state: State) -> Document | None:
     }
 
 
-def _peer(peer: Peer) -> Document:
+def _peer(peer: Peer) -> Reply:
     return {"subnet": str(peer.subnet), "public_ip": str(peer.public_ip), "mac": peer.mac}
 
 
-def _network(state: State, network: Network) -> Document:
+def _network(state: State, network: Network) -> Reply:
     block = network.gateway.network
     return {
         "id": network.id,
@@ -88,7 +84,7 @@ def _network(state: State, network: Network) -> Document:
     }
 
 
-def _endpoint(endpoint: Endpoint) -> Document:
+def _endpoint(endpoint: Endpoint) -> Reply:
     return {
         "id": endpoint.id,
         "network": endpoint.network,

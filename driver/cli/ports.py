@@ -7,17 +7,15 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterable
-from typing import Any
 
 from driver.cli import client
-from driver.cli.output import add_format, show, to_table
+from driver.cli.output import Document, add_format, show, to_table
 from driver.cli.program import Program
 from driver.errors import UnknownObject
 from driver.model.records import short
 
 SETTINGS = ("--socket",)
 COLUMNS = ("port", "container", "endpoint", "problem")
-Document = dict[str, Any]
 
 
 def arguments(parser: ArgumentParser) -> None:

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from argparse import Namespace
 from collections.abc import Iterable
-from typing import Any
 
 from driver.cli import client
-from driver.cli.output import add_format, show, to_table
+from driver.cli.output import Document, add_format, show, to_table
 from driver.cli.program import Program
 from driver.model.records import short
 
@@ -20,7 +19,6 @@ COLUMNS = (
     *("network", "bridge", "container", "endpoint", "sandbox"),
     *("docker_address", "lease_address"),
 )
-Document = dict[str, Any]
 
 arguments = add_format
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import time
 from argparse import Namespace
 from collections.abc import Iterator
-from typing import Any
 
 from driver.cli import client
-from driver.cli.output import add_format, show, to_table
+from driver.cli.output import Document, add_format, show, to_table
 from driver.cli.program import Program
 from driver.model.records import short
 
@@ -18,7 +17,6 @@ SHOWN_REPAIRS = 5
 PEERS = ("peer", "public_ip", "mac")
 NETWORKS = ("network", "block", "gateway", "used", "mtu", "bridge", "note")
 ENDPOINTS = ("endpoint", "network", "docker_address", "lease_address", "ports")
-Document = dict[str, Any]
 
 arguments = add_format
 

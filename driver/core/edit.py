@@ -71,7 +71,7 @@ class Edit:
             if pool is not None and pool.owner != "ipam":
                 self.drop(pool)
         self._remember(record)
-        self._unset(record)
+        self._set(record, gone=True)
         self._puts.pop((record.kind, record.id), None)
         self._drops[record.kind, record.id] = record
         if isinstance(record, Endpoint):
@@ -131,7 +131,7 @@ class Edit:
         for hold in [h for h in self.state.holds.values() if h.pool == pool.id]:
             self.drop(hold)
             self.put(replace(hold, pool=new.id))
-        self._unset(pool)
+        self._set(pool, gone=True)
         self._puts.pop((pool.kind, pool.id), None)
         self._drops[pool.kind, pool.id] = pool
         self.put(new, *([replace(network, pool=new.id)] if network else []))
@@ -258,20 +258,14 @@ class Edit:
         network = self.state.networks.get(endpoint.network)
         return self.state.holds.get(hold_id(network.pool, endpoint.ip.ip)) if network else None
 
-    def _set(self, record: Record) -> None:
+    def _set(self, record: Record, *, gone: bool = False) -> None:
         if isinstance(record, Lease | Overlay | Vtep):
-            self.state = replace(self.state, **{record.kind: record})
+            self.state = replace(self.state, **{record.kind: None if gone else record})
             return
         field = FIELDS[type(record)]
         rows = {**getattr(self.state, field), record.id: record}
-        self.state = replace(self.state, **{field: rows})
-
-    def _unset(self, record: Record) -> None:
-        if isinstance(record, Lease | Overlay | Vtep):
-            self.state = replace(self.state, **{record.kind: None})
-            return
-        field = FIELDS[type(record)]
-        rows = {i: r for i, r in getattr(self.state, field).items() if i != record.id}
+        if gone:
+            del rows[record.id]
         self.state = replace(self.state, **{field: rows})
 
 

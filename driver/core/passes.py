@@ -185,7 +185,7 @@ class Passes:
     def _adopt(self, facts: Facts, seen: Seen) -> Adopted:
         """Take over a new lease and what runs unknown; drop what two passes found stale."""
         edit = Edit(self.state, self.clock())
-        self.takeover.begin(edit)
+        edit.put(*self.takeover.recalled)
         found = self.source.current(self.state, facts)
         edit.become(found)
         taken = self.takeover.adopt(edit, seen, self.state)

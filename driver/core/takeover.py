@@ -22,7 +22,7 @@ class Takeover:
     def __init__(self, survey: Survey, state: State) -> None:
         self._survey = survey
         self._lost = state == State()  # also at the very first start
-        self._recalled: list[Record] = []
+        self.recalled: list[Record] = []  # to be stored before the lease's source is asked
         self.blocks: frozenset[IPv4Network] = frozenset()  # of bridges that could not be taken over
         self._unseen = frozenset[str]()  # bridges with containers whose addresses are not known
         self.described: dict[str, Resident] = {}  # by host end, as Docker describes them
@@ -34,17 +34,13 @@ class Takeover:
         if not self._lost:
             return None
         found = adoption.recall(have, mtu)
-        self._recalled = [record for record in (found.lease, found.vtep) if record]
+        self.recalled = [record for record in (found.lease, found.vtep) if record]
         return found
 
     def see(self, have: frozenset[HostObject]) -> Seen:
         """Add to `have` our links, and those of running containers."""
         links, occupied = self._survey.links(), self._survey.occupied()
         return Seen(links, occupied - self._ended, have)
-
-    def begin(self, edit: Edit) -> None:
-        """Put what was recalled."""
-        edit.put(*self._recalled)
 
     def adopt(self, edit: Edit, seen: Seen, state: State) -> Adopted:
         """Make rows for what runs unknown, and drop those that two passes found stale."""
@@ -78,7 +74,7 @@ class Takeover:
     def written(self, state: State) -> None:
         """Note that what was taken over is stored, which is complete once there is a lease."""
         if state.lease is not None:
-            self._lost, self._recalled = False, []
+            self._lost, self.recalled = False, []
 
     def kept(self, state: State, seen: Seen, want: frozenset[HostObject]) -> frozenset[HostObject]:
         """Return what stays on the host though it is not in `want`."""
