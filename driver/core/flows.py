@@ -50,10 +50,10 @@ class Forgetful:
 
 def wrong_flows(plan: Plan) -> Iterator[Flows]:
     """Yield the flows that would be treated differently if they began after the plan."""
-    for old in [*plan.remove, *(old for old, _ in plan.change)]:
+    for old in plan.old():
         if isinstance(old, PortMap):
             yield _to(old, target=old.target)
-    for new in [*plan.add, *(new for _, new in plan.change)]:
+    for new in plan.new():
         if isinstance(new, PortMap):
             yield _from_before(new)
 

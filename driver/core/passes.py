@@ -54,7 +54,7 @@ class Report:
 
 def summary(plan: Plan) -> tuple[str, ...]:
     """Count what a plan touches, by kind."""
-    touched = (*plan.add, *plan.remove, *(new for _, new in plan.change))
+    touched = (*plan.new(), *plan.remove)
     kinds = Counter(type(item).__name__ for item in touched)
     return tuple(f"{count} {noun(kind)}" for kind, count in sorted(kinds.items()))
 

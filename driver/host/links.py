@@ -172,7 +172,7 @@ class Links:
         Errors: an ExceptionGroup of HostError, one for each object that failed.
         """
         # In rank order, for a changed veth may need the bridge that is added again.
-        wanted = sorted((*plan.add, *(new for _, new in plan.change)), key=lambda t: RANK[type(t)])
+        wanted = sorted(plan.new(), key=lambda t: RANK[type(t)])
         removals = [("remove", item, self._remove) for item in plan.remove]
         errors = []
         for verb, item, act in removals + [("set up", item, self._ensure) for item in wanted]:

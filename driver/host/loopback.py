@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import errno
 import socket
-import struct
 from sys import byteorder
 from typing import ClassVar
 
@@ -36,7 +35,6 @@ HANDLE = nl.GROUP  # of our filter
 _ALL_PROTOCOLS = socket.htons(3)
 _NO_TRAFFIC_CONTROL = nl.RTM_NEWQDISC, errno.EOPNOTSUPP  # how a kernel answers that has none
 _CHANGES = (nl.RTM_NEWQDISC, nl.RTM_DELQDISC, nl.RTM_NEWTFILTER, nl.RTM_DELTFILTER)
-_SENDER = struct.Struct("=12xI")  # of a netlink message: who asked for what it reports
 
 # of the packet itself, not of its bytes
 _PROTOCOL, _MARK = nl.SKF_AD_OFF + nl.SKF_AD_PROTOCOL, nl.SKF_AD_OFF + nl.SKF_AD_MARK
@@ -111,7 +109,7 @@ class LoopbackGuards:
         """Whether others changed the filters of our bridges, or may have."""
         if kind not in _CHANGES:
             return kind == nl.NLMSG_OVERRUN
-        by_us = _SENDER.unpack_from(body)[0] == self._channel.port
+        by_us = nl.NLMSGHDR.unpack_from(body)[4] == self._channel.port
         return not by_us and nl.TCMSG.unpack_from(body)[1] in self._numbers
 
     def apply(self, plan: Plan) -> None:
@@ -119,12 +117,11 @@ class LoopbackGuards:
 
         Errors: an ExceptionGroup of HostError, one for each object that failed.
         """
-        come = [*plan.add, *(new for _, new in plan.change)]
         errors: list[FlannelError] = []
-        for item in [*plan.remove, *come]:
+        for item in (*plan.remove, *plan.new()):
             if isinstance(item, LoopbackGuard):
                 try:
-                    self._ensure(item, item in come)
+                    self._ensure(item, item in plan.new())
                 except HostError as error:
                     errors.append(error)
                 except OSError as error:

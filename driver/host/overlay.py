@@ -68,7 +68,7 @@ class OverlayAdapter:
         Errors: an ExceptionGroup of HostError, one for each object that failed, or for all on a
         link that is not there.
         """
-        wanted = sorted((*plan.add, *(new for _, new in plan.change)), key=lambda t: RANK[type(t)])
+        wanted = sorted(plan.new(), key=lambda t: RANK[type(t)])
         with self._monitor.hush():
             errors = [*self._drop(plan.remove), *self._each("remove", plan.remove, self._remove)]
             carried = self._carried([new.name for _, new in plan.change if isinstance(new, Vxlan)])

@@ -102,8 +102,7 @@ class Sandboxes:
         errors = []
         for item in plan.remove:
             self._set.pop(item.key, None)
-        new = (*plan.add, *(new for _, new in plan.change))
-        for item in [item for item in new if isinstance(item, SandboxAddress)]:
+        for item in [item for item in plan.new() if isinstance(item, SandboxAddress)]:
             try:
                 if self._ensure(item):
                     self._set[item.key] = item

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from driver.errors import Unavailable
-from driver.host.firewall.forward_gate import ForwardGates
-from driver.host.firewall.iptables_legacy_monitor import LegacyFilter
+from driver.host.firewall import iptables_variants
+from driver.host.firewall.iptables_legacy import LegacyFilter
 from driver.host.flanneld_probe import FlanneldProbe
 from driver.host.links import Links
 from driver.host.loopback import LoopbackGuards
@@ -53,7 +53,7 @@ class HostSurvey:
             resolvers=self._servers.resolvers(),
             etcd=self._servers.closed(),
             firewall=self._firewall.name,
-            gates=ForwardGates.variants(),
+            gates=iptables_variants.variants(),
             external=self._external(),
             flanneld=self._probe.look(),
             guards=self._guards.able,

@@ -212,11 +212,17 @@ class Plan:
             tuple(reversed(self.add)),
         )
 
+    def old(self) -> tuple[HostObject, ...]:
+        """Return what is removed, and what changed objects were."""
+        return (*self.remove, *(old for old, _ in self.change))
+
+    def new(self) -> tuple[HostObject, ...]:
+        """Return what is added, and what changed objects become."""
+        return (*self.add, *(new for _, new in self.change))
+
     def touched(self) -> frozenset[Key]:
-        """Return the keys of what it touches."""
-        return frozenset(
-            [t.key for t in self.add + self.remove] + [old.key for old, _ in self.change]
-        )
+        """Return the keys of all objects in it."""
+        return frozenset(t.key for t in (*self.add, *self.old()))
 
 
 def noun(kind: str) -> str:

@@ -63,7 +63,7 @@ class FakeAdapter:
     def apply(self, plan: Plan) -> None:
         self.world.step()
         self.world.events.append(("adapter", plan))
-        wanted = sorted((*plan.add, *(new for _, new in plan.change)), key=lambda t: RANK[type(t)])
+        wanted = sorted(plan.new(), key=lambda t: RANK[type(t)])
         errors: list[FlannelError] = []
         for item, act in [(t, self._remove) for t in plan.remove] + [
             (t, self._ensure) for t in wanted

@@ -13,8 +13,8 @@ from typing import ClassVar
 from driver.errors import FlannelError, HostError
 from driver.host.firewall import iptables_variants
 from driver.host.firewall.iptables_changes import jump, leads, unjump
+from driver.host.firewall.iptables_legacy import FILTER
 from driver.host.firewall.iptables_rendering import CHAIN_PREFIX, IS_JUDGED, OURS, Chains
-from driver.host.firewall.iptables_variants import FILTER
 from driver.model.firewall import ForwardGate
 from driver.model.objects import HostObject, Plan
 
@@ -38,17 +38,12 @@ class ForwardGates:
 
     kinds: ClassVar[tuple[type[HostObject], ...]] = (ForwardGate,)
 
-    @staticmethod
-    def variants() -> frozenset[str]:
-        """Return the iptables variants in use; asking makes none so."""
-        return iptables_variants.variants()
-
     def observe(self) -> frozenset[HostObject]:
         """List the gates that are as they should be, with or without bridged frames.
 
         Errors: HostError.
         """
-        there = {variant: _read(variant) for variant in self.variants()}
+        there = {variant: _read(variant) for variant in iptables_variants.variants()}
         gates = (ForwardGate(variant, bridged) for variant in there for bridged in (False, True))
         return frozenset(gate for gate in gates if _stands(gate, there[gate.variant]))
 
@@ -58,8 +53,7 @@ class ForwardGates:
         Errors: an ExceptionGroup of HostError.
         """
         errors: list[FlannelError] = []
-        come = [*plan.add, *(new for _, new in plan.change)]
-        wanted = [*((gate, False) for gate in plan.remove), *((gate, True) for gate in come)]
+        wanted = [*((gate, False) for gate in plan.remove), *((gate, True) for gate in plan.new())]
         for gate, present in wanted:
             if isinstance(gate, ForwardGate):
                 try:

@@ -116,7 +116,7 @@ class IptablesFirewall:
         self._ruleset.close()
 
     def _apply(self, plan: Plan) -> None:
-        new = [*plan.add, *(new for _, new in plan.change)]
+        new = plan.new()
         if any(isinstance(item, Ruleset) for item in plan.remove):
             self._replace({})
         elif any(isinstance(item, Ruleset) for item in new) and not self._intact():

@@ -1,7 +1,8 @@
-"""Tables of legacy iptables, by python-iptables.
+"""Tables of legacy iptables, by python-iptables, and a monitor of the one that Docker uses.
 
 python-iptables is imported only when a table is read or changed: its use makes tables live, which
 would change how packets pass on a host that has none. It takes rules as iptables-restore does.
+Source: linux/netfilter_ipv4/ip_tables.h.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import ctypes
 import fcntl
 import os
 import shlex
+import socket
 import struct
 import time
 from collections.abc import Iterable, Iterator
@@ -27,16 +29,12 @@ if TYPE_CHECKING:
 
 LIVE = Path("/proc/thread-self/net/ip_tables_names")
 PATIENCE_S = 2.0
-_FIELDS = {
-    "-s": "src",
-    "-d": "dst",
-    "-i": "in_interface",
-    "-o": "out_interface",
-    "-p": "protocol",
-}
-# Of an entry in linux/netfilter_ipv4/ip_tables.h: in between are offsets and counters.
-_HEAD, _ELEMENTS = 84, 112
+FILTER = "filter"
+_FIELDS = {"-s": "src", "-d": "dst", "-i": "in_interface", "-o": "out_interface", "-p": "protocol"}
+_HEAD, _ELEMENTS = 84, 112  # of an entry; in between are offsets and counters
 _EXTENSION = struct.Struct("=H29s")
+_GET_INFO, _INFO = 64, struct.Struct("=32s13I")  # IPT_SO_GET_INFO, struct ipt_getinfo
+_libc = ctypes.CDLL(None, use_errno=True)
 
 
 def live() -> list[str]:
@@ -246,3 +244,35 @@ def _rule(spec: str) -> iptc.Rule:
     if rule.target.name == "MASQUERADE":
         rule.final_check()
     return rule
+
+
+class LegacyFilter:
+    """Notices changes of the filter table, which reports none.
+
+    The kernel returns in microseconds how many rules it has and where each chain begins and ends.
+    To ask would make the table live, so only a live one is asked for. It is that of the namespace
+    of the thread that makes this. Any thread may ask.
+    """
+
+    def __init__(self) -> None:
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)  # any does; it is not bound
+        self._last = b""
+
+    def disturbed(self) -> bool:
+        """Whether it changed since this was last asked."""
+        before, self._last = self._last, self._look()
+        return self._last != before
+
+    def _look(self) -> bytes:
+        if FILTER not in live():
+            return b""
+        # Python's own getsockopt does not hand the table's name over.
+        answer = ctypes.create_string_buffer(FILTER.encode(), _INFO.size)
+        size = ctypes.c_uint(_INFO.size)
+        place = self._socket.fileno(), socket.IPPROTO_IP, _GET_INFO
+        code = _libc.getsockopt(*place, answer, ctypes.byref(size))
+        return b"" if code else answer.raw
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._socket.close()

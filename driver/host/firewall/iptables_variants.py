@@ -16,8 +16,6 @@ from driver.host.firewall.iptables_changes import Commands
 from driver.host.firewall.iptables_rendering import Chains, Tables
 from driver.host.firewall.nft_generation import has_nf_tables
 
-FILTER = "filter"
-
 PATIENCE_S = 2.0
 
 
@@ -26,7 +24,7 @@ def variants() -> frozenset[str]:
     found = set()
     if shutil.which("iptables-nft-restore") and has_nf_tables():
         found.add("nft")
-    if FILTER in iptables_legacy.live():
+    if iptables_legacy.FILTER in iptables_legacy.live():
         found.add("legacy")
     return frozenset(found)
 

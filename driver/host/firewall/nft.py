@@ -102,12 +102,12 @@ class NftFirewall:
 
     def _apply(self, plan: Plan) -> None:
         entries = plan.only((FirewallEntry,))
-        if any(isinstance(t, Ruleset) for t in _new(plan)):
+        if any(isinstance(t, Ruleset) for t in plan.new()):
             have = self._look()
             if Ruleset() not in have:
                 touched = plan.touched()
                 kept = (t for t in have if t.key not in touched and not _is_strange(t))
-                self._replace([*kept, *_new(entries)])
+                self._replace([*kept, *entries.new()])
                 return
         elif any(isinstance(t, Ruleset) for t in plan.remove):
             self._remove()
@@ -119,7 +119,7 @@ class NftFirewall:
 
     def _change(self, plan: Plan) -> None:
         """Change entries; port maps alone the quick way, since they come and go with containers."""
-        gone, come = _old(plan), _new(plan)
+        gone, come = plan.old(), plan.new()
         old = [item for item in gone if isinstance(item, PortMap)]
         new = [item for item in come if isinstance(item, PortMap)]
         if len(old) + len(new) < len(gone) + len(come):
@@ -164,7 +164,7 @@ class NftFirewall:
         have: dict[Key, HostObject] = {t.key: t for t in nft_listing.entries(bodies or ())}
         for item in plan.add:
             refuse_taken(have.get(item.key), item)
-        new = _new(plan)
+        new = plan.new()
         return Plan(
             add=tuple(t for t in new if t.key not in have),
             change=tuple((have[t.key], t) for t in new if have.get(t.key, t) != t),
@@ -208,22 +208,14 @@ def _refused(message: str) -> HostError:
     return HostError(f"nftables refused: {line}")
 
 
-def _new(plan: Plan) -> list[HostObject]:
-    return [*plan.add, *(new for _, new in plan.change)]
-
-
-def _old(plan: Plan) -> list[HostObject]:
-    return [*plan.remove, *(old for old, _ in plan.change)]
-
-
 def _script(plan: Plan) -> list[str]:
-    gone = (item for item in _old(plan) if isinstance(item, FirewallEntry))
+    gone = (item for item in plan.old() if isinstance(item, FirewallEntry))
     return [
         *(
             f"delete element {PATH} {nft_elements.place(item)} {{ {nft_elements.key(item)} }}"
             for item in gone
         ),
-        *_adding(_new(plan)),
+        *_adding(plan.new()),
     ]
 
 

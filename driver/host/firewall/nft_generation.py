@@ -1,6 +1,7 @@
-"""The number that the kernel counts up with every change of the nftables ruleset, by anybody.
+"""The number that the kernel raises with every change of the nftables ruleset, by anybody.
 
 Changes by the iptables programs of the "nft" variant count, too. libnftables does not return it.
+Each change of ports asks twice, so it has a socket of its own: 6 µs, where a `Channel` takes 19.
 Source: linux/netfilter/{nfnetlink,nf_tables}.h.
 """
 
@@ -9,12 +10,13 @@ from __future__ import annotations
 import socket
 import struct
 import threading
+from contextlib import closing
 
-_NETFILTER, _GET = 12, 10 << 8 | 16  # NETLINK_NETFILTER; NFNL_SUBSYS_NFTABLES, NFT_MSG_GETGEN
-_REQUEST = struct.pack("=IHHIIBBH", 20, _GET, 1, 0, 0, 0, 0, 0)
-_KIND = struct.Struct("=4xH")
-_ERROR = 2
-_ANSWER = struct.Struct("=20xHH")  # headers, then the attribute NFTA_GEN_ID: length and kind
+from driver.host.netlink import constants as nl
+
+_GET = 10 << 8 | 16  # NFNL_SUBSYS_NFTABLES, NFT_MSG_GETGEN
+_REQUEST = nl.NLMSGHDR.pack(20, _GET, nl.NLM_F_REQUEST, 0, 0) + bytes(4)
+_ANSWER = struct.Struct("=4xH14xH2x")  # kind; length of the attribute NFTA_GEN_ID
 NONE = -1
 
 
@@ -23,7 +25,7 @@ class Generation:
 
     def __init__(self) -> None:
         kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC
-        self._socket = socket.socket(socket.AF_NETLINK, kind, _NETFILTER)
+        self._socket = socket.socket(socket.AF_NETLINK, kind, nl.NETLINK_NETFILTER)
         self._lock = threading.Lock()
 
     def number(self) -> int:
@@ -31,9 +33,9 @@ class Generation:
         with self._lock:
             self._socket.send(_REQUEST)
             answer = self._socket.recv(4096)
-        if _KIND.unpack_from(answer)[0] == _ERROR:
+        kind, length = _ANSWER.unpack_from(answer)
+        if kind == nl.NLMSG_ERROR:
             return NONE
-        length, _ = _ANSWER.unpack_from(answer)
         return int.from_bytes(answer[_ANSWER.size : 20 + length], "big")
 
     def close(self) -> None:
@@ -44,10 +46,7 @@ class Generation:
 def has_nf_tables() -> bool:
     """Whether the kernel has nf_tables; asking loads the module where it is one."""
     try:
-        generation = Generation()
+        with closing(Generation()) as generation:
+            return generation.number() != NONE
     except OSError:
         return False  # not even netfilter's netlink
-    try:
-        return generation.number() != NONE
-    finally:
-        generation.close()

@@ -17,7 +17,7 @@ from driver.host.firewall.nft_elements import PROTOCOLS, place
 from driver.host.firewall.nft_table import TABLE
 from driver.host.netlink.channel import Channel, Request
 from driver.host.netlink.constants import NETLINK_NETFILTER
-from driver.host.netlink.encoder import attribute
+from driver.host.netlink.encoder import attribute, nest, string
 from driver.model.firewall import PortMap
 from driver.model.records import ANY
 
@@ -30,8 +30,7 @@ _INET = struct.pack("=16xBBH", 1, 0, 0)  # header, NFPROTO_INET
 _END_OF_BATCH = struct.pack("=IHHII", 20, _END, 1, 0, 0) + _BATCH[16:]
 _TABLE, _SET, _ELEMENTS, _ELEMENT = 1, 2, 3, 1
 _KEY, _DATA, _USERDATA, _VALUE, _COMMENT = 1, 2, 6, 1, 0
-_OUR_TABLE = attribute(_TABLE, TABLE.encode() + b"\0")
-_NESTED = 0x8000
+_OUR_TABLE = string(_TABLE, TABLE)
 _AT_ONCE = 200  # elements in a message; an attribute has room for 64 KB
 
 
@@ -71,10 +70,10 @@ def _messages(kind: int, flags: int, ports: Sequence[PortMap]) -> Iterator[Reque
     for port in ports:
         groups[place(port)].append(port)
     for name, group in groups.items():
-        path = _INET + _OUR_TABLE + attribute(_SET, name.encode() + b"\0")
+        path = _INET + _OUR_TABLE + string(_SET, name)
         for start in range(0, len(group), _AT_ONCE):
             elements = b"".join(map(_element, group[start : start + _AT_ONCE]))
-            yield kind, flags, path + _nest(_ELEMENTS, elements)
+            yield kind, flags, path + nest(_ELEMENTS, elements)
 
 
 def _element(port: PortMap) -> bytes:
@@ -85,13 +84,5 @@ def _element(port: PortMap) -> bytes:
         key = port.host_ip.packed + key
     data = port.target.packed + struct.pack(">H2x", port.target_port)
     note = bytes([_COMMENT, len(comment)]) + comment
-    return _nest(
-        _ELEMENT,
-        _nest(_KEY, attribute(_VALUE, key))
-        + _nest(_DATA, attribute(_VALUE, data))
-        + attribute(_USERDATA, note),
-    )
-
-
-def _nest(kind: int, payload: bytes) -> bytes:
-    return attribute(kind | _NESTED, payload)
+    ends = nest(_KEY, attribute(_VALUE, key)), nest(_DATA, attribute(_VALUE, data))
+    return nest(_ELEMENT, *ends, attribute(_USERDATA, note))

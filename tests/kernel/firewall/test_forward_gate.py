@@ -6,6 +6,7 @@ import pytest
 
 from driver.errors import HostError
 from driver.host.firewall.forward_gate import ForwardGates
+from driver.host.firewall.iptables_variants import variants
 from driver.model.firewall import ForwardGate
 from driver.model.objects import Plan
 from driver.model.records import replace
@@ -190,7 +191,7 @@ def test_frames_within_a_bridge_pass_where_they_come_by(tables, gates):
 
 
 def test_looking_makes_no_legacy_table(gates, host):
-    assert ForwardGates.variants() == {"nft"}
+    assert variants() == {"nft"}
     assert gates.observe() == frozenset()
     gates.apply(Plan(remove=(ForwardGate("legacy"), ForwardGate("nft"))))
     gates.apply(Plan(add=(ForwardGate("nft"),)))
@@ -205,7 +206,7 @@ def test_looking_makes_no_nft_table(gates, host):
 
 def test_both_variants_at_once(gates, host):
     legacy = Tables(host, "legacy")
-    assert ForwardGates.variants() == {"nft", "legacy"}
+    assert variants() == {"nft", "legacy"}
     gates.apply(Plan(add=(ForwardGate("nft"), legacy.gate)))
     assert gates.observe() == {ForwardGate("nft"), ForwardGate("legacy")}
     gates.apply(Plan(remove=(ForwardGate("nft"),)))

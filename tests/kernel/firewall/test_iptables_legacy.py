@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from driver.host.firewall.iptables_legacy_monitor import LegacyFilter
+from driver.host.firewall.iptables_legacy import LegacyFilter
 
 pytestmark = pytest.mark.kernel
 LIVE = Path("/proc/thread-self/net/ip_tables_names")
