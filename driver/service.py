@@ -62,7 +62,7 @@ def serve(options: Mapping[str, str | None], environment: Mapping[str, str]) -> 
         Server(sockets, Builder(lock, fault or config)).run()
     finally:
         if os.getpid() == main:  # not in a worker that ends
-            upgrade.put_by(basics.state_dir / NAME)
+            upgrade.save(basics.state_dir / NAME)
 
 
 class Server(BaseApplication):
@@ -124,7 +124,7 @@ class Builder:
         if self._core is None:
             check_rights()
             self._lock.take()
-            upgrade.bring_back(self._config.state_dir / NAME)
+            upgrade.recover(self._config.state_dir / NAME)
             from driver.wiring import build  # noqa: PLC0415
 
             self._core = build(self._config)

@@ -1,8 +1,8 @@
-"""Announces on a bridge which MAC an address has now, so that nobody sends to an earlier one.
+"""Announces new MACs on a bridge, so that nobody goes on sending to an old one.
 
-An announcement goes out of the bridge itself to all ports: a bridge learns no MACs from what it
-sends itself. The host does not hear it, so its own entry is deleted. A failure is left: after half
-a minute everybody asks anew.
+The bridge device itself sends to all ports: a bridge learns no MACs from its own frames. The host
+does not receive them, so its own entry is deleted. A failure is not retried: after half a minute
+everybody asks anew.
 
 Source: packet(7), RFC 826, RFC 5227.
 """
@@ -24,11 +24,11 @@ from driver.model.objects import HostObject, Plan, Veth
 log = logging.getLogger(__name__)
 
 _EVERYBODY = b"\xff" * 6
-_ARP = struct.pack(">HHHBBH", 0x0806, 1, 0x0800, 6, 4, 1)  # of Ethernet and IPv4: who has …?
+_ARP = struct.pack(">HHHBBH", 0x0806, 1, 0x0800, 6, 4, 1)  # Ethernet, IPv4, request
 
 
 class Announcer:
-    """The neighbours on our bridges. It makes nothing that stays."""
+    """Announces addresses on our bridges, which leaves nothing to observe."""
 
     kinds: ClassVar[tuple[type[HostObject], ...]] = (Veth,)
 
@@ -43,7 +43,7 @@ class Announcer:
             self._packets.close()
 
     def observe(self) -> frozenset[HostObject]:
-        """Return nothing, for nothing stays."""
+        """Return nothing."""
         return frozenset()
 
     def apply(self, plan: Plan) -> None:
@@ -69,12 +69,12 @@ class Announcer:
 
 
 def _packets() -> socket.socket | None:
-    """Open a socket that sends frames and receives none; it is kept, for closing one is slow."""
+    """Open a socket that only sends frames; it stays open, since closing one is slow."""
     try:
         return socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC)
     except OSError as error:
         log.warning(
-            "new MACs are not announced: containers may not reach one whose MAC has changed for "
+            "new MACs are not announced: a container whose MAC has changed may be out of reach for "
             "half a minute: %s; grant CAP_NET_RAW",
             error.strerror,
         )

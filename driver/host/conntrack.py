@@ -1,8 +1,8 @@
-"""Makes the kernel forget flows that it tracks.
+"""Deletes flows that the kernel tracks.
 
-One message deletes all that match, in the kernel, at 0.1 ms and 0.3 more for every thousand
-flows. Kernels before 6.8 want a whole flow in such a message and refuse: there the list of all
-is read and each is deleted alone, as it also is where many ports change at once.
+One message deletes all that match, in 0.1 ms and 0.3 more for every thousand flows. Kernels before
+6.8 refuse it, since they want a whole flow: there, and where many ports change at once, all flows
+are listed and those that match are deleted one by one.
 Source: net/netfilter/nf_conntrack_netlink.c.
 """
 
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 _BODY = nl.NFGENMSG.pack(socket.AF_INET, 0, 0)
 _PROTOCOLS = {"tcp": 6, "udp": 17, "sctp": 132}
-_MANY = 64  # from here on a list of all, at some 10 ms, is cheaper
+_MANY = 64  # from here on listing all flows, some 10 ms, is cheaper
 _UNABLE = (errno.EINVAL, errno.EOPNOTSUPP)
 
 
@@ -38,12 +38,12 @@ class Conntrack:
         self._logged = ""
 
     def forget(self, wrong: Sequence[Flows]) -> None:
-        """Delete flows. A failure goes to the log only: they end by themselves."""
+        """Delete flows. A failure is only logged: they end by themselves."""
         try:
             if not (self._filters and len(wrong) < _MANY and self._by_filter(wrong)):
                 self._one_by_one(wrong)
         except OSError as error:
-            if str(error) != self._logged:  # it is the same at every change of ports
+            if str(error) != self._logged:  # once, not at every change of ports
                 log.warning("the kernel's flow tracking refused: %s; old flows go on", error)
             self._logged = str(error)
 
@@ -54,8 +54,8 @@ class Conntrack:
     def _by_filter(self, wrong: Iterable[Flows]) -> bool:
         """Delete in the kernel; return whether it can.
 
-        A kernel that cannot takes the message for one about a single flow, for it has a tuple,
-        and refuses that as incomplete: it never deletes more than was asked for.
+        A kernel that cannot takes the message for one about a single flow, since it has a tuple,
+        and refuses it as incomplete: it never deletes more than was asked for.
         """
         refused = self._channel.batch(
             [(nl.IPCTNL_MSG_CT_DELETE, 0, deletion(flows)) for flows in wrong]

@@ -13,11 +13,11 @@ from driver.model.facts import Flanneld
 
 NAME = b"flanneld\n"
 PROCESSES = Path("/proc")
-RESTART_S = 20.0  # a flanneld that is started anew is away for some time
+RESTART_S = 20.0  # how long a flanneld may be away while it restarts
 
 
 class FlanneldProbe:
-    """The signs of a flanneld in the network namespace of the thread that makes it."""
+    """Looks in the network namespace of the thread that makes it."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._channel, self._clock = Channel(), clock
@@ -29,7 +29,7 @@ class FlanneldProbe:
         self._channel.close()
 
     def look(self) -> Flanneld:
-        """Return the signs there are now. A process counts for some seconds after its end."""
+        """Return what is there now. A process counts for some seconds after its end."""
         vxlans = [link for link in self._channel.links().values() if link.kind == "vxlan"]
         now, found = self._clock(), next(self._processes(), 0)
         if found:
@@ -43,7 +43,7 @@ class FlanneldProbe:
         )
 
     def _processes(self) -> Iterator[int]:
-        """List root's processes called flanneld; a managed plugin sees none but its own."""
+        """Yield root's processes called flanneld; a managed plugin sees only its own processes."""
         for folder in os.listdir(PROCESSES):  # noqa: PTH208 - a Path for each takes ten times as long
             if not folder.isdigit():
                 continue
@@ -57,9 +57,9 @@ class FlanneldProbe:
 
 
 def _is_roots(process: str) -> bool:
-    """Whether root runs a process: any user can call one so, and would stop this host's renewals.
+    """Whether root runs a process: any user's could have the name, and stop our renewals.
 
-    The owner of its folder may be root although it is not.
+    The owner of its folder does not show that: root owns some folders of others' processes.
     """
     lines = (PROCESSES / process / "status").read_text(errors="replace").splitlines()
     ids = [line.split()[2] for line in lines if line.startswith("Uid:")]

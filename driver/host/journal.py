@@ -1,8 +1,8 @@
 """The journal: every record as a row of one sqlite file.
 
 A row is (kind, id, body), the body JSON with one field per field of the record; addresses are
-text. Rows are written after the kernel has been changed and before Docker gets its answer. What
-may be lost is in a table of its own, `claim`: versions that do not know it can read the rest.
+text. Rows are written after the kernel has been changed and before Docker gets its answer. Claims
+may be lost: they are in a table of their own, and versions that do not know it read the rest.
 """
 
 from __future__ import annotations
@@ -69,11 +69,11 @@ class SqliteJournal:
             raise StoreError(f"state file {path} cannot be used: {error}; {HOW}") from error
 
     def _files(self) -> tuple[os.stat_result, os.stat_result]:
-        """Look at the state file, and at the one beside it with what is not yet in it."""
+        """Look at the state file, and at the write-ahead log beside it."""
         return self._path.stat(), Path(f"{self._path}-wal").stat()
 
     def lost(self) -> bool:
-        """Whether a file is gone or cut, or another one is in its place: nothing would be kept."""
+        """Whether a file was removed, cut or replaced, so that nothing would be kept."""
         try:
             now, before = self._files(), self._known
         except OSError:
@@ -85,7 +85,7 @@ class SqliteJournal:
         return False
 
     def renew(self, state: State) -> None:
-        """Write the whole state anew in place of what is lost; another's file is kept beside.
+        """Write the whole state anew; a file that is found in its place is renamed and kept.
 
         Errors: StoreError.
         """
@@ -102,9 +102,9 @@ class SqliteJournal:
         self.commit(records(state), (), durable=True)
 
     def _migrate(self) -> None:
-        for (told,) in self._db.execute("PRAGMA quick_check(1)"):
-            if told != "ok":
-                raise sqlite3.DatabaseError(told)
+        for (found,) in self._db.execute("PRAGMA quick_check(1)"):
+            if found != "ok":
+                raise sqlite3.DatabaseError(found)
         version = self._db.execute("PRAGMA user_version").fetchone()[0]
         if version > VERSION:
             raise StoreError(
@@ -170,7 +170,7 @@ class SqliteJournal:
             raise StoreError(f"state file {self._path} cannot be written: {error}") from error
 
     def close_alone(self) -> None:
-        """Close the file so that it is the only one: it can be copied alone."""
+        """Merge the write-ahead log into the file and close it, so that it can be copied alone."""
         self._db.execute("PRAGMA journal_mode = DELETE")
         self.close()
 
@@ -200,7 +200,7 @@ def put_aside(path: Path, name: str) -> None:
 
 
 def copy(source: Path, target: Path) -> None:
-    """Copy a state file as it is at one moment, be it in use or not.
+    """Copy a state file as it is at one moment, even while it is in use.
 
     Errors: StoreError, also where this version cannot read it; then `target` is as it was.
     """
@@ -227,7 +227,7 @@ def copy(source: Path, target: Path) -> None:
 
 
 def restore(source: Path, target: Path) -> Path | None:
-    """Put a copy in place of the state; return where that is kept. No plugin may use it meanwhile.
+    """Replace the state by a copy; return where the old one is. No plugin may use it meanwhile.
 
     Errors: StoreError, and then the state is as it was.
     """
@@ -277,7 +277,7 @@ def _build(cls: type[Record | PortMapping], fields: dict[str, Any]) -> Record | 
 
 @functools.cache
 def _reader(hint: Any) -> Callable[[Any], Any]:
-    """Return what turns a JSON value into what a field's type says."""
+    """Return a function that turns a JSON value into what a field's type says."""
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin in (types.UnionType, typing.Union):
         some = _reader(args[0])

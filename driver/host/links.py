@@ -69,17 +69,17 @@ class Links:
 
     @staticmethod
     def prepare() -> None:
-        """Load pyroute2, which the first network would have to wait for."""
+        """Load pyroute2, so that the first network need not wait for it."""
         encoder.link()
 
     def close(self) -> None:
-        """Finish the removals that wait, then give everything back."""
+        """Finish the removals that wait, then close the sockets."""
         self._sweeps.shutdown()
         self._channel.close()
         self._monitor.close()
 
     def observe(self) -> frozenset[HostObject]:
-        """Return what the host has of ours; a link that is down differs from every wanted one."""
+        """Return our objects on the host; a link that is down differs from every wanted one."""
         names, ours = self._look()
         found = dump.addresses(self._channel)
         with_network = self._forwards and any(link.kind == "bridge" for link in ours)
@@ -87,7 +87,7 @@ class Links:
         return frozenset([*self._routes(), *everywhere, *self._carried(ours, names, found)])
 
     def observe_links(self, wanted: Iterable[str]) -> frozenset[HostObject]:
-        """Return what some of our links are and carry, in some 0.1 ms for each."""
+        """Return some of our links with their settings and addresses, in 0.1 ms each."""
         objects = set[HostObject]()
         for link in filter(None, map(self._channel.link, wanted)):
             if link.ours:
@@ -100,12 +100,12 @@ class Links:
     def _carried(
         self, links: Sequence[Link], names: dict[int, str], addresses: Iterable[dump.AddressEntry]
     ) -> Iterator[HostObject]:
-        """Yield what links of ours are, with their settings, and their addresses."""
+        """Yield links of ours with their settings and addresses."""
         addressed = dict[int, str]()
         forwarding = [FORWARDING] if self._forwards else []
         with_network = any(link.kind == "bridge" for link in links)
         for link in links:
-            # One that is not up, or is doomed, shows an MTU nobody wants.
+            # A link that is down or doomed gets an MTU that nobody wants.
             mtu = link.mtu if link.up and link.group == nl.GROUP else 0
             more = forwarding if with_network and link.kind in SETTINGS else []
             for setting in (*SETTINGS.get(link.kind, ()), *more):
@@ -130,7 +130,7 @@ class Links:
         return self._may_forward and self._docker_has_acted
 
     def docker_acts(self) -> None:
-        """Note that Docker makes something, so it has set up the host in its own way.
+        """Note that Docker makes something, so it has set up the host already.
 
         Docker closes the host to strangers' packets only when it switches forwarding on itself.
         """
@@ -160,18 +160,18 @@ class Links:
         return {UnreachableRoute(route.dst) for route in found if route.metric == nl.METRIC}
 
     def facts(self) -> Facts:
-        """Return what links, addresses, routes and settings tell of the rest of the host."""
+        """Return what is known of the host's other links, addresses, routes and settings."""
         forwarding = self._sysctls.read(FORWARDING) == "1"
         self._docker_has_acted |= forwarding
         found = surroundings.look(self._channel)
         return replace(found, forwarding=forwarding, forwards=self._forwards)
 
     def apply(self, plan: Plan) -> None:
-        """Carry a plan out; what fails does not keep the rest from being done.
+        """Carry out a plan; one failure does not stop the rest.
 
         Errors: an ExceptionGroup of HostError, one for each object that failed.
         """
-        # In rank order, for a changed veth may need the bridge that is added again.
+        # In rank order: a changed veth may need a bridge that is added again.
         wanted = sorted(plan.new(), key=lambda t: RANK[type(t)])
         removals = [("remove", item, self._remove) for item in plan.remove]
         errors = []
@@ -210,7 +210,7 @@ class Links:
         if not self._find(bridge.name):
             request = encoder.link(name, group, mac, encoder.link_kind("bridge"))
             self._channel.ask(nl.RTM_NEWLINK, request, nl.NEW)
-        # An MTU given at creation would not stay: only a later one keeps the ports' from it.
+        # Only an MTU set after creation stays; another one would follow the ports'.
         rest = ("IFLA_MTU", bridge.mtu), ("IFLA_IFALIAS", ALIAS_PREFIX + bridge.owner)
         self._channel.ask(nl.RTM_NEWLINK, encoder.link(name, group, mac, *rest, up=True))
 
@@ -259,7 +259,7 @@ class Links:
             del self._waiting[name]
 
     def _doom(self, name: str) -> int:
-        """Put a link of ours among those that go; return its index, 0 if there is none."""
+        """Put a link of ours into the group to remove; return its index, 0 if there is none."""
         link = self._channel.link(name)
         if not (link and link.ours):
             return 0
@@ -277,7 +277,7 @@ class Links:
         return link
 
     def watch(self, changed: Report, stop: threading.Event, risen: Report = unreported) -> None:
-        """Report what may be drift until told to stop, as `Monitor` does."""
+        """Report what may be drift until `stop`, as `Monitor` does."""
         self._monitor.watch(self._channel.links, changed, stop, risen)
 
 

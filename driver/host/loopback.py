@@ -1,15 +1,15 @@
-"""Lets 127.0.0.1:PORT lead to containers, and never a container to 127.0.0.1.
+"""Lets 127.0.0.1:PORT reach containers, and no container reach 127.0.0.1.
 
-`route_localnet` on a bridge lets answers come back from there, and would also let containers reach
+Answers need `route_localnet` on the bridge they come from, which would also let containers reach
 what the host binds to 127.0.0.1 (CVE-2020-8558). The firewall's table drops that, but a flush takes
-the table away. So there is a guard besides: a filter of tc where a bridge hands packets up to the
+the table away. So each bridge has a guard besides: a tc filter where it hands packets up to the
 host. It outlives every flush and this process, and goes with the link; frames between containers
-do not come by. `route_localnet` is on only behind a guard, and only while a port is published.
+do not pass it. `route_localnet` is on only behind a guard, and only while a port is published.
 
-The guard drops IPv4 packets from 127.0.0.0/8, and those for it unless they bear the mark of our
-rules: where br_netfilter is at work, answers have their address translated back before they get
-here. It drops frames with a second VLAN tag, for the kernel takes off tags of VLAN 0 after this.
-A packet can also name 127.0.0.1 as a stage of its route: the bridge takes no such packets.
+The guard drops IPv4 packets from 127.0.0.0/8, and those to it unless they bear our rules' mark:
+where br_netfilter is at work, answers have their address translated back before they get here. It
+drops frames with a second VLAN tag, since the kernel removes tags of VLAN 0 later. A packet can
+also name 127.0.0.1 as a stage of its route: `accept_source_route` refuses such packets.
 
 pyroute2 cannot encode the filter: its class for it (0.9.7) has the program as one number.
 Source: net/sched/cls_bpf.c, net/core/dev.c.
@@ -38,7 +38,7 @@ _CHANGES = (nl.RTM_NEWQDISC, nl.RTM_DELQDISC, nl.RTM_NEWTFILTER, nl.RTM_DELTFILT
 
 # of the packet itself, not of its bytes
 _PROTOCOL, _MARK = nl.SKF_AD_OFF + nl.SKF_AD_PROTOCOL, nl.SKF_AD_OFF + nl.SKF_AD_MARK
-_GO_ON, _DROP = 0xFFFFFFFF, 2  # to the next filter; the packet ends here
+_GO_ON, _DROP = 0xFFFFFFFF, 2  # go on to the next filter; drop the packet
 _SOURCE, _DESTINATION = 26, 30  # behind 14 bytes of Ethernet; its first VLAN tag is kept apart
 _STEPS = (
     (nl.BPF_LD_W, 0, 0, _PROTOCOL),
@@ -67,7 +67,7 @@ _OPTIONS = (
 class LoopbackGuards:
     """The guards and the setting of our bridges, in the namespace of the thread that makes this.
 
-    `able`: the kernel has what guards are made of. Where not, nothing is routed.
+    `able`: the kernel has what guards need. Without, `route_localnet` stays off.
     """
 
     kinds: ClassVar[tuple[type[HostObject], ...]] = (LoopbackGuard,)
@@ -113,7 +113,7 @@ class LoopbackGuards:
         return not by_us and nl.TCMSG.unpack_from(body)[1] in self._numbers
 
     def apply(self, plan: Plan) -> None:
-        """Carry a plan out; what fails does not keep the rest from being done.
+        """Carry out a plan; one failure does not stop the rest.
 
         Errors: an ExceptionGroup of HostError, one for each object that failed.
         """
@@ -131,7 +131,7 @@ class LoopbackGuards:
             raise ExceptionGroup("the kernel refused changes", errors)
 
     def _ensure(self, item: LoopbackGuard, wanted: bool) -> None:
-        """Set up the guard, then the setting. A guard that is not wanted goes with its bridge."""
+        """Set up the guard, then the setting. An unwanted guard stays until its bridge goes."""
         link = self._channel.link(item.link)
         if link is None or not link.ours:
             if wanted:
@@ -144,12 +144,12 @@ class LoopbackGuards:
             except OSError:
                 self._settings.write(_routing(link.name, on=False))
                 raise
-        self._settings.write(_no_stages(link.name))
+        self._settings.write(_no_source_route(link.name))
         self._settings.write(_routing(link.name, on=wanted and item.routed and self.able))
 
     def _guarded(self, link: Link) -> bool:
-        by_stages = self._settings.read(_no_stages(link.name)) != "0"
-        return not by_stages and any(map(_is_guard, self._filters(link)))
+        source_routed = self._settings.read(_no_source_route(link.name)) != "0"
+        return not source_routed and any(map(_is_guard, self._filters(link)))
 
     def _filters(self, link: Link) -> list[bytes]:
         """`tc filter show dev LINK ingress`."""
@@ -182,7 +182,7 @@ class LoopbackGuards:
 
 
 def _is_guard(body: bytes) -> bool:
-    """Whether a filter is our guard, and is whole."""
+    """Whether a filter is our guard, unchanged."""
     _, _, handle, _, info = nl.TCMSG.unpack_from(body)
     found = attributes(body, nl.TCMSG.size)
     options = attributes(found.get(nl.TCA_OPTIONS, b""))
@@ -209,5 +209,5 @@ def _routing(link: str, *, on: bool) -> Sysctl:
     return Sysctl(link, "ipv4", "route_localnet", str(int(on)))
 
 
-def _no_stages(link: str) -> Sysctl:
+def _no_source_route(link: str) -> Sysctl:
     return Sysctl(link, "ipv4", "accept_source_route", "0")

@@ -1,4 +1,4 @@
-"""Does something in another network namespace, in a thread that goes there and ends.
+"""Runs a function in another network namespace, in a thread of its own.
 
 pyroute2's `netns.setns` is no faster (0.2 ms, as here), starts ldconfig to find the C library, and
 drops the kernel's reason. Python's `os.setns` comes with 3.12. Source: setns(2), unshare(2).
@@ -20,15 +20,15 @@ Result = TypeVar("Result")
 
 
 def in_scratch(act: Callable[[], Result]) -> Result:
-    """Do something in a new network namespace, which ends with it; some ms.
+    """Run a function in a new network namespace, which ends with it; takes some ms.
 
-    Errors: OSError where there may be no new one, and those of `act`.
+    Errors: OSError where none may be made, and those of `act`.
     """
     return _apart(lambda: _must(_libc.unshare(_NEWNET)), act)
 
 
 def in_sandbox(path: str, act: Callable[[], Result]) -> Result:
-    """Do something in the network namespace that a file stands for. Errors: OSError, `act`'s."""
+    """Run a function in the network namespace of a file. Errors: OSError, and those of `act`."""
 
     def enter() -> None:
         file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -47,7 +47,7 @@ def _apart(enter: Callable[[], None], act: Callable[[], Result]) -> Result:
         try:
             enter()
             done.set_result(act())
-        except BaseException as error:  # noqa: BLE001  the caller's
+        except BaseException as error:  # noqa: BLE001  for the caller
             done.set_exception(error)
 
     thread = threading.Thread(target=work, name="namespace")

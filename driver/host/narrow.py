@@ -1,8 +1,8 @@
 """Leave a managed plugin only the folders that it needs of the host's `/run` and `/var/lib`.
 
 Docker refuses to mount what does not exist, so those two are mounted whole. Before anything else
-runs, the folders that are needed are created and bound, and the rest is detached for good, such as
-Docker's socket. Source: mount(2).
+runs, the folders that are needed are created and bound, and the rest, such as Docker's socket, is
+detached for good. Source: mount(2).
 """
 
 from __future__ import annotations

@@ -26,8 +26,8 @@ _METRIC = encoder.u32(nl.RTA_PRIORITY, nl.METRIC)
 class OverlayAdapter:
     """The VTEP and its peers, in the namespace of the thread that makes this.
 
-    We own vxlan devices by name and mark (`Link.ours`), what is permanent on them, and routes by
-    protocol and metric. A device's address and setting are `links`', applied after this.
+    We own marked vxlan devices (`Link.ours`), their permanent entries, and routes with our protocol
+    and metric. `links` sets a device's address and sysctl afterwards.
     """
 
     kinds: ClassVar[tuple[type[HostObject], ...]] = (Vxlan, Neighbour, Fdb, PeerRoute)
@@ -42,7 +42,7 @@ class OverlayAdapter:
         self._channel.close()
 
     def observe(self) -> frozenset[HostObject]:
-        """Return what the host has of ours; a device that is down differs from every wanted one."""
+        """Return our objects on the host; a device that is down differs from every wanted one."""
         links = self._channel.links()
         names = {index: link.name for index, link in links.items()}
         objects: set[HostObject] = set(self._routes(names))
@@ -63,7 +63,7 @@ class OverlayAdapter:
                 yield PeerRoute(route.dst, via or ANY, names.get(link, ""), route.onlink)
 
     def apply(self, plan: Plan) -> None:
-        """Carry a plan out; what fails does not keep the rest from being done.
+        """Carry out a plan; one failure does not stop the rest.
 
         Errors: an ExceptionGroup of HostError, one for each object that failed, or for all on a
         link that is not there.
@@ -77,7 +77,7 @@ class OverlayAdapter:
             raise ExceptionGroup("the kernel refused changes", errors)
 
     def _carried(self, devices: list[str]) -> list[HostObject]:
-        """List what is on devices that change: some changes make the kernel drop it."""
+        """List the entries and routes on devices that change: the kernel may drop them then."""
         there = self.observe() if devices else ()
         return [item for item in there if isinstance(item, PeerObject) and item.link in devices]
 
@@ -113,7 +113,7 @@ class OverlayAdapter:
             detail += [("IFLA_VXLAN_GBP", True)] if device.gbp else []
         which = ("IFLA_IFNAME", device.name), ("IFLA_GROUP", nl.GROUP)
         made_as = [encoder.link_kind("vxlan", *detail)]
-        if link is None or link.mac != device.mac:  # even the same costs all neighbours
+        if link is None or link.mac != device.mac:  # setting even the same drops all neighbours
             made_as += [("IFLA_ADDRESS", device.mac)]
         request = encoder.link(*which, *made_as, up=True)
         try:

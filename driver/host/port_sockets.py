@@ -1,7 +1,7 @@
 """Holds host ports by sockets, so that no other program can take them.
 
-The sockets never serve: packets are translated before they reach one. A filter that drops all
-keeps them silent where they are not, or clients would connect to a socket that nobody reads.
+The sockets never serve: packets are translated before they reach one. A filter drops those that
+are not, or clients would connect to a socket that nobody reads.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ TYPES = {
 }
 LINGER_S, RETRY_S = 0.5, 0.005
 ROOM = 1 << 14  # sockets; 128 KB of the kernel's memory
-SPARE = 64  # files for all else: without any, not even a call to end a container gets in
+SPARE = 64  # files for all else: without any, not even a call to end a container is heard
 NO_PROTOCOL = (errno.EPROTONOSUPPORT, errno.ESOCKTNOSUPPORT)
 
 
@@ -58,7 +58,7 @@ class PortSockets:
         return frozenset(hold for hold, _ in list(self._held.values()))
 
     def apply(self, plan: Plan) -> None:
-        """Close and open sockets; a port that cannot be had does not keep others from it.
+        """Close and open sockets; one failure does not stop the rest.
 
         Errors: an ExceptionGroup of Conflict (taken), BadRequest (no address of this host) and
         HostError.
@@ -78,7 +78,7 @@ class PortSockets:
             raise ExceptionGroup("ports", errors)
 
     def close(self) -> None:
-        """Let go of all ports."""
+        """Release all ports."""
         for key in list(self._held):
             self._drop(key)
 
@@ -158,7 +158,7 @@ def _silence(sock: socket.socket) -> None:
 def _shared_filter() -> int | None:
     """Load the filter that all sockets share; None where the kernel does not let us.
 
-    A filter of its own costs a socket 4 KB of the kernel's memory and 10 us.
+    A filter of its own would cost each socket 4 KB of the kernel's memory and 10 µs.
     """
     if BPF is None:
         return None

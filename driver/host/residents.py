@@ -1,7 +1,7 @@
 """Finds who is at the other ends of our veths: the running containers, whatever the state says.
 
-A veth whose other end is in another namespace has a container there: what nobody uses, Docker
-moves back to the host or removes with the sandbox.
+A veth whose other end is in another namespace has a container there: Docker moves unused ends back
+to the host, or removes them with the sandbox.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Residents:
             return None
         try:
             asked = _RTGENMSG + encoder.u32(nl.NETNSA_FD, opened)
-            # EINVAL: no namespace any more
+            # EINVAL: no longer a namespace
             answer = self._channel.ask(nl.RTM_GETNSID, asked, fine=errno.EINVAL)
         except OSError:
             return None

@@ -1,13 +1,12 @@
 """Puts lease addresses on containers' interfaces inside their sandboxes, beside Docker's.
 
 A short-lived thread opens a socket there, which is closed as soon as the address is set or seen.
-The route to the overlay is in a table of its own, asked after all of the main table but its default
-route: in the main table it would keep Docker from giving the container an address of another
-flannel network (libnetwork, checkRouteConflict). All of it goes with the interface, but for the
+The route to the overlay is in a table of its own, looked up after all routes of the main table but
+the default one: in the main table it would keep Docker from giving the container an address of
+another flannel network (libnetwork, checkRouteConflict). All goes with the interface, except the
 rules, which go with the sandbox.
 
-The kernel reports what is taken away there, in every namespace that one of this one's links leads
-to, but only to those who have the right to broadcasts.
+The kernel reports what is removed in sandboxes, too, to those who have CAP_NET_BROADCAST.
 """
 
 from __future__ import annotations
@@ -31,14 +30,14 @@ from driver.model.records import ANY, HOST_END_PREFIX, replace
 
 TABLE = 91
 _NO_LIMIT = (1 << 32) - 1
-# priority: just before the main table's, 32766, and before what VPN programs put there; which table
-# to ask; and only for prefixes longer than that
+# priority, before the main table's rule (32766) and those of VPN programs; table; the rule applies
+# to routes with prefixes longer than this
 RULES = {(32000, nl.RT_TABLE_MAIN, 0), (32001, TABLE, _NO_LIMIT)}
 _Way = tuple[IPv4Network, IPv4Address, IPv4Address]  # destination, gateway, source of a route
 
 
 class Sandboxes:
-    """The lease addresses in sandboxes. It looks only where it has set one."""
+    """The lease addresses in sandboxes. It observes only those that it set."""
 
     kinds: ClassVar[tuple[type[HostObject], ...]] = (SandboxAddress,)
 
@@ -56,7 +55,7 @@ class Sandboxes:
         self._losses.close()
 
     def disturbed(self) -> bool:
-        """Whether somebody took away what was set, since this was last asked; cheap."""
+        """Whether somebody removed what was set, since this was last asked; cheap."""
         lost = {_lost(kind, body) for kind, body in self._losses.heard()}
         mine = [item for item in list(self._set.values()) if item.ip.ip in lost]
         return None in lost or any(map(self._lacks, mine))
@@ -66,20 +65,20 @@ class Sandboxes:
         try:
             return bool(self._veth(item)) and self._look(item) != [item]
         except OSError:
-            return False  # it ends
+            return False  # the sandbox is ending
 
     def resume(self, objects: Iterable[HostObject]) -> None:
-        """Observe also where an earlier run has set addresses."""
+        """Observe also the addresses that an earlier run has set."""
         self._set |= {item.key: item for item in objects if isinstance(item, SandboxAddress)}
 
     def observe(self) -> frozenset[HostObject]:
-        """Return the addresses that are set; one without its way out differs from a wanted one."""
+        """Return the addresses that are set; one without its route differs from a wanted one."""
         found = set[HostObject]()
         for item in list(self._set.values()):
             try:
                 found.update(self._look(item))
             except OSError:
-                continue  # to set it anew fails, too, and that is reported
+                continue  # setting it anew fails, too, and that is reported
         return frozenset(found)
 
     def _look(self, item: SandboxAddress) -> list[HostObject]:
@@ -95,7 +94,7 @@ class Sandboxes:
         return [item]
 
     def apply(self, plan: Plan) -> None:
-        """Set addresses where Docker has put the interface already. One goes with its veth.
+        """Set addresses on interfaces that are in their sandbox. An address goes with its veth.
 
         Errors: an ExceptionGroup of HostError, one for each sandbox where it was not possible.
         """
@@ -128,7 +127,7 @@ class Sandboxes:
         return True
 
     def _veth(self, item: SandboxAddress) -> Link | None:
-        """Look the host end up; None if it is gone, or the other end is on the host, too."""
+        """Return the host end; None if it is gone, or the other end is on the host, too."""
         link = self._channel.link(item.link)
         return link if link and link.elsewhere is not None else None
 
@@ -168,7 +167,7 @@ def _set_ways(inside: Channel, index: int, wanted: set[_Way]) -> None:
     for rule in RULES:
         inside.ask(nl.RTM_NEWRULE, _rule(*rule), nl.NEW, fine=errno.EEXIST)
     for way in wanted:
-        # beside that of another such network, which leads to the same overlay
+        # another flannel network of the container has a route to the same overlay
         beside = nl.NLM_F_CREATE | nl.NLM_F_APPEND
         inside.ask(nl.RTM_NEWROUTE, _route(way, index), beside, fine=errno.EEXIST)
     for way in _ways(inside, index) - wanted:

@@ -1,4 +1,4 @@
-"""Looks at what the host has beside ours: bridges, prefixes on its links, addresses, gateways."""
+"""Reads the facts of the host's other links: bridges, prefixes, addresses, gateways."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ UDP_PORT = 8285  # of flannel's udp backend (pkg/backend/udp), which the device 
 
 
 def look(channel: Channel) -> Facts:
-    """Return the facts that netlink knows. A bridge leads out by a port or a gateway behind it."""
+    """Return the facts that netlink shows. An uplink has a port or a gateway that leads out."""
     links = channel.links()
     theirs = {index: link for index, link in links.items() if not link.ours}
     routes = [route for route in dump.routes(channel, nl.RTN_UNICAST) if route.hops]

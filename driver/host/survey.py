@@ -60,7 +60,7 @@ class HostSurvey:
         )
 
     def ephemeral_ports(self) -> tuple[int, int]:
-        """Return the first and the last port that the kernel gives to who wants any."""
+        """Return the first and the last port that the kernel chooses by itself."""
         low, high = map(int, EPHEMERAL.read_text().split())
         return low, high
 
@@ -77,7 +77,7 @@ class HostSurvey:
     def disturbed(self) -> bool:
         """Whether somebody changed the firewall, a setting, a guard or a sandbox."""
         watched = (self._sandboxes, self._links, self._firewall, self._legacy, self._guards)
-        found = [adapter.disturbed() for adapter in watched]  # all, for each reports it only once
+        found = [adapter.disturbed() for adapter in watched]  # asks all: each reports a change once
         return any(found)
 
     def docker_acts(self) -> None:
@@ -85,7 +85,7 @@ class HostSurvey:
         self._links.docker_acts()
 
     def look(self, links: Iterable[str]) -> frozenset[HostObject]:
-        """Return what some of our links are and carry."""
+        """Return some of our links with their settings and addresses."""
         return self._links.observe_links(links)
 
     def links(self) -> frozenset[str]:

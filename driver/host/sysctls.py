@@ -1,6 +1,6 @@
 """Reads and writes settings under /proc/sys/net, and notices that somebody changed them.
 
-The kernel does not report most changes. To read a setting takes some 5 µs, so all are polled.
+The kernel does not report most changes. Reading one takes some 5 µs, so all are polled.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Sysctls:
         self._seen: dict[str, str] = {}  # by file
 
     def read(self, setting: Sysctl) -> str:
-        """Return a setting's value; the given one where the kernel has no such setting."""
+        """Return a setting's value; the wanted one where the kernel has no such setting."""
         file = _file(setting)
         value = _read(file)
         if value is None:

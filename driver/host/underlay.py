@@ -67,7 +67,7 @@ class Underlay:
 
 
 def _worth(address: AddressEntry) -> tuple[bool, bool]:
-    """Rank an address: the smaller, the more it is meant for others."""
+    """Rank an address: the lowest is meant for other hosts most."""
     return address.scope != nl.RT_SCOPE_UNIVERSE, not address.flags & nl.IFA_F_PERMANENT
 
 

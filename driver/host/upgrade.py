@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 FOLDER = Path("/host/kept")  # is mounted in a managed plugin
 
 
-def put_by(state: Path, folder: Path = FOLDER) -> None:
+def save(state: Path, folder: Path = FOLDER) -> None:
     """Copy the state as the plugin ends; the copy is named after the state's folder."""
     try:
         if folder.is_dir() and state.exists():
@@ -28,7 +28,7 @@ def put_by(state: Path, folder: Path = FOLDER) -> None:
         log.warning("the state would not outlive a change of its folder: %s", error)
 
 
-def bring_back(state: Path, folder: Path = FOLDER) -> None:
+def recover(state: Path, folder: Path = FOLDER) -> None:
     """Restore the copy where there is no state, or an older one in another folder than before.
 
     A copy is used once, so that a state which the administrator puts into a folder later stays.

@@ -1,4 +1,4 @@
-"""What two endpoints cannot both have of the firewall."""
+"""Refuses a published port that another endpoint has."""
 
 from __future__ import annotations
 

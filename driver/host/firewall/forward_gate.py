@@ -2,8 +2,8 @@
 
 An accept in our own tables does not overrule a DROP policy that Docker set through iptables, so
 the gate is written with the tool that Docker itself uses. Our tables come first: they drop what
-must not pass, and mark the rest. Without them nothing is marked, and the gate lets no connection
-begin; those that are open go on.
+must not pass, and mark the rest. Without them nothing is marked: the gate lets open connections go
+on and no new ones begin.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from driver.model.firewall import ForwardGate
 from driver.model.objects import HostObject, Plan
 
 CHAIN = f"{CHAIN_PREFIX}FORWARD"
-USER = "DOCKER-USER"  # Docker leaves its contents alone, and looks there first
+USER = "DOCKER-USER"  # Docker jumps there first, and leaves its contents alone
 # "physdev" makes the kernel load br_netfilter, so it is used only where that is at work.
 WITHIN_BRIDGE = f"-i {OURS} -m physdev --physdev-is-bridged -j ACCEPT"
 RULES = [
@@ -45,7 +45,7 @@ class ForwardGates:
         """
         there = {variant: _read(variant) for variant in iptables_variants.variants()}
         gates = (ForwardGate(variant, bridged) for variant in there for bridged in (False, True))
-        return frozenset(gate for gate in gates if _stands(gate, there[gate.variant]))
+        return frozenset(gate for gate in gates if _in_place(gate, there[gate.variant]))
 
     def apply(self, plan: Plan) -> None:
         """Remove and make gates.
@@ -64,14 +64,14 @@ class ForwardGates:
             raise ExceptionGroup("iptables", errors)
 
     def close(self) -> None:
-        """Do nothing: each call stands alone."""
+        """Do nothing: nothing is open."""
 
 
 def _settle(gate: ForwardGate, present: bool) -> None:
     """Make or remove one gate. Try again if somebody changed its chains meanwhile."""
     for last in (False, True):
         chains = _read(gate.variant)
-        if _stands(gate, chains) if present else CHAIN not in chains:
+        if _in_place(gate, chains) if present else CHAIN not in chains:
             return
         try:
             iptables_variants.change(gate.variant, {FILTER: _commands(gate, present, chains)})
@@ -88,11 +88,11 @@ def _rules(gate: ForwardGate) -> list[str]:
     return [WITHIN_BRIDGE, *RULES] if gate.bridged else RULES
 
 
-def _stands(gate: ForwardGate, chains: Chains) -> bool:
-    """Whether forwarded packets come to the gate's rules, from where they should.
+def _in_place(gate: ForwardGate, chains: Chains) -> bool:
+    """Whether the gate has its rules, and the right chain leads to it.
 
     Docker removes its jump to DOCKER-USER and makes it anew whenever it makes a network. A gate
-    made in between stands in FORWARD; it moves back later.
+    made in between is in FORWARD; it moves back later.
     """
     return chains.get(CHAIN) == _rules(gate) and leads(chains, _parent(chains), CHAIN)
 
@@ -102,7 +102,7 @@ def _parent(chains: Chains) -> str:
 
 
 def _commands(gate: ForwardGate, present: bool, chains: Chains) -> list[str]:
-    """Replace the gate, or remove it, in one transaction; to declare a chain empties it."""
+    """Return commands that replace or remove the gate; declaring a chain empties it."""
     removals = [*unjump(chains, CHAIN), f":{CHAIN} - [0:0]"]
     if not present:
         return [*removals, f"-X {CHAIN}"]

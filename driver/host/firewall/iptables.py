@@ -2,8 +2,7 @@
 
 Each table is changed in one transaction, a run of iptables-restore or a commit of python-iptables.
 A container's ports are all in one table. A fingerprint, how the chains read right after we wrote
-them, shows whether they are still ours. If they are not, the next pass replaces them with all
-their rules.
+them, shows whether somebody changed them. If so, the next pass writes them anew.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ from driver.model.identity import Key
 from driver.model.objects import HostObject, Plan
 
 GONE = "our iptables chains are not as they were written: somebody changed or flushed them"
-LOOK_S = 1.0  # how often legacy tables are read, in 5 ms: they report no change
+LOOK_S = 1.0  # between reads of legacy tables, 5 ms each: they report no changes
 
 
 class IptablesFirewall:
@@ -47,7 +46,7 @@ class IptablesFirewall:
         self._lock = threading.Lock()  # a pass looks while a call changes
         self._ruleset = Generation()
         self._have: dict[Key, HostObject] = {}
-        self._chains: Tables = {}  # the rendering of that
+        self._chains: Tables = {}  # `_have`, rendered
         self._known: dict[PortMap, PortRule] = {}
         self._written: Tables | None = None  # how the chains read when written; None: not known
         self._number = self._ruleset.number()
@@ -60,7 +59,7 @@ class IptablesFirewall:
         Errors: HostError.
         """
         with self._lock:
-            self._number = self._ruleset.number()  # before the list: a change during it is news
+            self._number = self._ruleset.number()  # before the list, to notice changes during it
             return frozenset(self._have.values()) if self._intact() else self._found()
 
     def apply(self, plan: Plan) -> None:
@@ -77,7 +76,7 @@ class IptablesFirewall:
     def disturbed(self) -> bool:
         """Whether somebody else changed rules since they were last observed.
 
-        Of legacy tables only our chains, and the jumps to them, are looked at.
+        Of legacy tables, only our chains and the jumps to them count.
         """
         if self._ruleset.number() != self._number:
             return True
@@ -90,7 +89,7 @@ class IptablesFirewall:
             try:
                 return fingerprint(self._read()) != self._seen
             except HostError:
-                return False  # somebody keeps the lock; a pass would fail, too
+                return False  # somebody holds the lock; a pass would fail, too
 
     def clear(self) -> None:
         """Remove all chains of ours, whoever made them. Errors: HostError."""
@@ -159,7 +158,7 @@ class IptablesFirewall:
                 raise HostError(GONE) from None
 
     def _write(self, commands: Commands) -> None:
-        """Change rules. Count only this as seen: the ruleset's number rises once a table."""
+        """Change rules. Count only this as seen: each table raises the ruleset's number by one."""
         before = self._ruleset.number()
         iptables_variants.change(self._variant, commands)
         ours = sum(map(bool, commands.values())) if self._variant == "nft" else 0

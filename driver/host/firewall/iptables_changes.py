@@ -1,4 +1,4 @@
-"""The commands that bring iptables rules about, and how to know those again. Pure."""
+"""The commands that change iptables rules, and fingerprints of the result. Pure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _END = re.compile(r"-j (?:ACCEPT|DROP|REJECT|RETURN)\b")  # without a condition:
 
 
 def difference(old: Tables, new: Tables) -> Commands:
-    """Return the commands from one rendering to another; the rules that stay keep their order."""
+    """Return the commands from one rendering to another; rules that stay keep their order."""
     return {
         table: [
             line for chain in chains for line in _steps(chain, old[table][chain], chains[chain])
@@ -36,9 +36,9 @@ def _steps(chain: str, old: list[str], new: list[str]) -> Iterator[str]:
 
 
 def replacement(found: Tables, new: Tables) -> Commands:
-    """Return the commands from whatever is there to a rendering; to declare a chain empties it.
+    """Return the commands that replace whatever is there by a rendering.
 
-    Shape: `found` as read; `new` {} for none at all.
+    Declaring a chain empties it. Shape: `found` as read; `new` {} for none at all.
     """
     commands: Commands = {}
     for table, chains in found.items():
@@ -72,7 +72,7 @@ def fingerprint(found: Tables) -> Tables:
 
 
 def is_whole(print_: Tables, chains: Tables) -> bool:
-    """Whether a fingerprint is of a rendering: it spells rules as the kernel does."""
+    """Whether a fingerprint has as many rules as a rendering, which the kernel spells otherwise."""
     return all(
         {name: len(rules) for name, rules in print_.get(table, {}).items()}
         == {name: len(rules) for name, rules in wanted.items()} | dict.fromkeys(PARENTS[table], 1)
@@ -81,7 +81,7 @@ def is_whole(print_: Tables, chains: Tables) -> bool:
 
 
 def leads(chains: Chains, chain: str, target: str) -> bool:
-    """Whether a chain hands every packet to a target, rather than ending before."""
+    """Whether a chain hands every packet to a target."""
     for rule in chains.get(chain, ()):
         plain = _COMMENT.sub("", rule)
         if plain == f"-j {target}":
@@ -92,12 +92,12 @@ def leads(chains: Chains, chain: str, target: str) -> bool:
 
 
 def jump(target: str) -> str:
-    """Return the rule by which a chain of somebody else hands every packet to one of ours."""
+    """Return the rule by which somebody else's chain hands every packet to one of ours."""
     return f"-m comment --comment {MARK} -j {target}"
 
 
 def unjump(chains: Chains, target: str) -> Iterator[str]:
-    """Return the commands that take away others' chains' jumps to chains that match `target`."""
+    """Yield the commands that remove jumps from others' chains to chains that match `target`."""
     leading = re.compile(rf"-[jg] {target}$")
     for name, rules in chains.items():
         if not name.startswith(CHAIN_PREFIX):

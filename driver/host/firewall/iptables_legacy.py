@@ -68,7 +68,7 @@ def _open(name: str) -> Iterator[iptc.Table]:
     with _xtables_lock():
         table = None
         try:
-            # where python-iptables looks up what a target's name is: not in tables that are closed
+            # python-iptables looks targets up in all of these: only in the open one
             iptc.Table.existing_table_names.update({t: t == name for t in iptc.Table.ALL})
             table = iptc.Table(name, autocommit=False)
             table.refresh()
@@ -84,7 +84,7 @@ def _open(name: str) -> Iterator[iptc.Table]:
 def _fit() -> None:
     """Correct python-iptables' length of libxtables' entries for options: 8 bytes more.
 
-    Its own, of 1.2, is from before iptables 1.8.11, and there it finds no option but the first.
+    That of its version 1.2 is from before iptables 1.8.11: with later ones it finds only the first.
     Source: iptables, include/xtables.h, struct xt_option_entry, its last field.
     """
     iptc: Any = import_module("iptc")
@@ -134,9 +134,9 @@ def _chains(table: iptc.Table, exact: str) -> Chains:
 
 
 def _spec(rule: iptc.Rule, *, whole: bool = False) -> str:
-    """Write a rule as iptables-save would, as far as it takes to know our own and Docker's.
+    """Write a rule as iptables-save would, in the detail that shows our rules and Docker's.
 
-    `whole`: with what its matches ask for, which takes python-iptables 1 ms each.
+    `whole`: with the parameters of its matches, which take python-iptables 1 ms each.
     """
     conditions = [
         (rule.src != "0.0.0.0/0.0.0.0", f"-s {rule.src}"),
@@ -160,8 +160,8 @@ def _asked(match: iptc.Match) -> str:
 def _quick(table: iptc.Table, chain: iptc.Chain, exact: str) -> Iterator[str]:
     """Yield rules as `read` does with `exact`, in 5 µs each; python-iptables' objects take 200.
 
-    Left out of a whole rule are its counters, and where in the table the chain is that it leads
-    to: that moves when others change.
+    A whole rule is without its counters, and without the offset of the chain that it leads to,
+    which moves when others change.
     """
     whole = chain.name.startswith(exact)
     entry = table.first_rule(chain.name)
@@ -191,7 +191,7 @@ def _extensions(raw: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _carry_out(table: iptc.Table, line: str) -> None:
-    """Do in a legacy table what a command of iptables-restore says."""
+    """Carry out one command of iptables-restore."""
     import iptc  # noqa: PLC0415  see the module's docstring
 
     verb, _, rest = line.partition(" ")
@@ -218,7 +218,7 @@ def _carry_out(table: iptc.Table, line: str) -> None:
 
 
 def _rule(spec: str) -> iptc.Rule:
-    """Make a rule of what iptables-restore would take after "-A CHAIN ".
+    """Parse what iptables-restore takes after "-A CHAIN ".
 
     Only masquerading needs python-iptables' own check, which prints a rule and reads it again, at
     1 ms; ports, of which there may be thousands, do not.
@@ -250,7 +250,7 @@ class LegacyFilter:
     """Notices changes of the filter table, which reports none.
 
     The kernel returns in microseconds how many rules it has and where each chain begins and ends.
-    To ask would make the table live, so only a live one is asked for. It is that of the namespace
+    Asking would make the table live, so only a live one is asked for. It is that of the namespace
     of the thread that makes this. Any thread may ask.
     """
 

@@ -1,4 +1,4 @@
-"""What iptables rules of an earlier run show of networks and ports. Pure.
+"""Reads networks and ports back from the iptables rules of an earlier run. Pure.
 
 The reverse of `iptables_rendering`, for what is taken over from the host.
 """
@@ -30,7 +30,7 @@ from driver.model.objects import HostObject
 from driver.model.records import ANY
 
 PROTOCOLS = {6: "tcp", 17: "udp", 132: "sctp"}
-NONE = bytes(4)  # a mask that leaves nothing
+NONE = bytes(4)  # the mask of any address
 # of a legacy rule: source, destination, their masks, interfaces, between them masks, protocol;
 _HEAD = struct.Struct("=4s4s4s4s16s16s32xH")
 # of its DNAT, behind the revision: flags, first address and, after the last, first port

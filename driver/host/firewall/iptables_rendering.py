@@ -1,11 +1,9 @@
-"""What the nft table does, as iptables rules. Pure.
+"""Renders as iptables rules what the nft table does. Pure.
 
-The constant rules are the chains and those of their rules that stand for no entry. All is
-in three tables, and none of it in `filter`, which comes after them: what is dropped here is
-dropped before Docker's rules accept it, wherever those are. What may pass goes back, by RETURN
-and not ACCEPT, to the chain it came from, where others have rules, too; a chain that is entered by
-`-g` goes back to where its caller would. The chains are always the same; ports, networks and peers
-add rules to them.
+All rules are in three tables that come before `filter`: what is dropped here is dropped before
+Docker's rules could accept it. What may pass goes back, by RETURN and not ACCEPT, to the chain it
+came from, where others have rules, too; a chain that is entered by `-g` returns to where its caller
+would. The chains are always the same; ports, networks and peers add rules to them.
 """
 
 from __future__ import annotations

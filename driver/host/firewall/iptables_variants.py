@@ -1,4 +1,4 @@
-"""The two iptables of a host, read and changed alike.
+"""Reads and changes both iptables variants of a host in the same way.
 
 "nft" is read and changed by its own programs, "legacy" by `iptables_legacy`. Both take rules as
 iptables-restore does.
@@ -30,7 +30,7 @@ def variants() -> frozenset[str]:
 
 
 def chosen() -> str:
-    """Return the variant that the host's own `iptables` is, "legacy" where it cannot be nft."""
+    """Return the variant of the host's own `iptables`; "legacy" where nft is not possible."""
     if not (shutil.which("iptables-nft-restore") and has_nf_tables()):
         return "legacy"
     program = shutil.which("iptables")
@@ -40,10 +40,10 @@ def chosen() -> str:
 def read(variant: str, tables: Iterable[str], exact: str = "") -> Tables:
     """List the rules of tables; a legacy table that is not live has none.
 
-    A legacy rule is written as far as it takes to know the gate and Docker's jumps. With `exact`,
-    chains whose names begin so have their rules whole, in the kernel's own bytes, and beside them
-    only built-in chains are read, whose rules have no more than their targets, and whether
-    they have conditions. Errors: HostError.
+    Legacy rules have only the detail that shows the gate and Docker's jumps. With `exact`, chains
+    whose names begin with it have whole rules, in the kernel's own bytes; of other chains only the
+    built-in ones are read, with their rules' targets and whether there are conditions.
+    Errors: HostError.
     """
     if variant == "nft":
         return _read_nft(tables)
@@ -54,7 +54,7 @@ def read(variant: str, tables: Iterable[str], exact: str = "") -> Tables:
 def change(variant: str, commands: Commands) -> None:
     """Carry out commands of iptables-restore by table, each table's in one transaction.
 
-    To declare a chain (":NAME - [0:0]") makes it or empties it. Errors: HostError.
+    Declaring a chain (":NAME - [0:0]") makes or empties it. Errors: HostError.
     """
     if variant == "nft":
         parts = [[f"*{table}", *lines, "COMMIT"] for table, lines in commands.items() if lines]

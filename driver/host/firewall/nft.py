@@ -56,7 +56,7 @@ class NftFirewall:
         Errors: HostError.
         """
         with self._lock:
-            self._seen = self._ruleset.number()  # before the list: a change during it is news
+            self._seen = self._ruleset.number()  # before the list, to notice changes during it
             return self._look()
 
     def _look(self) -> frozenset[HostObject]:
@@ -106,7 +106,8 @@ class NftFirewall:
             have = self._look()
             if Ruleset() not in have:
                 touched = plan.touched()
-                kept = (t for t in have if t.key not in touched and not _is_strange(t))
+                strange = Ruleset | UnknownEntry
+                kept = (t for t in have if t.key not in touched and not isinstance(t, strange))
                 self._replace([*kept, *entries.new()])
                 return
         elif any(isinstance(t, Ruleset) for t in plan.remove):
@@ -118,7 +119,7 @@ class NftFirewall:
             self._run(_script(self._missing(entries)))
 
     def _change(self, plan: Plan) -> None:
-        """Change entries; port maps alone the quick way, since they come and go with containers."""
+        """Change entries; the quick way if all are port maps, which come and go with containers."""
         gone, come = plan.old(), plan.new()
         old = [item for item in gone if isinstance(item, PortMap)]
         new = [item for item in come if isinstance(item, PortMap)]
@@ -157,7 +158,7 @@ class NftFirewall:
         self._installed = None if bodies is None else nft_listing.skeleton(bodies)
 
     def _missing(self, plan: Plan) -> Plan:
-        """Return what of a refused plan is not so already. Errors: Conflict, HostError."""
+        """Return what is left to do of a refused plan. Errors: Conflict, HostError."""
         bodies = self._bodies(terse=False)
         if bodies is None and (plan.add or plan.change):
             raise HostError(f"the nftables table {PATH} is gone: somebody flushed the ruleset")
@@ -199,10 +200,6 @@ class NftFirewall:
         return [body for entry in objects for kind, body in entry.items() if kind != "metainfo"]
 
 
-def _is_strange(item: HostObject) -> bool:
-    return isinstance(item, Ruleset | UnknownEntry)
-
-
 def _refused(message: str) -> HostError:
     line = message.partition("\n")[0].removeprefix("Error: ")
     return HostError(f"nftables refused: {line}")
@@ -222,7 +219,7 @@ def _script(plan: Plan) -> list[str]:
 def _adding(objects: Iterable[HostObject]) -> Iterator[str]:
     """Yield the commands that make elements, one for all that follow each other in a set.
 
-    A map's key must not be taken: "create" refuses it. In sets there is nothing to disagree on,
+    In maps "create" refuses a key that is taken. In sets there is nothing to disagree on,
     and nft 1.0.6 refuses "create" in an interval set that is made in the same transaction.
     """
     entries = (item for item in objects if isinstance(item, FirewallEntry))

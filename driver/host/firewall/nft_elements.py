@@ -118,12 +118,12 @@ def place(entry: FirewallEntry) -> str:
 
 
 def key(entry: FirewallEntry) -> str:
-    """Return an entry's key in nft's words."""
+    """Return an entry's key as nft writes it."""
     return entry.text if isinstance(entry, UnknownEntry) else _write(entry, SETS[place(entry)].key)
 
 
 def element(entry: FirewallEntry) -> str:
-    """Return an entry as an element in nft's words, with its owner as the comment."""
+    """Return an entry as nft writes elements, with its owner as the comment."""
     comment = f' comment "{owner}"' if (owner := getattr(entry, "owner", "")) else ""
     data = f" : {_write(entry, _TARGET)}" if isinstance(entry, PortMap) else ""
     return key(entry) + comment + data

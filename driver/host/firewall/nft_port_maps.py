@@ -1,8 +1,8 @@
-"""Writes published ports into the nft maps with the kernel's own messages.
+"""Writes published ports into the nft maps by netlink.
 
 libnftables asks for all tables, chains and sets before each change, at 0.2 ms; this takes 0.03.
-A context made after thousands of sockets must change nothing: its select() ends the process if
-its own socket has a number above 1023. So the table of an earlier run is removed here, too.
+A context of it that is made after thousands of sockets must change nothing: its select() ends the
+process if its own socket has a number above 1023. So an earlier run's table is removed here, too.
 Source: linux/netfilter/{nfnetlink,nf_tables}.h.
 """
 
@@ -45,7 +45,7 @@ class NftPortMaps:
 
         Errors: OSError, the kernel's first refusal.
         """
-        for error in self._tell([*_messages(_DELETE, 0, gone), *_messages(_CREATE, _NEW, come)]):
+        for error in self._send([*_messages(_DELETE, 0, gone), *_messages(_CREATE, _NEW, come)]):
             raise error
 
     def remove_table(self) -> None:
@@ -53,7 +53,7 @@ class NftPortMaps:
 
         Errors: OSError.
         """
-        for error in self._tell([(_DELETE_TABLE, 0, _INET + _OUR_TABLE)]):
+        for error in self._send([(_DELETE_TABLE, 0, _INET + _OUR_TABLE)]):
             if error.errno != errno.ENOENT:
                 raise error
 
@@ -61,7 +61,7 @@ class NftPortMaps:
         """Close the socket."""
         self._channel.close()
 
-    def _tell(self, requests: Sequence[Request]) -> Iterable[OSError]:
+    def _send(self, requests: Sequence[Request]) -> Iterable[OSError]:
         return self._channel.batch([(_BEGIN, 0, _BATCH), *requests], _END_OF_BATCH).values()
 
 

@@ -17,7 +17,7 @@ _CLEAR_MARK = f"meta mark and {JUDGED:#010x} != 0 meta mark set meta mark xor {J
 # Priorities: numbers a step before iptables' and Docker's own (-100, 100, 0), so that ours run
 # first in whatever order the programs start. A map that misses lets the packet go on to the next
 # line: the specific address is tried before the wildcard.
-# By a veth itself come only frames to groups that no bridge passes on, and from others' veths, too.
+# Only frames to groups that no bridge passes on arrive on a veth itself, others' veths included.
 # `sources` drops what comes from a known network's bridge (it is in `pair`) with an address not
 # in `own4`, ahead of connection tracking, lest it belong to another network's connection. It leaves
 # alone what stays on the bridge, which the host sees only where br_netfilter is at work.

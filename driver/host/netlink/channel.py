@@ -14,7 +14,7 @@ from driver.host.netlink.decoder import Link, attributes, messages, read_link, t
 
 RECEIVE_BYTES = 1 << 16
 _DUMP_ATTEMPTS = 10
-AT_ONCE = 128  # messages in a call: were all refused, the answers would fit the socket's buffer
+AT_ONCE = 128  # messages in a call; even if all are refused, the answers fit the buffer
 
 Request = tuple[int, int, bytes]  # kind, flags, and the message with room for its header
 
@@ -23,7 +23,7 @@ class Channel:
     """A netlink socket into the namespace of the thread that makes it. Any thread may ask."""
 
     def __init__(self, protocol: int = nl.NETLINK_ROUTE) -> None:
-        """Open it, for rtnetlink unless another netlink protocol is named."""
+        """Open it, for rtnetlink unless another protocol is given."""
         self._lock = threading.Lock()
         self._number = 0
         kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC
@@ -31,7 +31,7 @@ class Channel:
         for option in (nl.NETLINK_CAP_ACK, nl.NETLINK_EXT_ACK, nl.NETLINK_GET_STRICT_CHK):
             self.socket.setsockopt(nl.SOL_NETLINK, option, 1)
         self.socket.bind((0, 0))
-        self.port: int = self.socket.getsockname()[0]  # by which the kernel names who asked
+        self.port: int = self.socket.getsockname()[0]  # the kernel names senders by it
 
     def close(self) -> None:
         """Close the socket."""
@@ -63,8 +63,8 @@ class Channel:
     def batch(self, requests: Sequence[Request], end: bytes = b"") -> dict[int, OSError]:
         """Write the headers of messages and send them, many in one system call.
 
-        `end`: a whole message that is never answered, and ends what those of one call begin.
-        Return the kernel's refusals by the place of what it refused.
+        `end`: a whole message that ends those of each call, and is never answered.
+        Return the kernel's refusals by the index of the refused request.
         """
         refused: dict[int, OSError] = {}
         for start in range(0, len(requests), AT_ONCE):
@@ -115,8 +115,8 @@ class Channel:
     def heard(self, wait_s: float = 0) -> Iterator[tuple[int, bytes]]:
         """Yield kind and all of each message that is reported, until nothing more comes.
 
-        The first is waited for. Where some was lost, the kind is NLMSG_OVERRUN: the kernel drops
-        all that comes until that has been read.
+        It waits for the first. The kind is NLMSG_OVERRUN where some were lost: the kernel drops
+        all that follow until that has been read.
         """
         self.socket.settimeout(wait_s)
         while True:

@@ -1,6 +1,6 @@
-"""Decodes messages of the kernel, and of their attributes only what the plugin needs.
+"""Decodes the kernel's messages, and of their attributes only those that the plugin needs.
 
-pyroute2 decodes all, which takes six times as long (`encoder` has the numbers).
+pyroute2 decodes all, which takes six times as long or more (`encoder` has the numbers).
 """
 
 from __future__ import annotations

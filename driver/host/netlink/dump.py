@@ -32,16 +32,16 @@ class AddressEntry(NamedTuple):
 
     @property
     def prefixes(self) -> set[IPv4Network]:
-        """What is reached or owned by it."""
+        """What it reaches and owns."""
         reached = IPv4Network((self.remote, self.length), strict=False)
         return {reached} if self.ip in reached else {reached, IPv4Network(self.ip)}
 
 
 class RouteEntry(NamedTuple):
-    """An IPv4 route. `hops`: the links it goes out of, each with the gateway, 0.0.0.0 if IPv6's.
+    """An IPv4 route. `hops`: the links it goes out of, each with its gateway, 0.0.0.0 for IPv6's.
 
-    `source`: the address that packets get which have none yet, 0.0.0.0 for any. `onlink`: a
-    gateway is on the link though no prefix says so.
+    `source`: the preferred source address, 0.0.0.0 for none. `onlink`: the gateway counts as on the
+    link though no prefix says so.
     """
 
     dst: IPv4Network
@@ -70,7 +70,7 @@ def routes(
     """`ip -4 route show` of one type: those of our protocol, maybe thousands, or all others."""
     protocol = nl.PROTOCOL if ours else 0
     asked = nl.RTMSG.pack(socket.AF_INET, 0, 0, 0, table, protocol, 0, kind, 0)
-    # a table begins with its first route
+    # ENOENT: a table exists from its first route on
     for body in channel.dump(nl.RTM_GETROUTE, asked, fine=errno.ENOENT):
         if ours or body[nl.RTMSG_PROTOCOL] != nl.PROTOCOL:
             yield read_route(body)

@@ -1,8 +1,8 @@
 """Encodes messages to the kernel, with room for the header that a channel writes.
 
-pyroute2 encodes what is rare: bridges and vxlan devices. It is too slow for what is written for
-each container or peer, so those messages are encoded here, also where they are rare: a message has
-one encoder. `python -m benchmarks.netlink` with pyroute2 0.9.7, in microseconds:
+pyroute2 encodes bridges and vxlan devices (`link`), which are rare and have many attributes. It is
+too slow for what is written for each container or peer, so those messages are encoded here, also
+where they are rare. `python -m benchmarks.netlink` with pyroute2 0.9.7, in microseconds:
 
                             ours   pyroute2
     bridge                     3         79   for each network: pyroute2's
@@ -16,7 +16,7 @@ one encoder. `python -m benchmarks.netlink` with pyroute2 0.9.7, in microseconds
     1,000 links, decoded  27,000    210,000   in each pass, as the next; see `decoder`
     1,000 routes, decoded  4,300     26,000
 
-To load pyroute2 takes 0.1 s and 18 MB, after the boot pass.
+Loading pyroute2 takes 0.1 s and 18 MB; that is done after the boot pass.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def link(*attrs: Attribute, up: bool = False) -> bytes:
 
 
 def link_kind(kind: str, *attrs: Attribute) -> Attribute:
-    """Encode of which kind a link is, and what only its kind has."""
+    """Encode the kind of a link, and the attributes that only its kind has."""
     detail = [("IFLA_INFO_DATA", {"attrs": list(attrs)})] if attrs else []
     return "IFLA_LINKINFO", {"attrs": [("IFLA_INFO_KIND", kind), *detail]}
 
@@ -97,12 +97,12 @@ def numbered(index: int) -> bytes:
 
 
 def doomed(index: int = 0) -> bytes:
-    """Encode that a link goes to the group of those that are removed; 0: the whole group."""
+    """Encode that a link joins the group to remove; without an index, the whole group."""
     return numbered(index) + u32(nl.IFLA_GROUP, nl.DOOMED)
 
 
 def veth(planned: Veth, bridge: int) -> bytes:
-    """Encode a pair, its host end up and on a bridge, given by its index."""
+    """Encode a new pair; its host end is up and on the bridge with this index."""
     mtu = u32(nl.IFLA_MTU, planned.mtu)
     end = named(planned.container_end) + mtu + mac(nl.IFLA_ADDRESS, planned.mac)
     peer = nest(nl.IFLA_INFO_DATA, attribute(nl.VETH_INFO_PEER, end[nl.NLMSGHDR.size :]))
@@ -111,7 +111,7 @@ def veth(planned: Veth, bridge: int) -> bytes:
 
 
 def host_end(planned: Veth, bridge: int) -> bytes:
-    """Encode the host end of a pair that is there."""
+    """Encode the host end of a pair, up and on the bridge with this index."""
     head = nl.IFINFOMSG.pack(0, 0, nl.IFF_UP, nl.IFF_UP) + string(nl.IFLA_IFNAME, planned.name)
     place = u32(nl.IFLA_MASTER, bridge) + u32(nl.IFLA_GROUP, nl.GROUP)
     return head + u32(nl.IFLA_MTU, planned.mtu) + place

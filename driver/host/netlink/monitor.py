@@ -1,4 +1,4 @@
-"""Hears of changed links, addresses, routes and neighbours, and reports what matters."""
+"""Listens for changes of links, addresses, routes and neighbours; reports those that matter."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from driver.host.netlink.decoder import Link, attributes, integer, read_link
 _GROUPS = nl.RTNLGRP_LINK, nl.RTNLGRP_NEIGH, nl.RTNLGRP_IPV4_IFADDR, nl.RTNLGRP_IPV4_ROUTE
 _BACKLOG_BYTES = 4 << 20
 _LISTEN_S = 0.3
-# states of an entry whose MAC was asked for and found; none on a VTEP is
+# states of an entry whose MAC the kernel has asked for; no entry of ours on a VTEP has them
 _RESOLVED = nl.NUD_REACHABLE | nl.NUD_STALE | nl.NUD_DELAY | nl.NUD_PROBE
 
 Report = Callable[[frozenset[str]], None]
 
 
 def unreported(_names: frozenset[str]) -> None:
-    """Do nothing about it."""
+    """Ignore a report."""
 
 
 class Monitor(Channel):
     """Reports the names of our links that may have drifted, and "" for changes of the host.
 
-    It begins with `watch`. What comes in thousands and is of no use is dropped before it wakes us:
-    entries of other links than VTEPs, and what channels did that are `ignore`d. The kernel does
-    not say who changed an FDB entry: do so within `hush`.
+    It begins with `watch`. The kernel drops what comes in thousands and does not matter: entries of
+    links that are no VTEPs, and changes by channels that are `ignore`d. It does not know who
+    changed an FDB entry: we do so within `hush`.
     """
 
     def __init__(self) -> None:
@@ -51,9 +51,9 @@ class Monitor(Channel):
         stop: threading.Event,
         risen: Report = unreported,
     ) -> None:
-        """Report until told to stop; "" also where reports were lost.
+        """Report until `stop`; "" also where reports were lost.
 
-        `links` lists the links there are. `risen` gets the host ends of veths whose other end came
+        `links` lists all links. `risen` gets the host ends of veths whose other end came
         up, which is no drift.
         """
         self.subscribe(*_GROUPS)
@@ -133,7 +133,7 @@ class Monitor(Channel):
             return
         found = attributes(body, nl.RTMSG.size)
         if integer(found.get(nl.RTA_PRIORITY, b"")) == nl.METRIC and not gone:
-            yield ""  # in the place of one of ours, or of none: others have no such metric
+            yield ""  # it may have replaced one of ours: no others have this metric
         elif length == 0 or protocol == (nl.PROTOCOL if gone else nl.RTPROT_KERNEL):
             # A link that comes up reports its own prefix; its other routes went unreported.
             link = self._known.get(integer(found.get(nl.RTA_OIF, b"")))
@@ -157,17 +157,17 @@ def _is_vtep(link: Link) -> bool:
 
 
 def _name(link: Link) -> str:
-    """Return the name that a change of a link of ours is reported by: all peers hang on a VTEP."""
+    """Return the name to report for a link of ours; "" for a VTEP, on which all peers depend."""
     return "" if link.kind == "vxlan" else link.name
 
 
 def _drifted(was: Link, link: Link) -> bool:
-    """Whether it may be drift. The alias comes last when a link is made: before it is not."""
+    """Whether a change may be drift. A link has no alias until we have made all of it."""
     return bool(was.alias) and _watched(was) != _watched(link)
 
 
 def _watched(link: Link) -> tuple[object, ...]:
-    """Return what drift would change; a bridge's details are its timers."""
+    """Return what drift would change, but not a bridge's details: they include timers."""
     detail = link.detail if link.kind == "vxlan" else b""
     where = link.name, link.up, link.master
     return *where, link.mtu, link.mac, link.alias, link.group, link.hairpin, detail
@@ -175,7 +175,7 @@ def _watched(link: Link) -> tuple[object, ...]:
 
 def _matters(was: Link | None, link: Link, gone: bool) -> bool:
     """Whether a change of a foreign link may change the `Facts`."""
-    if link.local:  # one that is up may be an uplink all the same
+    if link.local:  # if it is up, it may be an uplink all the same
         return was is not None and was.up and link.up and was.mtu != link.mtu
     if gone or was is None:
         return gone or link.kind in ("bridge", "vxlan")

@@ -1,6 +1,6 @@
-"""The kernel's filter before a monitor: reports of no use never wake this process.
+"""Filters reports in the kernel, so that those that do not matter never wake this process.
 
-A program of few steps, which the kernel runs on each message.
+A filter is a short BPF program that the kernel runs on each message.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Filter:
 
     @contextmanager
     def hush(self) -> Iterator[None]:
-        """Take no entries during the block; the kernel files its messages as it makes changes."""
+        """Take no entries during the block: the kernel filters reports while it makes changes."""
         self._set_hushed(hushed=True)
         try:
             yield
@@ -65,7 +65,7 @@ class Filter:
 
 
 def take_losses(on: socket.socket, table: int) -> None:
-    """Take only addresses that go, and routes that go out of a table."""
+    """Take only removed addresses, and routes removed from a table."""
     of_table = [(nl.BPF_LD_B, 0, 0, nl.RTMSG_TABLE), *_choice([table], _TAKE, _DROP)]
     kind = (nl.BPF_LD_H, 0, 0, _KIND)
     addresses = _branch([nl.RTM_DELADDR], [_TAKE])
@@ -80,7 +80,7 @@ def _attach(on: socket.socket, program: Iterable[BpfStep]) -> None:
 
 
 def _program(senders: Iterable[int], links: Iterable[int]) -> Iterator[BpfStep]:
-    """Yield the steps: of which kind is it, then who sent it or of which link it is."""
+    """Yield the steps: look at the kind, then at the sender or the link."""
     by_link = [(nl.BPF_LD_W, 0, 0, _DEVICE), *_choice(map(socket.htonl, links), _TAKE, _DROP)]
     by_sender = [(nl.BPF_LD_W, 0, 0, _SENDER), *_choice(map(socket.htonl, senders), _DROP, _TAKE)]
     yield nl.BPF_LD_H, 0, 0, _KIND
@@ -90,7 +90,7 @@ def _program(senders: Iterable[int], links: Iterable[int]) -> Iterator[BpfStep]:
 
 
 def _branch(kinds: Iterable[int], steps: list[BpfStep]) -> Iterator[BpfStep]:
-    """Yield what does these steps, which end in a return, for messages of these kinds only."""
+    """Yield these steps, which end in a return, behind a test for these kinds of messages."""
     left = list(kinds)
     while left:
         kind = left.pop()

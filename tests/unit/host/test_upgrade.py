@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from driver.host.journal import NAME, SqliteJournal
-from driver.host.upgrade import bring_back, put_by
+from driver.host.upgrade import recover, save
 from driver.model.records import Record
 from tests.unit.journal_files import written
 from tests.unit.sample import LEASE, RECORDS, state_of
@@ -27,7 +27,7 @@ def ended(tmp_path: Path, folder: Path, *records: Record) -> Path:
     """A plugin has ended, with its state in one folder."""
     state = tmp_path / "one" / NAME
     written(state, *records).close()
-    put_by(state, folder)
+    save(state, folder)
     return state
 
 
@@ -35,7 +35,7 @@ def test_another_folder_gets_the_state(tmp_path: Path, folder: Path) -> None:
     ended(tmp_path, folder, *RECORDS)
     other = tmp_path / "other" / NAME
     other.parent.mkdir()
-    bring_back(other, folder)
+    recover(other, folder)
     assert SqliteJournal(other).load() == state_of(*RECORDS)
     assert list(folder.iterdir()) == [], "a copy is used once"
 
@@ -45,7 +45,7 @@ def test_another_folder_with_an_older_state_gets_it_too(tmp_path: Path, folder: 
     written(other, LEASE).close_alone()
     os.utime(other, (other.stat().st_mtime - HOUR,) * 2)
     ended(tmp_path, folder, *RECORDS)
-    bring_back(other, folder)
+    recover(other, folder)
     assert SqliteJournal(other).load() == state_of(*RECORDS)
     assert SqliteJournal(other.with_name(f"{NAME}.before-restore")).load() == state_of(LEASE)
 
@@ -55,7 +55,7 @@ def test_another_folder_with_a_newer_state_keeps_it(tmp_path: Path, folder: Path
     other = tmp_path / "other" / NAME
     written(other, LEASE).close_alone()
     os.utime(other, (other.stat().st_mtime + HOUR,) * 2)
-    bring_back(other, folder)
+    recover(other, folder)
     assert SqliteJournal(other).load() == state_of(LEASE)
     assert list(folder.iterdir()) == []
 
@@ -67,14 +67,14 @@ def test_in_the_same_folder_what_was_put_there_meanwhile_is_meant(
     state.unlink()
     written(state, LEASE).close_alone()
     os.utime(state, (state.stat().st_mtime - HOUR,) * 2)
-    bring_back(state, folder)
+    recover(state, folder)
     assert SqliteJournal(state).load() == state_of(LEASE)
 
 
 def test_the_service_has_no_such_folder(tmp_path: Path) -> None:
     state = ended(tmp_path, tmp_path / "absent", *RECORDS)
     state.unlink()
-    bring_back(state, tmp_path / "absent")
+    recover(state, tmp_path / "absent")
     assert not state.exists()
 
 
@@ -82,5 +82,5 @@ def test_a_copy_that_cannot_be_used_stops_nothing(
     tmp_path: Path, folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (folder / "1-2.db").write_bytes(b"garbage" * 1000)
-    bring_back(tmp_path / NAME, folder)
+    recover(tmp_path / NAME, folder)
     assert "cannot be used" in caplog.text
