@@ -234,7 +234,7 @@ def _sockets(value: str) -> tuple[Path, ...]:
     paths = tuple(map(Path, value.split(",")))
     if not all(path.is_absolute() for path in paths):
         raise BadRequest(
-            f"--socket {value!r} is no absolute path, or several with commas between; meanwhile "
+            f"--socket {value!r} is no absolute path, or several, separated by commas; meanwhile "
             f"{DEFAULT_SOCKET} is served"
         )
     return paths

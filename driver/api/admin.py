@@ -46,6 +46,6 @@ def _found(edit: Edit, what: str) -> tuple[Network | None, Pool | None]:
     if len(pools) == 1:
         return edit.state.network_of(pools[0].id), pools[0]
     raise UnknownObject(
-        f"{what[:80]!r} is neither the beginning of one network's id, of {SHORTEST} characters at "
-        "least, nor a block; `docker-flannel status` lists both"
+        f"{what[:80]!r} is neither a block nor the first {SHORTEST} or more characters of exactly "
+        "one network's id; `docker-flannel status` lists both"
     )

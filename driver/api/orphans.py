@@ -88,4 +88,4 @@ class OrphanNetworks:
             if found is None or edit.state.endpoints_of(network):
                 return  # a pass drops the remaining endpoints first
             give_up(edit, found)
-        log.info("network %s is forgotten: Docker removed it unheard", short(network))
+        log.info("network %s is forgotten: Docker does not list it", short(network))

@@ -50,8 +50,8 @@ from driver.model.records import (
 
 DEFAULT_PREFIX = "eth"
 OTHERS = (
-    "the state has networks, but none of them is on this host, where containers run on others: it "
-    "is old, or another host's; `docker-flannel restore` puts the right one back, and "
+    "the state is old or another host's: none of its networks is on this host, where containers "
+    "run on other networks; `docker-flannel restore` puts the right one back, and "
     "`docker flannel forget` gives up a network that Docker does not list"
 )
 HOW = "left as it is; `docker flannel adopt` takes it over with what Docker knows"

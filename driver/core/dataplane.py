@@ -16,7 +16,7 @@ class Dataplane:
         self._adapters = sorted(adapters, key=lambda a: min(RANK[kind] for kind in a.kinds))
 
     def observe(self, kinds: Kinds = tuple(RANK)) -> frozenset[HostObject]:
-        """Return what the host has of ours, at least of these kinds. Errors: HostError, OSError."""
+        """Return our objects on the host, at least of these kinds. Errors: HostError, OSError."""
         asked = [a for a in self._adapters if not set(kinds).isdisjoint(a.kinds)]
         return frozenset().union(*(adapter.observe() for adapter in asked))
 

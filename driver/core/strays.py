@@ -1,4 +1,4 @@
-"""Keep packets to the overlay's Network that no peer takes from leaving unencrypted. Pure.
+"""Keep packets to the Network that go to no peer from leaving by the default route. Pure.
 
 The host gets an unreachable route to the whole Network, less specific than the routes to peers,
 unless it reaches something in there by its default route only. The firewall always keeps the
@@ -34,9 +34,9 @@ def warnings(
     """Yield why there is no such route, if there is none."""
     if what := need(overlay, subnet, peers, facts):
         yield (
-            f"the Network {overlay.network} has {what}, in it: what this host itself sends there, "
-            "but to no peer, leaves by the default route in clear; a Network of its own for the "
-            "overlay would be closed"
+            f"the Network {overlay.network} contains {what}: so what this host itself sends to the "
+            "Network, but to no peer, leaves by the default route; choose a Network that only the "
+            "overlay uses"
         )
 
 

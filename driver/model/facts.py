@@ -60,7 +60,7 @@ class Flanneld:
         return mine and not self._device(overlay)
 
     def has(self, overlay: Overlay) -> bool:
-        """Whether a flanneld has the network, so that the plugin makes nothing of it."""
+        """Whether a flanneld has the network, so that the plugin makes none of its objects."""
         return bool(self.sign(overlay)) and not self.joined(overlay)
 
     def _device(self, overlay: Overlay | None) -> str:

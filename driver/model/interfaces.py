@@ -20,7 +20,7 @@ class Adapter(Protocol):
         """The kinds of objects it makes."""
 
     def observe(self) -> frozenset[HostObject]:
-        """Return what the host has of ours, and of nobody else's. Errors: HostError, OSError."""
+        """Return our objects on the host, and nobody else's. Errors: HostError, OSError."""
 
     def apply(self, plan: Plan) -> None:
         """Apply a plan of own kinds: removals first; idempotent.
@@ -100,7 +100,7 @@ class Journal(Protocol):
         """Whether the file is gone, so that a change would be written nowhere."""
 
     def renew(self, state: State) -> None:
-        """Write the whole state anew. Errors: StoreError."""
+        """Write the whole state again. Errors: StoreError."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,5 +25,5 @@ def test_a_network_removed_unheard(host: Host) -> None:
     wait_for(lambda: len(status(host)["networks"]) == 1, "the network to be forgotten")
     assert status(host)["networks"][0]["block"] == str(block)
     assert status(host)["blocks_of_others"] == []
-    assert "network ffffffffffff is forgotten: Docker removed it unheard" in host.plugin_log()
+    assert "network ffffffffffff is forgotten: Docker does not list it" in host.plugin_log()
     assert len(status(host)["endpoints"]) == 1

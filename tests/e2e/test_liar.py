@@ -81,7 +81,7 @@ def test_no_lease_takes_anything_from_peers_or_from_the_host(two: World, wire: P
     for host in two.hosts:
         told(host, *(f'"{FOLDER}{name}"' for name in lies if host is h1 or start not in name))
     assert any(
-        "the Network 192.0.0.0/8 has 192.0.2.1, this host's gateway, in it" in warning
+        "the Network 192.0.0.0/8 contains 192.0.2.1, this host's gateway" in warning
         for warning in status(h1)["warnings"]
     )
     two.start_plugin(h1)

@@ -93,7 +93,7 @@ def test_an_option_goes_before_a_variable_and_that_before_the_default(option: st
         ("--firewall", "ufw", "--firewall 'ufw' is none of auto, nft, iptables"),
         ("--public-ip", "fd00::1", "--public-ip 'fd00::1' is no IPv4 address"),
         ("--lease", "Auto", "is none of"),
-        ("--socket", "/run/a.sock,", "is no absolute path, or several with commas between"),
+        ("--socket", "/run/a.sock,", "is no absolute path, or several, separated by commas"),
         ("--socket", "flannel.sock", "is no absolute path"),
         ("--log-level", "INFO", "--log-level 'INFO' is none of debug, info, warning, error"),
         ("--require-ipam", "yes", "--require-ipam 'yes' is none of 0, 1"),

@@ -47,5 +47,5 @@ def test_a_beginning_that_two_networks_share_is_refused(bench: Bench, docker: Do
     one, two = docker.create_network(), docker.create_network()
     shared = one.id[:SHORTEST]
     assert two.id.startswith(shared)
-    with pytest.raises(UnknownObject, match="neither the beginning of one network's id"):
+    with pytest.raises(UnknownObject, match="neither a block nor the first 4 or more characters"):
         forget(bench.core, Body({"What": shared}))

@@ -49,7 +49,7 @@ def test_the_route_cuts_nothing_off(facts: Facts, peers: list[Peer], need: str) 
     told = list(warnings(OVERLAY, SUBNET, peers, facts))
     assert len(told) == bool(need)
     if need:
-        assert f"the Network 10.0.0.0/8 has {need}" in told[0]
+        assert f"the Network 10.0.0.0/8 contains {need}" in told[0]
 
 
 def test_containers_are_kept_in_but_for_links_and_hosts() -> None:
