@@ -14,7 +14,7 @@ from typing import Any
 
 from driver.core.publish import Binding
 from driver.errors import BadRequest
-from driver.model.records import ANY, Proto
+from driver.model.records import ANY, PROTOCOLS
 
 ID = re.compile(r"[a-z0-9]{12,64}")
 POOL_ID = re.compile(r"[0-9a-z./-]{1,100}")
@@ -23,7 +23,6 @@ Reply = dict[str, Any]
 
 NO_SPACE = "null"  # of Docker's IPAM driver that assigns nothing
 SPACE = "flannel"  # one name for both address spaces: Docker 27+ then skips its overlap loop
-PROTOCOLS: dict[int, Proto] = {6: "tcp", 17: "udp", 132: "sctp"}
 LAST_PORT = 65535
 SHOWN = 80  # characters of a refused value
 

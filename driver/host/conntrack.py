@@ -20,11 +20,11 @@ from driver.host.netlink.channel import Channel, Request
 from driver.host.netlink.decoder import attributes
 from driver.host.netlink.encoder import attribute, ipv4, nest, u32
 from driver.model.firewall import Flows
+from driver.model.records import PROTO_NUMBERS
 
 log = logging.getLogger(__name__)
 
 _BODY = nl.NFGENMSG.pack(socket.AF_INET, 0, 0)
-_PROTOCOLS = {"tcp": 6, "udp": 17, "sctp": 132}
 _MANY = 64  # from here on listing all flows, some 10 ms, is cheaper
 _UNABLE = (errno.EINVAL, errno.EOPNOTSUPP)
 
@@ -71,7 +71,7 @@ class Conntrack:
     def _one_by_one(self, wrong: Iterable[Flows]) -> None:
         by_port = defaultdict(list)
         for flows in wrong:
-            by_port[_PROTOCOLS[flows.proto], flows.port].append(flows)
+            by_port[PROTO_NUMBERS[flows.proto], flows.port].append(flows)
         requests: list[Request] = []
         for message in self._channel.dump(nl.IPCTNL_MSG_CT_GET, _BODY):
             flow = _read(message)
@@ -95,7 +95,7 @@ class _Flow(NamedTuple):
 def deletion(flows: Flows) -> bytes:
     """Encode a message that deletes all of some flows."""
     looks = nl.CTA_FILTER_PROTO_NUM | nl.CTA_FILTER_PROTO_DST_PORT
-    number = attribute(nl.CTA_PROTO_NUM, bytes([_PROTOCOLS[flows.proto]]))
+    number = attribute(nl.CTA_PROTO_NUM, bytes([PROTO_NUMBERS[flows.proto]]))
     port = attribute(nl.CTA_PROTO_DST_PORT, flows.port.to_bytes(2, "big"))
     to = [nest(nl.CTA_TUPLE_PROTO, number, port)]
     if flows.ip is not None:

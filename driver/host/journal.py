@@ -118,10 +118,7 @@ class SqliteJournal:
         self._db.execute(CLAIM_SCHEMA)
 
     def load(self) -> State:
-        """Read all rows.
-
-        Errors: StoreError naming the row that cannot be read.
-        """
+        """Read all rows. Errors: StoreError naming the row that cannot be read."""
         found: dict[str, dict[str, Any]] = {kind: {} for kind in TYPES}
         try:
             rows = self._db.execute(ROWS).fetchall()
@@ -259,10 +256,7 @@ def to_row(record: Record) -> str:
 
 
 def from_row(kind: str, body: str) -> Record:
-    """Read a record from JSON.
-
-    Errors: AttributeError, KeyError, TypeError, ValueError.
-    """
+    """Read a record from JSON. Errors: AttributeError, KeyError, TypeError, ValueError."""
     fields = json.loads(body)
     if kind == Pool.kind:
         owner = fields["id"].partition("/")[0]

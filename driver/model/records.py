@@ -9,13 +9,13 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from typing import ClassVar, Literal, get_args
 
 Proto = Literal["tcp", "udp", "sctp"]
+PROTO_NUMBERS: dict[Proto, int] = {"tcp": 6, "udp": 17, "sctp": 132}
+PROTOCOLS = {number: proto for proto, number in PROTO_NUMBERS.items()}
 Publisher = Literal["flannel", "docker"]
 Owner = Literal["ipam", "network", "docker", "adopted"]
 
-FLANNEL_PREFIX = "flannel."  # of flannel's devices
-BRIDGE_PREFIX = "fl-"
-HOST_END_PREFIX = "flh"
-CONTAINER_END_PREFIX = "flc"
+FLANNEL_PREFIX, BRIDGE_PREFIX = "flannel.", "fl-"  # the first is of flannel's devices
+HOST_END_PREFIX, CONTAINER_END_PREFIX = "flh", "flc"
 ALIAS_PREFIX = "docker-flannel "
 ANY = IPv4Address(0)
 LOWEST_MTU, HIGHEST_MTU = 576, 65535  # bytes, of what containers may get

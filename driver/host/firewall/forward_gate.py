@@ -48,10 +48,7 @@ class ForwardGates:
         return frozenset(gate for gate in gates if _in_place(gate, there[gate.variant]))
 
     def apply(self, plan: Plan) -> None:
-        """Remove and make gates.
-
-        Errors: an ExceptionGroup of HostError.
-        """
+        """Remove and make gates. Errors: an ExceptionGroup of HostError."""
         errors: list[FlannelError] = []
         wanted = [*((gate, False) for gate in plan.remove), *((gate, True) for gate in plan.new())]
         for gate, present in wanted:

@@ -13,23 +13,10 @@ from contextlib import suppress
 from ipaddress import IPv4Address, IPv4Network
 
 from driver.host.firewall.iptables_rendering import CHAIN_PREFIX, PROTOS, Chains, Tables
-from driver.model.firewall import (
-    AnySource,
-    BridgePair,
-    DockerMasquerade,
-    FirewallEntry,
-    InternalBridge,
-    Masquerade,
-    OverlayPrefix,
-    PortMap,
-    Ruleset,
-    SourceAddress,
-    SourcePrefix,
-)
+from driver.model import firewall as fw
 from driver.model.objects import HostObject
-from driver.model.records import ANY
+from driver.model.records import ANY, PROTOCOLS
 
-PROTOCOLS = {6: "tcp", 17: "udp", 132: "sctp"}
 NONE = bytes(4)  # the mask of any address
 # of a legacy rule: source, destination, their masks, interfaces, between them masks, protocol;
 _HEAD = struct.Struct("=4s4s4s4s16s16s32xH")
@@ -42,16 +29,16 @@ PORT = re.compile(
     r"-j DNAT --to-destination (?P<target>[\d.]+):(?P<target_port>\d+)"
 )
 # a chain, how its rule begins, and the kind of entry that this is, with its fields
-RULES: tuple[tuple[str, re.Pattern[str], type[FirewallEntry]], ...] = (
-    ("BETWEEN", re.compile(r"-i (?P<source>\S+) -o (?P<destination>\S+) -j RETURN"), BridgePair),
-    ("BETWEEN", re.compile(r"-i (?P<bridge>\S+) -j DROP"), InternalBridge),
-    ("HAIR", re.compile(r"-s (?P<prefix>\S+) -o (?P<bridge>\S+) -j MASQUERADE"), SourcePrefix),
-    ("SOURCES", re.compile(r"-s (?P<ip>\S+)/32 -i (?P<bridge>\S+) -j RETURN"), SourceAddress),
-    ("SOURCES", re.compile(r"-i (?P<bridge>\S+) -j RETURN"), AnySource),
-    ("DOCKER", re.compile(r"-s (?P<prefix>\S+) -j MASQUERADE"), DockerMasquerade),
-    ("LEAVE", re.compile(r"-s (?P<prefix>\S+) -j MASQUERADE"), Masquerade),
-    ("LEAVE", re.compile(r"-d (?P<prefix>(?!224\.)\S+) -j RETURN"), OverlayPrefix),
-    *((proto.upper(), PORT, PortMap) for proto in PROTOS),
+RULES: tuple[tuple[str, re.Pattern[str], type[fw.FirewallEntry]], ...] = (
+    ("BETWEEN", re.compile(r"-i (?P<source>\S+) -o (?P<destination>\S+) -j RETURN"), fw.BridgePair),
+    ("BETWEEN", re.compile(r"-i (?P<bridge>\S+) -j DROP"), fw.InternalBridge),
+    ("HAIR", re.compile(r"-s (?P<prefix>\S+) -o (?P<bridge>\S+) -j MASQUERADE"), fw.SourcePrefix),
+    ("SOURCES", re.compile(r"-s (?P<ip>\S+)/32 -i (?P<bridge>\S+) -j RETURN"), fw.SourceAddress),
+    ("SOURCES", re.compile(r"-i (?P<bridge>\S+) -j RETURN"), fw.AnySource),
+    ("DOCKER", re.compile(r"-s (?P<prefix>\S+) -j MASQUERADE"), fw.DockerMasquerade),
+    ("LEAVE", re.compile(r"-s (?P<prefix>\S+) -j MASQUERADE"), fw.Masquerade),
+    ("LEAVE", re.compile(r"-d (?P<prefix>(?!224\.)\S+) -j RETURN"), fw.OverlayPrefix),
+    *((proto.upper(), PORT, fw.PortMap) for proto in PROTOS),
 )
 FIELDS: dict[str, Callable[[str], object]] = {
     "prefix": IPv4Network,
@@ -71,7 +58,7 @@ def read_back(tables: Tables) -> frozenset[HostObject]:
         for name, rules in chains.items()
         if name.startswith(CHAIN_PREFIX)
     }
-    return frozenset((Ruleset(intact=False), *_entries(ours))) if ours else frozenset()
+    return frozenset((fw.Ruleset(intact=False), *_entries(ours))) if ours else frozenset()
 
 
 def _readable(rule: str) -> str:
@@ -115,7 +102,7 @@ def _text(data: bytes) -> str:
     return data.partition(b"\0")[0].decode(errors="replace")
 
 
-def _entries(chains: Chains) -> Iterator[FirewallEntry]:
+def _entries(chains: Chains) -> Iterator[fw.FirewallEntry]:
     for chain, form, kind in RULES:
         for found in filter(None, map(form.match, chains.get(CHAIN_PREFIX + chain, ()))):
             with suppress(ValueError):  # none that this plugin makes

@@ -44,17 +44,14 @@ class NftFirewall:
         self._lock = threading.Lock()  # a pass looks while a call changes
         self._nft = nftables.Nftables()
         self._nft.set_stateless_output(True)
-        self._nft.set_numeric_proto_output(True)
+        self._nft.set_numeric_proto_output(True)  # names need /etc/protocols, which images lack
         self._installed: nft_listing.Skeleton | None = None  # how it reads if it is intact
         self._maps = NftPortMaps()
         self._ruleset = Generation()
         self._seen = 0
 
     def observe(self) -> frozenset[HostObject]:
-        """List the constant rules, intact or not, and the entries.
-
-        Errors: HostError.
-        """
+        """List the constant rules, intact or not, and the entries. Errors: HostError."""
         with self._lock:
             self._seen = self._ruleset.number()  # before the list, to notice changes during it
             return self._look()

@@ -13,13 +13,13 @@ import struct
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 
-from driver.host.firewall.nft_elements import PROTOCOLS, place
+from driver.host.firewall.nft_elements import place
 from driver.host.firewall.nft_table import TABLE
 from driver.host.netlink.channel import Channel, Request
 from driver.host.netlink.constants import NETLINK_NETFILTER
 from driver.host.netlink.encoder import attribute, nest, string
 from driver.model.firewall import PortMap
-from driver.model.records import ANY
+from driver.model.records import ANY, PROTO_NUMBERS
 
 _BEGIN, _END = 0x10, 0x11  # NFNL_MSG_BATCH_*
 _CREATE, _DELETE = 10 << 8 | 12, 10 << 8 | 14  # NFNL_SUBSYS_NFTABLES, NFT_MSG_*SETELEM
@@ -79,7 +79,7 @@ def _messages(kind: int, flags: int, ports: Sequence[PortMap]) -> Iterator[Reque
 def _element(port: PortMap) -> bytes:
     """Encode an element; each field of a key, and of what it leads to, fills four bytes."""
     comment = port.owner.encode() + b"\0"
-    key = struct.pack(">B3xH2x", PROTOCOLS[port.proto], port.host_port)
+    key = struct.pack(">B3xH2x", PROTO_NUMBERS[port.proto], port.host_port)
     if port.host_ip != ANY:
         key = port.host_ip.packed + key
     data = port.target.packed + struct.pack(">H2x", port.target_port)

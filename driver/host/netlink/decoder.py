@@ -11,13 +11,7 @@ from sys import byteorder
 from typing import NamedTuple
 
 from driver.host.netlink import constants as nl
-from driver.model.records import (
-    ALIAS_PREFIX,
-    ANY,
-    BRIDGE_PREFIX,
-    FLANNEL_PREFIX,
-    HOST_END_PREFIX,
-)
+from driver.model.records import ALIAS_PREFIX, ANY, BRIDGE_PREFIX, FLANNEL_PREFIX, HOST_END_PREFIX
 
 _IPV4_BYTES = 4
 _PREFIXES = {"bridge": BRIDGE_PREFIX, "veth": HOST_END_PREFIX, "vxlan": FLANNEL_PREFIX}
