@@ -18,15 +18,14 @@ def forget(core: Reconciler, req: Body) -> Reply:
     """
     what = req.text("What")
     with core.edit() as edit:
-        network, pool = _found(edit, what)
-        if network is not None:
-            left = len(edit.state.endpoints_of(network.id))
-            if left:
+        found = _found(edit, what)
+        if isinstance(found, Network):
+            if left := len(edit.state.endpoints_of(found.id)):
                 raise Conflict(f"network {what} has {left} containers; disconnect them first")
-            give_up(edit, network)
-        elif pool is not None:
-            edit.drop(pool)
-    block = network.gateway.network if network else pool.cidr if pool else ""
+            give_up(edit, found)
+        else:
+            edit.drop(found)
+    block = found.gateway.network if isinstance(found, Network) else found.cidr
     return {"Forgotten": f"{what}, block {block}"}
 
 
@@ -37,14 +36,14 @@ def give_up(edit: Edit, network: Network) -> None:
         edit.drop(edit.state.pools[network.pool])
 
 
-def _found(edit: Edit, what: str) -> tuple[Network | None, Pool | None]:
+def _found(edit: Edit, what: str) -> Network | Pool:
     if len(what) >= SHORTEST:
         networks = [n for n in edit.state.networks.values() if n.id.startswith(what)]
         if len(networks) == 1:
-            return networks[0], edit.state.pools.get(networks[0].pool)
+            return networks[0]
     pools = [p for p in edit.state.pools.values() if str(p.cidr) == what]
     if len(pools) == 1:
-        return edit.state.network_of(pools[0].id), pools[0]
+        return edit.state.network_of(pools[0].id) or pools[0]
     raise UnknownObject(
         f"{what[:80]!r} is neither a block nor the first {SHORTEST} or more characters of exactly "
         "one network's id; `docker-flannel status` lists both"

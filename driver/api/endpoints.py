@@ -62,7 +62,7 @@ def _put_endpoint(
         if known is not None:
             same = known.network == network_id and ip in (known.shown_ip, None)
             if not same or mac not in (known.mac, ""):
-                raise Conflict(f"endpoint {endpoint_id[:12]} exists already, with other settings")
+                raise Conflict(f"endpoint {short(endpoint_id)} exists already, with other settings")
             return known
         pool = edit.state.pools.get(network.pool)
         if pool and pool.owner == "adopted":  # this plugin's IPAM was not asked for the address
@@ -112,7 +112,7 @@ def _taken(edit: Edit, pool: Pool, wish: Wish) -> IPv4Interface:
 def _check_free(edit: Edit, endpoint: Endpoint) -> None:
     for other in edit.state.endpoints_of(endpoint.network):
         if other.shown_ip.ip == endpoint.shown_ip.ip:
-            raise Conflict(f"address {other.shown_ip.ip} is in use by endpoint {other.id[:12]}")
+            raise Conflict(f"address {other.shown_ip.ip} is in use by endpoint {short(other.id)}")
 
 
 def delete_endpoint(core: Reconciler, req: Body) -> Reply:
@@ -142,7 +142,7 @@ def join(core: Reconciler, req: Body) -> Reply:
         network = edit.network(req.object_id("NetworkID"))
         endpoint = replace(edit.endpoint(endpoint_id), sandbox=sandbox)
         if endpoint.network != network.id:
-            raise Conflict(f"endpoint {endpoint_id[:12]} is not on network {network.id[:12]}")
+            raise Conflict(f"endpoint {short(endpoint_id)} is not on network {short(network.id)}")
         edit.put(endpoint)
     names = {"SrcName": endpoint.container_end, "DstPrefix": network.interface_prefix}
     if network.internal:

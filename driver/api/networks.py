@@ -83,7 +83,7 @@ def _put_network(core: Reconciler, network_id: str, given: _Given | None, option
             _mark_aux(edit, place.pool, given.reserved if given else frozenset())
             edit.put(network)
         elif known != network:
-            raise Conflict(f"network {network_id[:12]} exists already, with other settings")
+            raise Conflict(f"network {short(network_id)} exists already, with other settings")
     if known is None and place.docker_gateway:
         log.info(
             "network=%s containers get addresses of %s beside Docker's own of %s; better is one "

@@ -61,8 +61,8 @@ def wrong_flows(plan: Plan) -> Iterator[Flows]:
 def _from_before(port: PortMap) -> Flows:
     """Return the flows to a port that began before it was published.
 
-    UDP: flows to the host itself, or redirected by something else; a flow from this host to another
-    server's port of this number has its source translated, and stays. Other protocols: only
+    UDP: flows to the host itself, or redirected by something else; a flow that leaves this host for
+    a server's port of this number has its source translated, and stays. Other protocols: only
     unanswered attempts, since a connection breaks when its tracked flow is deleted.
     """
     return _to(port, SRC_NAT if port.proto == "udp" else SEEN_REPLY | SRC_NAT | DST_NAT)

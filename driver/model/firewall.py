@@ -59,7 +59,7 @@ class PortMap(FirewallEntry):
 
 @dataclass(frozen=True, slots=True)
 class BridgePair(FirewallEntry):
-    """Lets packets pass from one bridge to another, or within one."""
+    """Lets packets pass from one bridge to another; a network has one from its bridge to itself."""
 
     source: str
     destination: str
