@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from driver.host.netlink.channel import Channel
-from driver.host.netlink.decoder import Link, read_vxlan
+from driver.host.netlink.decoder import read_vxlan
 from driver.model.facts import Flanneld
 
 NAME = b"flanneld\n"
@@ -37,7 +37,7 @@ class FlanneldProbe:
         elif now >= self._until:
             self._process = 0
         return Flanneld(
-            frozenset(_device(link) for link in vxlans if not link.ours),
+            frozenset((v.name, *read_vxlan(v)[:2]) for v in vxlans if not v.ours),
             frozenset(link.name for link in vxlans if link.ours),
             self._process,
         )
@@ -57,7 +57,7 @@ class FlanneldProbe:
 
 
 def _is_roots(process: str) -> bool:
-    """Whether root runs a process: any user's could have the name, and stop our renewals.
+    """Whether root runs a process: any user's could have that name and stop our renewals.
 
     The owner of its folder does not show that: root owns some folders of others' processes.
     """
@@ -73,8 +73,3 @@ def _namespace(process: str) -> int:
     only in the same namespace.
     """
     return (PROCESSES / process / "net" / "dev").stat().st_ino
-
-
-def _device(link: Link) -> tuple[str, int, int]:
-    found = read_vxlan(link)
-    return link.name, found.vni, found.port

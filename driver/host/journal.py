@@ -89,7 +89,7 @@ class SqliteJournal:
 
         Errors: StoreError.
         """
-        log.warning("state file %s was gone, or another one: written anew", self._path)
+        log.warning("state file %s was removed or replaced: it is written anew", self._path)
         self.close()
         beside = Path(f"{self._path}-wal")
         try:

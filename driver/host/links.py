@@ -57,7 +57,7 @@ class Links:
     )
 
     def __init__(self, monitor: Monitor | None = None, *, forwards: bool = True) -> None:
-        """Begin; `monitor` will ignore what this does. `forwards`: it may switch forwarding on."""
+        """`monitor` ignores what this does; with `forwards`, it may switch forwarding on."""
         self._may_forward, self._docker_has_acted = forwards, False
         self._sysctls = Sysctls()
         self._channel = Channel()

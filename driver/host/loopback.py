@@ -73,7 +73,7 @@ class LoopbackGuards:
     kinds: ClassVar[tuple[type[HostObject], ...]] = (LoopbackGuard,)
 
     def __init__(self, classifier: str = "bpf") -> None:
-        """Begin to listen; `classifier` is the kernel's name for the kind of filter."""
+        """`classifier` is the kernel's name for the kind of filter."""
         self.able = True
         self._kind = classifier
         self._channel, self._reports = Channel(), Channel()

@@ -33,7 +33,7 @@ class OverlayAdapter:
     kinds: ClassVar[tuple[type[HostObject], ...]] = (Vxlan, Neighbour, Fdb, PeerRoute)
 
     def __init__(self, monitor: Monitor | None = None) -> None:
-        """Begin; `monitor` will ignore what this does."""
+        """`monitor` ignores what this does."""
         self._channel, self._monitor = Channel(), monitor or Monitor()
         self._monitor.ignore(self._channel)
 

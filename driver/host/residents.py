@@ -29,7 +29,7 @@ class Residents:
     """The other ends of our veths, seen from the namespace of the thread that makes this."""
 
     def __init__(self, run: Path = RUN) -> None:
-        """Begin; `run` is the folder that Docker's sandboxes are in."""
+        """`run` is the folder that Docker's sandboxes are in."""
         self._channel, self._run = Channel(), run
 
     def close(self) -> None:

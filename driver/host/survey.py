@@ -37,7 +37,7 @@ class HostSurvey:
         servers: Servers,
         external: Callable[[], External] | None = None,
     ) -> None:
-        """Begin; `external` finds the interface to the underlay, None where nobody asks for it."""
+        """`external` finds the interface to the underlay; None where nobody needs it."""
         self._guards, self._sandboxes = watched
         self._links, self._firewall, self._legacy = links, firewall, LegacyFilter()
         self._probe, self._residents = probe, Residents()

@@ -19,7 +19,7 @@ _CLEAR_MARK = f"meta mark and {JUDGED:#010x} != 0 meta mark set meta mark xor {J
 # line: the specific address is tried before the wildcard.
 # Only frames to groups that no bridge passes on arrive on a veth itself, others' veths included.
 # `sources` drops what comes from a known network's bridge (it is in `pair`) with an address not
-# in `own4`, ahead of connection tracking, lest it belong to another network's connection. It leaves
+# in `own4`, before connection tracking could find another network's connection for it. It leaves
 # alone what stays on the bridge, which the host sees only where br_netfilter is at work.
 # `forged` gets what goes to a port that takes frames of an overlay, also by way of another port. It
 # leaves alone what stays on one bridge or goes to machines on another.
