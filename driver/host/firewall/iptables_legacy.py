@@ -68,7 +68,7 @@ def _open(name: str) -> Iterator[iptc.Table]:
     with _xtables_lock():
         table = None
         try:
-            # python-iptables looks targets up in all of these: only in the open one
+            # python-iptables looks up targets in the tables named here: only this one is open
             iptc.Table.existing_table_names.update({t: t == name for t in iptc.Table.ALL})
             table = iptc.Table(name, autocommit=False)
             table.refresh()

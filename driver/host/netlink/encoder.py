@@ -97,7 +97,7 @@ def numbered(index: int) -> bytes:
 
 
 def doomed(index: int = 0) -> bytes:
-    """Encode that a link joins the group to remove; without an index, the whole group."""
+    """Encode a link's move into the group to remove; without an index, that group itself."""
     return numbered(index) + u32(nl.IFLA_GROUP, nl.DOOMED)
 
 
