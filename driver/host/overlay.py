@@ -59,7 +59,8 @@ class OverlayAdapter:
         main = nl.RT_TABLE_MAIN
         for route in dump.routes(self._channel, nl.RTN_UNICAST, table=main, ours=True):
             if route.metric == nl.METRIC:
-                link, via = route.hops[0] if route.hops else (0, None)
+                # a second way makes it differ from every wanted one
+                link, via = route.hops[0] if len(route.hops) == 1 else (0, None)
                 yield PeerRoute(route.dst, via or ANY, names.get(link, ""), route.onlink)
 
     def apply(self, plan: Plan) -> None:

@@ -129,6 +129,16 @@ def test_drift_is_seen_and_repaired(full, host, line, kinds):
     assert repair(full) == kinds
 
 
+def test_second_way_to_a_direct_peer_is_seen_and_repaired(full, host):
+    """The first is as it should be: half of the flows would leave by another."""
+    want = wanted(PEERS, replace(OVERLAY, direct_routing=True))
+    full.apply(diff(ALL, want))
+    nexthops = " ".join(f"nexthop via 192.168.77.{n} dev eth0" for n in (24, 9))
+    run(host, f"route change 10.5.24.0/24 {OURS} {nexthops}")
+    assert repair(full, want) == {PeerRoute}
+    assert "nexthop" not in host.run("ip", "route", "show", "10.5.24.0/24")
+
+
 def test_setting_is_repaired(full, host):
     host.sysctl(f"ipv6/conf/{NAME}/accept_ra", "2")
     assert repair(full) == {Sysctl}
