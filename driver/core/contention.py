@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from driver.model.identity import Key
-from driver.model.objects import RANK, Plan, noun
+from driver.model.objects import RANK, Plan, noun, worded
 
 MANY = 5  # repairs of one object in a row; if it does not isolate, it then waits ever longer
 FIRST_S, LONGEST_S = 2.0, 30.0
@@ -92,7 +92,7 @@ def _pause_s(key: Key, streak: _Streak) -> float:
 
 def _sentence(kind: str, objects: int, streaks: dict[Key, _Streak]) -> str:
     key, most = max(streaks.items(), key=lambda item: item[1].count)
-    what = " ".join([noun(kind), *key[1:]]) if objects == 1 else f"{objects} {noun(kind)}"
+    what = worded(key) if objects == 1 else f"{objects} {noun(kind)}"
     span = f"{max(most.last - most.first, 1):.0f} s"
     how = "in each pass" if kind in _ISOLATING else f"after {_pause_s(key, most):.0f} s"
     return (

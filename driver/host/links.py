@@ -29,6 +29,7 @@ from driver.model.objects import (
     Sysctl,
     UnreachableRoute,
     Veth,
+    worded,
 )
 from driver.model.records import ALIAS_PREFIX, CONTAINER_END_PREFIX, HOST_END_PREFIX, replace
 
@@ -181,8 +182,7 @@ class Links:
             except HostError as error:
                 errors.append(error)
             except OSError as error:
-                what = " ".join(item.key).lower()
-                errors.append(HostError(f"cannot {verb} {what}: {error.strerror}"))
+                errors.append(HostError(f"cannot {verb} {worded(item.key)}: {error.strerror}"))
         if errors:
             raise ExceptionGroup("the kernel refused changes", errors)
 

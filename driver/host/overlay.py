@@ -15,7 +15,7 @@ from driver.host.netlink import dump, encoder
 from driver.host.netlink.channel import Channel, Request
 from driver.host.netlink.decoder import Link, read_vxlan
 from driver.host.netlink.monitor import Monitor
-from driver.model.objects import RANK, Fdb, HostObject, Neighbour, PeerRoute, Plan, Vxlan
+from driver.model.objects import RANK, Fdb, HostObject, Neighbour, PeerRoute, Plan, Vxlan, worded
 from driver.model.records import ALIAS_PREFIX, ANY
 
 GONE = (errno.ENOENT, errno.ESRCH, errno.ENODEV)
@@ -223,4 +223,4 @@ def _device(link: Link, names: dict[int, str]) -> Vxlan:
 
 
 def _refusal(verb: str, item: HostObject, why: OSError) -> HostError:
-    return HostError(f"cannot {verb} {' '.join(item.key).lower()}: {why.strerror}")
+    return HostError(f"cannot {verb} {worded(item.key)}: {why.strerror}")

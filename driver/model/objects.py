@@ -230,6 +230,11 @@ def noun(kind: str) -> str:
     return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", kind).lower()
 
 
+def worded(key: Key) -> str:
+    """Return what a key stands for in words: "link address fl-4ec1b2c3d4e5 10.2.0.1/26"."""
+    return " ".join((noun(key[0]), *key[1:]))
+
+
 def diff(have: Iterable[HostObject], want: Iterable[HostObject]) -> Plan:
     """Return the plan from one set of objects to another; the keys in a set are unique."""
     # leave out first what both have, usually nearly all of thousands: keys take time

@@ -82,7 +82,7 @@ def test_each_refusal_of_a_long_batch_names_its_item(overlays):
     routes = [route_by(NEAR if i % 3 else FAR, i) for i in range(3 * AT_ONCE + 5)]
     said = refusals(overlays, Plan(add=tuple(routes)))
     bad = [route for route in routes if route.via == FAR]
-    assert said == [f"cannot set up peerroute {b.dst}: Nexthop has invalid gateway" for b in bad]
+    assert said == [f"cannot set up peer route {b.dst}: Nexthop has invalid gateway" for b in bad]
     assert overlays.observe() == set(routes) - set(bad)
     overlays.apply(Plan(remove=tuple(routes)))
     assert overlays.observe() == frozenset()
