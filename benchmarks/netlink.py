@@ -97,7 +97,12 @@ def writes() -> dict[str, tuple[Act, Act]]:
         "veth pair": (
             lambda: encoder.veth(VETH, 7),
             lambda: encoder.link(
-                name, mtu, ("IFLA_MASTER", 7), group, encoder.link_kind("veth", end), up=True
+                name,
+                mtu,
+                ("IFLA_MASTER", 7),
+                group,
+                nested("IFLA_LINKINFO", ("IFLA_INFO_KIND", "veth"), nested("IFLA_INFO_DATA", end)),
+                up=True,
             ),
         ),
         "port of a bridge": (

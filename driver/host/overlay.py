@@ -103,26 +103,16 @@ class OverlayAdapter:
         if link and read_vxlan(link)[:3] != (device.vni, device.port, device.gbp):
             self._remove(device)
             link = None
-        detail = [
-            ("IFLA_VXLAN_ID", device.vni),
-            ("IFLA_VXLAN_LINK", parent.number),
-            ("IFLA_VXLAN_LOCAL", str(device.local)),
-            ("IFLA_VXLAN_LEARNING", int(device.learning)),
-        ]
-        if link is None:
-            detail += [("IFLA_VXLAN_PORT", device.port)]
-            detail += [("IFLA_VXLAN_GBP", True)] if device.gbp else []
-        which = ("IFLA_IFNAME", device.name), ("IFLA_GROUP", nl.GROUP)
-        made_as = [encoder.link_kind("vxlan", *detail)]
+        ours = encoder.ours(device.name)
+        request = ours + encoder.vxlan(device, parent.number, new=link is None)
         if link is None or link.mac != device.mac:  # setting even the same drops all neighbours
-            made_as += [("IFLA_ADDRESS", device.mac)]
-        request = encoder.link(*which, *made_as, up=True)
+            request += encoder.mac(nl.IFLA_ADDRESS, device.mac)
         try:
             self._channel.ask(nl.RTM_NEWLINK, request, 0 if link else nl.NEW)
         except FileExistsError:
             raise self._taken(device) from None
-        rest = ("IFLA_MTU", device.mtu), ("IFLA_IFALIAS", f"{ALIAS_PREFIX}vtep")
-        self._channel.ask(nl.RTM_NEWLINK, encoder.link(*which, *rest, up=True))
+        rest = encoder.string(nl.IFLA_IFALIAS, f"{ALIAS_PREFIX}vtep")
+        self._channel.ask(nl.RTM_NEWLINK, ours + encoder.u32(nl.IFLA_MTU, device.mtu) + rest)
         made = self._find(device.name)
         if made is None or made.mac != device.mac:
             raise HostError(

@@ -1,8 +1,9 @@
 """Encodes messages to the kernel, with room for the header that a channel writes.
 
-pyroute2 encodes bridges and vxlan devices (`link`), which are rare and have many attributes. It is
-too slow for what is written for each container or peer, so those messages are encoded here, also
-where they are rare. `python -m benchmarks.netlink` with pyroute2 0.9.7, in microseconds:
+pyroute2 encodes bridges (`link`), which are rare. It is too slow for what is written for each
+container or peer, so those messages are encoded here, also where they are rare. The vxlan device is
+encoded here, too, since all routes to peers wait for it at the start.
+`python -m benchmarks.netlink` with pyroute2 0.9.7, in microseconds:
 
                             ours   pyroute2
     bridge                     3         79   for each network: pyroute2's
@@ -30,7 +31,7 @@ from sys import byteorder
 from typing import Any
 
 from driver.host.netlink import constants as nl
-from driver.model.objects import Veth
+from driver.model.objects import Veth, Vxlan
 from driver.model.records import ALIAS_PREFIX
 
 Attribute = tuple[str, Any]
@@ -49,10 +50,9 @@ def link(*attrs: Attribute, up: bool = False) -> bytes:
     return bytes(message.data)
 
 
-def link_kind(kind: str, *attrs: Attribute) -> Attribute:
-    """Encode the kind of a link, and the attributes that only its kind has."""
-    detail = [("IFLA_INFO_DATA", {"attrs": list(attrs)})] if attrs else []
-    return "IFLA_LINKINFO", {"attrs": [("IFLA_INFO_KIND", kind), *detail]}
+def link_kind(kind: str) -> Attribute:
+    """Encode the kind of a link."""
+    return "IFLA_LINKINFO", {"attrs": [("IFLA_INFO_KIND", kind)]}
 
 
 def attribute(kind: int, payload: bytes) -> bytes:
@@ -91,6 +91,12 @@ def named(name: str) -> bytes:
     return bytes(nl.IFINFOMSG.size) + string(nl.IFLA_IFNAME, name)
 
 
+def ours(name: str) -> bytes:
+    """Encode a link of ours that is made or changed, by its name, and that it is up."""
+    head = nl.IFINFOMSG.pack(0, 0, nl.IFF_UP, nl.IFF_UP)
+    return head + string(nl.IFLA_IFNAME, name) + u32(nl.IFLA_GROUP, nl.GROUP)
+
+
 def numbered(index: int) -> bytes:
     """Encode which link is meant, by its index."""
     return nl.IFINFOMSG.pack(0, index, 0, 0)
@@ -112,9 +118,19 @@ def veth(planned: Veth, bridge: int) -> bytes:
 
 def host_end(planned: Veth, bridge: int) -> bytes:
     """Encode the host end of a pair, up and on the bridge with this index."""
-    head = nl.IFINFOMSG.pack(0, 0, nl.IFF_UP, nl.IFF_UP) + string(nl.IFLA_IFNAME, planned.name)
-    place = u32(nl.IFLA_MASTER, bridge) + u32(nl.IFLA_GROUP, nl.GROUP)
-    return head + u32(nl.IFLA_MTU, planned.mtu) + place
+    return ours(planned.name) + u32(nl.IFLA_MASTER, bridge) + u32(nl.IFLA_MTU, planned.mtu)
+
+
+def vxlan(device: Vxlan, parent: int, *, new: bool) -> bytes:
+    """Encode what only a vxlan device has; what it keeps for good is said only of a new one."""
+    detail = u32(nl.IFLA_VXLAN_ID, device.vni) + u32(nl.IFLA_VXLAN_LINK, parent)
+    detail += ipv4(nl.IFLA_VXLAN_LOCAL, device.local)
+    detail += attribute(nl.IFLA_VXLAN_LEARNING, bytes([device.learning]))
+    if new:
+        detail += attribute(nl.IFLA_VXLAN_PORT, device.port.to_bytes(2, "big"))
+        detail += attribute(nl.IFLA_VXLAN_GBP, b"") if device.gbp else b""
+    data = nest(nl.IFLA_INFO_DATA, detail)
+    return nest(nl.IFLA_LINKINFO, string(nl.IFLA_INFO_KIND, "vxlan"), data)
 
 
 def bridge_port(planned: Veth) -> bytes:
