@@ -29,7 +29,7 @@ lint: venv ## ruff, that the code is formatted, who imports whom, and that docs/
 	@$(BIN)/python tools/picture --check
 
 type: venv ## mypy, strict; of the kernel tests, which are not annotated, the bodies
-	$(BIN)/mypy driver tests demo benchmarks
+	$(BIN)/mypy driver tests demo benchmarks tools/drawing.py $(SCRIPTS)
 
 test-unit: venv ## unit tests
 	$(BIN)/python -m pytest -q -n 2 tests/unit
