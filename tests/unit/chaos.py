@@ -20,20 +20,7 @@ from driver.model.records import short
 from tests.unit.bench import make_core
 from tests.unit.docker import Container, Docker, Net, Refused, direct, port
 from tests.unit.fake_adapters import nothing
-
-
-def check_containers(chaos: Chaos) -> None:
-    """Every container that lives has its own address and its own ports."""
-    endpoints = chaos.bench.state.endpoints
-    alive = [made for made in chaos.containers() if made.id not in chaos.dead]
-    for made in alive:
-        assert made.id in endpoints, f"the living container {short(made.id)} was dropped"
-        assert str(endpoints[made.id].shown_ip) == made.address
-    addresses = [endpoints[made.id].ip for made in alive]
-    assert len(set(addresses)) == len(addresses)
-    ports = [(p.proto, p.host_port) for e in endpoints.values() for p in e.ports]
-    assert len(set(ports)) == len(ports)
-
+from tests.unit.fakes import Crash
 
 DRIFT = (
     Bridge,
@@ -77,6 +64,16 @@ class Chaos:
         actions = [self.create, self.start, self.start, self.stop, self.publish, self.remove,
                    self.die, self.drift, self.wait, self.restart]  # fmt: skip
         self.rng.choice(actions)()
+
+    def survive(self) -> None:
+        """Act; a call may be refused, and a plugin that crashes starts again."""
+        try:
+            self.act()
+        except Refused:
+            pass
+        except Crash:
+            self.bench.boot()
+        self.mend()
 
     def create(self) -> None:
         kind, internal = self.rng.choice(KINDS), self.rng.random() < 0.3
@@ -143,3 +140,16 @@ class Chaos:
         for adapter in self.bench.adapters:
             adapter.stuck = set()
             adapter.refuse = self.bench.ports._taken if adapter is self.bench.ports else nothing
+
+
+def check_containers(chaos: Chaos) -> None:
+    """Every container that lives has its own address and its own ports."""
+    endpoints = chaos.bench.state.endpoints
+    alive = [made for made in chaos.containers() if made.id not in chaos.dead]
+    for made in alive:
+        assert made.id in endpoints, f"the living container {short(made.id)} was dropped"
+        assert str(endpoints[made.id].shown_ip) == made.address
+    addresses = [endpoints[made.id].ip for made in alive]
+    assert len(set(addresses)) == len(addresses)
+    ports = [(p.proto, p.host_port) for e in endpoints.values() for p in e.ports]
+    assert len(set(ports)) == len(ports)

@@ -6,24 +6,10 @@ from contextlib import suppress
 
 import pytest
 
-from driver.model.records import short
 from tests.unit.bench import WELL
-from tests.unit.chaos import Chaos
+from tests.unit.chaos import Chaos, check_containers
 from tests.unit.docker import Refused
-from tests.unit.fakes import Crash, seeded
-
-
-def check_containers(chaos: Chaos) -> None:
-    """Every container that lives has its own address and its own ports."""
-    endpoints = chaos.bench.state.endpoints
-    alive = [made for made in chaos.containers() if made.id not in chaos.dead]
-    for made in alive:
-        assert made.id in endpoints, f"the living container {short(made.id)} was dropped"
-        assert str(endpoints[made.id].shown_ip) == made.address
-    addresses = [endpoints[made.id].ip for made in alive]
-    assert len(set(addresses)) == len(addresses)
-    ports = [(p.proto, p.host_port) for e in endpoints.values() for p in e.ports]
-    assert len(set(ports)) == len(ports)
+from tests.unit.fakes import seeded
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -33,13 +19,7 @@ def test_whatever_happens_the_host_becomes_what_the_state_says(seed: int) -> Non
     for _ in range(60):
         if chaos.rng.random() < 0.3:
             chaos.break_something()
-        try:
-            chaos.act()
-        except Refused:
-            pass
-        except Crash:
-            bench.boot()
-        chaos.mend()
+        chaos.survive()
         assert bench.journal.load() == bench.state
         check_containers(chaos)
     bench.passes(12)

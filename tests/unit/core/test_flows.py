@@ -69,15 +69,15 @@ def test_a_port_that_moves_is_both() -> None:
 
 def test_flows_are_forgotten_when_the_firewall_has_changed() -> None:
     nft, tracker = FakeNft(), Tracker()
-    host = Forgetful(nft, tracker)
-    assert host.kinds == nft.kinds
-    host.apply(Plan(add=(TABLE,)))
+    adapter = Forgetful(nft, tracker)
+    assert adapter.kinds == nft.kinds
+    adapter.apply(Plan(add=(TABLE,)))
     assert tracker.told == []
-    host.apply(Plan(add=(led(WEB),)))
+    adapter.apply(Plan(add=(led(WEB),)))
     assert [flows.port for flows in tracker.told] == [8080]
-    assert host.observe() == nft.observe() == {TABLE, led(WEB)}
+    assert adapter.observe() == nft.observe() == {TABLE, led(WEB)}
     nft.refuse = lambda _: HostError("no")
     with pytest.raises(ExceptionGroup):
-        host.apply(Plan(change=((led(WEB), led(WEB, "10.2.3.9/27")),)))
+        adapter.apply(Plan(change=((led(WEB), led(WEB, "10.2.3.9/27")),)))
     assert len(tracker.told) == 1
-    host.close()
+    adapter.close()

@@ -16,8 +16,8 @@ from driver.model.objects import PortSocket
 from driver.model.records import Proto
 from tests.unit.bench import WELL, Bench
 from tests.unit.chaos import Chaos
-from tests.unit.docker import Refused, port
-from tests.unit.fakes import Crash, seeded
+from tests.unit.docker import port
+from tests.unit.fakes import seeded
 
 Port = tuple[Proto, IPv4Address, int, str]
 SEQUENCES, ACTS = 200, 14
@@ -56,8 +56,8 @@ class PortChaos(Chaos):
             self.bench.ports.taken ^= {number}
 
     def flush(self) -> None:
-        host = self.rng.choice([self.bench.nft, self.bench.ports])
-        host.lose(self.rng.choice([Ruleset, FirewallEntry, PortSocket]))
+        adapter = self.rng.choice([self.bench.nft, self.bench.ports])
+        adapter.lose(self.rng.choice([Ruleset, FirewallEntry, PortSocket]))
 
     def crash(self) -> None:
         self.bench.world.crash_at = self.bench.world.steps + self.rng.randint(1, 12)
@@ -93,13 +93,7 @@ def run(seed: int) -> None:
     chaos = PortChaos(seeded(seed))
     bench = chaos.bench
     for _ in range(ACTS):
-        try:
-            chaos.act()
-        except Refused:
-            pass
-        except Crash:
-            bench.boot()
-        chaos.mend()
+        chaos.survive()
         assert held(bench) <= stored(bench), "a port is held without an owner"
     bench.ports.taken.clear()
     bench.passes(12)
