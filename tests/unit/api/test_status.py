@@ -106,11 +106,6 @@ def test_problems_are_told() -> None:
     assert "no bridges today" in problems
 
 
-def test_what_the_core_does_not_know_is_told_too() -> None:
-    doc = document(make_core().core, ["a file holds a secret"], ["etcd is open"])
-    assert (doc["problems"], doc["warnings"]) == (["a file holds a secret"], ["etcd is open"])
-
-
 def test_a_kernel_without_a_guard_is_named_where_a_port_needs_it() -> None:
     bench, _ = busy()
     bench.survey.now = replace(FACTS, guards=False)
