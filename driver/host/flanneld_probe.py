@@ -30,7 +30,7 @@ class FlanneldProbe:
 
     def look(self) -> Flanneld:
         """Return what is there now. A process counts for some seconds after its end."""
-        vxlans = [link for link in self._channel.links().values() if link.kind == "vxlan"]
+        vxlans = self._channel.links("vxlan").values()
         now, found = self._clock(), next(self._processes(), 0)
         if found:
             self._process, self._until = found, now + RESTART_S

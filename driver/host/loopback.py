@@ -91,8 +91,7 @@ class LoopbackGuards:
 
         Errors: OSError.
         """
-        links = self._channel.links().values()
-        ours = [link for link in links if link.ours and link.kind == "bridge"]
+        ours = [link for link in self._channel.links("bridge").values() if link.ours]
         self._numbers = frozenset(link.number for link in ours)
         return frozenset(
             LoopbackGuard(link.name, self._settings.read(_routing(link.name, on=True)) == "1")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Iterable, Iterator
+from functools import cache
 from typing import ClassVar
 
 from driver.errors import HostError
@@ -43,25 +44,29 @@ class OverlayAdapter:
 
     def observe(self) -> frozenset[HostObject]:
         """Return our objects on the host; a device that is down differs from every wanted one."""
-        links = self._channel.links()
-        names = {index: link.name for index, link in links.items()}
-        objects: set[HostObject] = set(self._routes(names))
-        for link in links.values():
-            if link.ours and link.kind == "vxlan":
-                objects.add(_device(link, names))
+        named = cache(self._name)
+        objects: set[HostObject] = set(self._routes(named))
+        for link in self._channel.links("vxlan").values():
+            if link.ours:
+                objects.add(_device(link, named))
                 neighbours = dump.neighbours(self._channel, link.number)
                 objects.update(Neighbour(link.name, ip, mac) for ip, mac in neighbours)
                 entries = dump.fdb(self._channel, link.number)
                 objects.update(Fdb(link.name, mac, dst) for dst, mac in entries)
         return frozenset(objects)
 
-    def _routes(self, names: dict[int, str]) -> Iterator[PeerRoute]:
+    def _name(self, index: int) -> str:
+        """Return a link's name, "" if there is none."""
+        link = self._channel.link_at(index)
+        return link.name if link else ""
+
+    def _routes(self, named: Callable[[int], str]) -> Iterator[PeerRoute]:
         main = nl.RT_TABLE_MAIN
         for route in dump.routes(self._channel, nl.RTN_UNICAST, table=main, ours=True):
             if route.metric == nl.METRIC:
                 # a second way makes it differ from every wanted one
                 link, via = route.hops[0] if len(route.hops) == 1 else (0, None)
-                yield PeerRoute(route.dst, via or ANY, names.get(link, ""), route.onlink)
+                yield PeerRoute(route.dst, via or ANY, named(link), route.onlink)
 
     def apply(self, plan: Plan) -> None:
         """Carry out a plan; one failure does not stop the rest.
@@ -122,8 +127,8 @@ class OverlayAdapter:
 
     def _taken(self, device: Vxlan) -> HostError:
         wanted, what = (device.vni, device.port), f"VNI {device.vni} on port {device.port}"
-        for link in self._channel.links().values():
-            if link.kind == "vxlan" and read_vxlan(link)[:2] == wanted:
+        for link in self._channel.links("vxlan").values():
+            if read_vxlan(link)[:2] == wanted:
                 return HostError(f"link {link.name} has {what} already; delete it or use another")
         return HostError(f"cannot set up vxlan {device.name}: {what} is taken")
 
@@ -205,9 +210,9 @@ def _removal(item: PeerObject, link: int) -> Request:
             return nl.RTM_DELROUTE, 0, request
 
 
-def _device(link: Link, names: dict[int, str]) -> Vxlan:
+def _device(link: Link, named: Callable[[int], str]) -> Vxlan:
     found = read_vxlan(link)
-    place = found.vni, found.port, found.local, names.get(found.parent, "")
+    place = found.vni, found.port, found.local, named(found.parent)
     mtu = link.mtu if link.up and link.group == nl.GROUP else 0
     return Vxlan(link.name, *place, link.mac, mtu, found.gbp, found.learning)
 

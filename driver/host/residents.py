@@ -41,8 +41,8 @@ class Residents:
         return frozenset(link.name for link in self._occupied())
 
     def _occupied(self) -> list[Link]:
-        links = self._channel.links().values()
-        return [k for k in links if k.ours and k.kind == "veth" and k.elsewhere is not None]
+        links = self._channel.links("veth").values()
+        return [link for link in links if link.ours and link.elsewhere is not None]
 
     def look(self, host_ends: frozenset[str]) -> tuple[Resident, ...]:
         """Look into the sandboxes of some veths; one that cannot be entered is left out."""

@@ -1,7 +1,10 @@
 """What the netlink adapter tells of the host's own links and routes."""
 
+from contextlib import closing
+
 import pytest
 
+from driver.host.netlink.channel import Channel
 from driver.model.facts import GATEWAY, OWN
 from tests.kernel.netlink.sample import N1
 
@@ -24,6 +27,14 @@ def test_facts_of_an_empty_host(netlink, host):
 def test_facts_leave_out_ours(full):
     found = full.facts()
     assert (found.uplinks, found.onlink, found.uplink_mtu) == (frozenset(), (), None)
+
+
+def test_links_of_one_kind(host):
+    host.ip("link add br0 type bridge", "link add veth0 type veth peer name veth1")
+    with host, closing(Channel()) as channel:
+        assert {link.name for link in channel.links("bridge").values()} == {"br0"}
+        assert {link.name for link in channel.links("veth").values()} == {"veth0", "veth1"}
+        assert not channel.links("unknown"), "of which the kernel lists all"
 
 
 def test_uplinks_are_bridges_that_lead_out(full, host):
