@@ -25,7 +25,7 @@ from pathlib import Path
 from driver.host.links import Links
 from driver.host.netlink.monitor import Monitor
 from driver.host.overlay import OverlayAdapter
-from driver.host.underlay import Underlay
+from driver.host.underlay import external
 from driver.model.objects import HostObject, Plan, diff
 from driver.model.records import Overlay, Peer, Vtep
 from driver.vxlan import plan_peers, plan_vtep
@@ -53,8 +53,7 @@ class Node:
         monitor = Monitor()
         self.overlays = made.enter_context(closing(OverlayAdapter(monitor)))
         self.netlink = made.enter_context(closing(Links(monitor)))
-        with closing(Underlay()) as underlay:
-            self.external = underlay.external("eth0", None)
+        self.external = external(self.netlink.surroundings(), "eth0", None)
         self.reports: list[frozenset[str]] = []
         stop = threading.Event()
         listener = threading.Thread(target=self.netlink.watch, args=(self.reports.append, stop))

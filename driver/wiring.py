@@ -20,6 +20,7 @@ from driver.errors import HostError
 from driver.flannel import flanneld
 from driver.flannel.etcd import exposure
 from driver.flannel.local_source import LocalSource
+from driver.host import underlay
 from driver.host.announce import Announcer
 from driver.host.conntrack import Conntrack
 from driver.host.exposed_secrets import secrets_shown
@@ -36,7 +37,6 @@ from driver.host.port_sockets import PortSockets
 from driver.host.sandbox import Sandboxes
 from driver.host.servers import Servers
 from driver.host.survey import HostSurvey
-from driver.host.underlay import Underlay
 from driver.model.interfaces import Firewall, Source
 from driver.model.records import Overlay
 
@@ -80,7 +80,8 @@ def _assembled(config: Config, undo: ExitStack) -> Reconciler:
     guards, sandboxes = LoopbackGuards(), Sandboxes()
     servers, external = _servers(config), None
     if config.follows_etcd:
-        external = partial(Underlay().external, config.iface or None, config.public_ip)
+        iface = config.iface or None
+        external = partial(underlay.external, iface=iface, public_ip=config.public_ip)
     survey = HostSurvey(links, (guards, sandboxes), firewall, probe, servers, external)
     source = _source(config, lambda: core, probe, stop)
     dataplane = Dataplane([

@@ -17,6 +17,7 @@ from driver.host.netlink import dump, encoder
 from driver.host.netlink.channel import Channel
 from driver.host.netlink.decoder import Link
 from driver.host.netlink.monitor import Monitor, Report, unreported
+from driver.host.surroundings import Surroundings
 from driver.host.sysctls import Sysctls
 from driver.model.facts import Facts
 from driver.model.objects import (
@@ -160,12 +161,16 @@ class Links:
         found = dump.routes(self._channel, nl.RTN_UNREACHABLE, table=main, ours=True)
         return {UnreachableRoute(route.dst) for route in found if route.metric == nl.METRIC}
 
-    def facts(self) -> Facts:
-        """Return what is known of the host's other links, addresses, routes and settings."""
+    def surroundings(self) -> Surroundings:
+        """List the host's links, addresses and routes."""
+        return surroundings.look(self._channel)
+
+    def facts(self, found: Surroundings) -> Facts:
+        """Return what lists and settings show of what is not ours."""
         forwarding = self._sysctls.read(FORWARDING) == "1"
         self._docker_has_acted |= forwarding
-        found = surroundings.look(self._channel)
-        return replace(found, forwarding=forwarding, forwards=self._forwards)
+        facts = surroundings.facts(found)
+        return replace(facts, forwarding=forwarding, forwards=self._forwards)
 
     def apply(self, plan: Plan) -> None:
         """Carry out a plan; one failure does not stop the rest.

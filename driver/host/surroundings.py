@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
+from typing import NamedTuple
 
 from driver.host.netlink import constants as nl
 from driver.host.netlink import dump
 from driver.host.netlink.channel import Channel
 from driver.host.netlink.decoder import Link, read_vxlan
-from driver.host.netlink.dump import RouteEntry
+from driver.host.netlink.dump import AddressEntry, RouteEntry
 from driver.model.facts import GATEWAY, OWN, Facts
 from driver.model.records import ANY
 
@@ -19,18 +20,32 @@ HALF = 1  # two routes of this length are a default route, as VPNs make them
 UDP_PORT = 8285  # of flannel's udp backend (pkg/backend/udp), which the device does not show
 
 
-def look(channel: Channel) -> Facts:
+class Surroundings(NamedTuple):
+    """All links and addresses, and others' unicast routes in all tables."""
+
+    links: dict[int, Link]
+    addresses: list[AddressEntry]
+    routes: list[RouteEntry]
+
+
+def look(channel: Channel) -> Surroundings:
+    """List them."""
+    links, routes = channel.links(), dump.routes(channel, nl.RTN_UNICAST)
+    hopping = [route for route in routes if route.hops]
+    return Surroundings(links, list(dump.addresses(channel)), hopping)
+
+
+def facts(found: Surroundings) -> Facts:
     """Return the facts that netlink shows. An uplink has a port or a gateway that leads out."""
-    links = channel.links()
+    links, addresses, routes = found
     theirs = {index: link for index, link in links.items() if not link.ours}
-    routes = [route for route in dump.routes(channel, nl.RTN_UNICAST) if route.hops]
     outward = {link.master for link in theirs.values() if not link.local}
     outward.update(index for route in routes for index, gateway in route.hops if gateway)
     bridges = {index: link for index, link in theirs.items() if link.kind == "bridge"}
     inner = bridges.keys() - outward
     main = [(route, route.hops[0][0]) for route in routes if route.table == nl.RT_TABLE_MAIN]
     carrying = {read_vxlan(link).parent for link in links.values() if link.kind == "vxlan"}
-    reached, places = _reached(channel, theirs, main)
+    reached, places = _reached(addresses, theirs, main)
     defaults = [(route.metric, index) for route, index in main if not route.dst.prefixlen]
     ways = {index for index, link in theirs.items() if not link.name.startswith("flannel")}
     return Facts(
@@ -54,7 +69,9 @@ def look(channel: Channel) -> Facts:
 
 
 def _reached(
-    channel: Channel, theirs: dict[int, Link], main: list[tuple[RouteEntry, int]]
+    addresses: Iterable[AddressEntry],
+    theirs: dict[int, Link],
+    main: list[tuple[RouteEntry, int]],
 ) -> tuple[dict[int, set[IPv4Network]], dict[IPv4Address, str]]:
     """Return what each link of others reaches or owns, and the host's addresses and gateways."""
     reached: dict[int, set[IPv4Network]] = {index: set() for index in theirs}
@@ -64,7 +81,7 @@ def _reached(
             reached[index].add(route.dst)
         if route.dst.prefixlen <= HALF:
             places |= {ip: GATEWAY for _, ip in route.hops if ip and ip != ANY}
-    for address in dump.addresses(channel):
+    for address in addresses:
         if address.link in theirs:
             reached[address.link] |= address.prefixes
             places[address.ip] = OWN

@@ -15,6 +15,7 @@ from driver.host.loopback import LoopbackGuards
 from driver.host.residents import Residents
 from driver.host.sandbox import Sandboxes
 from driver.host.servers import Servers
+from driver.host.surroundings import Surroundings
 from driver.model.facts import ETCD, External, Facts, Resident
 from driver.model.interfaces import Firewall
 from driver.model.objects import HostObject
@@ -35,7 +36,7 @@ class HostSurvey:
         firewall: Firewall,
         probe: FlanneldProbe,
         servers: Servers,
-        external: Callable[[], External] | None = None,
+        external: Callable[[Surroundings], External] | None = None,
     ) -> None:
         """`external` finds the interface to the underlay; None where nobody needs it."""
         self._guards, self._sandboxes = watched
@@ -46,7 +47,8 @@ class HostSurvey:
 
     def facts(self) -> Facts:
         """Return what the host has that is not ours."""
-        facts = self._links.facts()
+        found = self._links.surroundings()
+        facts = self._links.facts(found)
         return replace(
             facts,
             places=(*facts.places, *((ip, ETCD) for ip in sorted(self._servers.etcd()))),
@@ -54,7 +56,7 @@ class HostSurvey:
             etcd=self._servers.closed(),
             firewall=self._firewall.name,
             gates=iptables_variants.variants(),
-            external=self._external(),
+            external=self._external(found),
             flanneld=self._probe.look(),
             guards=self._guards.able,
         )
@@ -64,11 +66,11 @@ class HostSurvey:
         low, high = map(int, EPHEMERAL.read_text().split())
         return low, high
 
-    def _external(self) -> External | None:
+    def _external(self, found: Surroundings) -> External | None:
         if self._find_external is None:
             return None
         try:
-            self._last = self._find_external()
+            self._last = self._find_external(found)
         except Unavailable as error:
             # a default route that is gone for a moment must not take the overlay down
             log.debug("%s", error)

@@ -1,6 +1,6 @@
 """Finds the interface to the underlay as flanneld does: by name, by address, by default route.
 
-Source: flannel pkg/ipmatch.
+Pure. Source: flannel pkg/ipmatch.
 """
 
 from __future__ import annotations
@@ -10,10 +10,9 @@ from typing import NamedTuple
 
 from driver.errors import Unavailable
 from driver.host.netlink import constants as nl
-from driver.host.netlink import dump
-from driver.host.netlink.channel import Channel
 from driver.host.netlink.decoder import Link
 from driver.host.netlink.dump import AddressEntry, RouteEntry
+from driver.host.surroundings import Surroundings
 from driver.model.facts import External
 
 
@@ -30,40 +29,30 @@ class _Way(NamedTuple):
         return self.route.scope == nl.RT_SCOPE_LINK and self.gateway is None
 
 
-class Underlay:
-    """The host's addresses and routes, in the namespace of the thread that makes it."""
+def external(found: Surroundings, iface: str | None, public_ip: IPv4Address | None) -> External:
+    """Find the interface that `iface` names, by its name or one of its addresses.
 
-    def __init__(self) -> None:
-        self._channel = Channel()
-
-    def close(self) -> None:
-        """Close the socket."""
-        self._channel.close()
-
-    def external(self, iface: str | None, public_ip: IPv4Address | None) -> External:
-        """Find the interface that `iface` names, by its name or one of its addresses.
-
-        Without `iface`, the one that has `public_ip`; without either, that of the default route.
-        `onlink` is what this interface reaches without a gateway.
-        Errors: Unavailable.
-        """
-        links = self._channel.links()
-        usable = [a for a in dump.addresses(self._channel) if not a.flags & nl.IFA_F_DEPRECATED]
-        found = dump.routes(self._channel, nl.RTN_UNICAST, table=nl.RT_TABLE_MAIN)
-        ways = [_Way(r, *r.hops[0]) for r in found if len(r.hops) == 1]
-        if iface:
-            link, ip = _named(iface, links, usable)
-        elif public_ip:
-            link, ip = _holder(public_ip, "FLANNELD_PUBLIC_IP", links, usable)
-        else:
-            link, ip = _default(ways, links), None
-        if ip is None:
-            own = sorted((a for a in usable if a.link == link.number), key=_worth)
-            if not own:
-                raise Unavailable(f"interface {link.name} to the underlay has no IPv4 address")
-            ip = own[0].ip
-        near = {w.route.dst for w in ways if w.near and w.link == link.number}
-        return External(link.name, ip, link.mtu, tuple(sorted(near)))
+    Without `iface`, the one that has `public_ip`; without either, that of the default route.
+    `onlink` is what this interface reaches without a gateway.
+    Errors: Unavailable.
+    """
+    links = found.links
+    usable = [a for a in found.addresses if not a.flags & nl.IFA_F_DEPRECATED]
+    main = [route for route in found.routes if route.table == nl.RT_TABLE_MAIN]
+    ways = [_Way(route, *route.hops[0]) for route in main if len(route.hops) == 1]
+    if iface:
+        link, ip = _named(iface, links, usable)
+    elif public_ip:
+        link, ip = _holder(public_ip, "FLANNELD_PUBLIC_IP", links, usable)
+    else:
+        link, ip = _default(ways, links), None
+    if ip is None:
+        own = sorted((a for a in usable if a.link == link.number), key=_worth)
+        if not own:
+            raise Unavailable(f"interface {link.name} to the underlay has no IPv4 address")
+        ip = own[0].ip
+    near = {w.route.dst for w in ways if w.near and w.link == link.number}
+    return External(link.name, ip, link.mtu, tuple(sorted(near)))
 
 
 def _worth(address: AddressEntry) -> tuple[bool, bool]:

@@ -67,6 +67,11 @@ def refusals(adapter, plan):
     return [str(error) for error in caught.value.exceptions]
 
 
+def facts_of(links):
+    """Return the facts that this adapter knows."""
+    return links.facts(links.surroundings())
+
+
 def drops(host):
     """Count what the namespace's netlink sockets could not take."""
     with host:

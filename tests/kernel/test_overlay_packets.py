@@ -15,7 +15,7 @@ import pytest
 
 from driver.host.links import Links
 from driver.host.overlay import OverlayAdapter
-from driver.host.underlay import Underlay
+from driver.host.underlay import external
 from driver.model.objects import Plan, diff
 from driver.model.records import Overlay, Peer, Vtep, replace
 from driver.vxlan import container_mtu, plan_peers, plan_vtep, problems
@@ -85,10 +85,10 @@ class Node:
     def __init__(self, lab, number, made):
         self.number, self.namespace, self.lab = number, lab.host, lab
         with self.namespace:
-            self.overlays, self.netlink, underlay = OverlayAdapter(), Links(), Underlay()
-            for adapter in (self.overlays, self.netlink, underlay):
+            self.overlays, self.netlink = OverlayAdapter(), Links()
+            for adapter in (self.overlays, self.netlink):
                 made.enter_context(closing(adapter))
-            self.external = underlay.external(None, None)
+            self.external = external(self.netlink.surroundings(), None, None)
         self.vtep = Vtep(self.external.ip, f"fe:2d:0c:00:00:{number:02x}")
         self.subnet = IPv4Network((int(NETWORK[0]) + 256 * number, 24))
         self.gateway, self.address = str(self.subnet[1]), str(self.subnet[2])

@@ -11,6 +11,7 @@ from driver.host.sysctls import Sysctls
 from driver.model.facts import Facts
 from driver.model.objects import ALL, Plan, Sysctl, diff
 from driver.model.records import replace
+from tests.kernel.adapters import facts_of
 from tests.kernel.netlink.sample import BRIDGE, N1, N2, NETWORKS
 
 pytestmark = pytest.mark.kernel
@@ -24,7 +25,7 @@ def values(netlink):
 def test_a_change_of_a_setting_is_seen(host):
     name = "forwarding"
     with closing(Links()) as netlink:
-        netlink.facts()
+        facts_of(netlink)
         netlink.docker_acts()
         netlink.apply(diff((), [*NETWORKS, *FORWARDING]))
         assert not netlink.disturbed(), "we did it ourselves"
@@ -42,7 +43,7 @@ def test_a_change_of_a_setting_is_seen(host):
 def test_forwarding_is_switched_on_for_all_and_each(host):
     with closing(Links()) as netlink:
         host.sysctl("ipv4/ip_forward", "1")
-        assert netlink.facts().forwards
+        assert facts_of(netlink).forwards
         netlink.apply(diff((), [*NETWORKS, *FORWARDING]))
         host.sysctl("ipv4/ip_forward", "0")
         assert netlink.disturbed()
@@ -56,11 +57,11 @@ def test_forwarding_is_switched_on_for_all_and_each(host):
 def test_forwarding_waits_for_docker_which_closes_the_host_when_it_switches_it_on(host):
     with closing(Links()) as netlink:
         host.sysctl("ipv4/ip_forward", "0")
-        facts = netlink.facts()
+        facts = facts_of(netlink)
         assert not facts.forwarding
         assert not facts.forwards
         netlink.docker_acts()
-        assert netlink.facts() == replace(facts, forwards=True)
+        assert facts_of(netlink) == replace(facts, forwards=True)
 
 
 def test_forwarding_is_left_to_the_administrator(host):
@@ -68,15 +69,15 @@ def test_forwarding_is_left_to_the_administrator(host):
         netlink.apply(diff((), NETWORKS))
         for value in "10":
             host.sysctl("ipv4/ip_forward", value)
-            assert netlink.facts().forwarding is (value == "1")
-            assert not netlink.facts().forwards
+            assert facts_of(netlink).forwarding is (value == "1")
+            assert not facts_of(netlink).forwards
             assert not any("forwarding" in key for key in values(netlink))
 
 
 def test_without_a_network_forwarding_is_not_ours(host):
     with closing(Links()) as netlink:
         host.sysctl("ipv4/ip_forward", "1")
-        assert netlink.facts().forwards
+        assert facts_of(netlink).forwards
         assert netlink.observe() == frozenset()
 
 

@@ -21,7 +21,7 @@ from driver.model.objects import (
     diff,
 )
 from driver.model.records import replace
-from tests.kernel.adapters import eventually, refusals
+from tests.kernel.adapters import eventually, facts_of, refusals
 from tests.kernel.namespaces import LIMIT_S
 from tests.kernel.netlink.sample import (
     ADDRESS,
@@ -198,7 +198,7 @@ def test_reading_while_writing(full):
         while not done.is_set():
             try:
                 assert full.observe() >= ALL - {V1}
-                full.facts()
+                facts_of(full)
                 full.links()
             except Exception as error:  # noqa: BLE001
                 failures.append(error)

@@ -6,26 +6,27 @@ import pytest
 
 from driver.host.netlink.channel import Channel
 from driver.model.facts import GATEWAY, OWN
+from tests.kernel.adapters import facts_of
 from tests.kernel.netlink.sample import N1
 
 pytestmark = pytest.mark.kernel
 
 
 def test_facts_of_an_empty_host(netlink, host):
-    found = netlink.facts()
+    found = facts_of(netlink)
     assert (found.uplinks, found.onlink, found.gates) == (frozenset(), (), frozenset())
     assert found.uplink_mtu is None
     host.sysctl("ipv4/ip_forward", "0")
-    assert not netlink.facts().forwarding
+    assert not facts_of(netlink).forwarding
     host.sysctl("ipv4/ip_forward", "1")
-    assert netlink.facts().forwarding
+    assert facts_of(netlink).forwarding
     for value in ("0", "1"):
         host.sysctl("bridge/bridge-nf-call-iptables", value)
-        assert netlink.facts().bridged == (value == "1")
+        assert facts_of(netlink).bridged == (value == "1")
 
 
 def test_facts_leave_out_ours(full):
-    found = full.facts()
+    found = facts_of(full)
     assert (found.uplinks, found.onlink, found.uplink_mtu) == (frozenset(), (), None)
 
 
@@ -49,9 +50,9 @@ def test_uplinks_are_bridges_that_lead_out(full, host):
         "route add default via 192.168.7.254",
         "route add 10.99.0.0/16 nexthop via 192.168.8.254 nexthop via 192.168.9.254",
     )
-    assert full.facts().uplinks == {"br0", "br1", "br2", "br3"}
+    assert facts_of(full).uplinks == {"br0", "br1", "br2", "br3"}
     host.ip("route del default", "route del 10.99.0.0/16", "link set vxlan0 nomaster")
-    assert full.facts().uplinks == frozenset()
+    assert facts_of(full).uplinks == frozenset()
 
 
 def test_tunnels_are_flannels_ports_and_carriers_the_bridges_they_use(full, host):
@@ -62,10 +63,10 @@ def test_tunnels_are_flannels_ports_and_carriers_the_bridges_they_use(full, host
         "link add other type vxlan id 8 dstport 7777 dev lo",
         "tuntap add flannel0 mode tun",
     )
-    found = full.facts()
+    found = facts_of(full)
     assert (found.tunnels, found.carriers) == ({8472, 4789, 8285}, {"br0"})
     host.ip("link del flannel.1", "link del flannel.7", "link del flannel0")
-    found = full.facts()
+    found = facts_of(full)
     assert (found.tunnels, found.carriers) == (frozenset(), frozenset())
 
 
@@ -84,7 +85,7 @@ def test_lans_lead_out_and_places_are_addresses_and_the_way_out(full, host):
         "route add 10.61.0.0/16 via 10.7.0.254",
         "route add 10.9.1.0/24 via 10.9.1.0 dev flannel.9 onlink",
     )
-    found = full.facts()
+    found = facts_of(full)
     assert [str(net) for net in found.lans] == ["10.7.0.0/24", "192.168.7.0/24"]
     assert {"10.60.0.0/16", "10.61.0.0/16", "10.7.0.0/24"} <= {str(net) for net in found.routed}
     assert not {"0.0.0.0/0", "10.9.1.0/24"} & {str(net) for net in found.routed}
@@ -106,7 +107,7 @@ def test_onlink_is_what_the_host_reaches_or_owns(full, host):
         "route add default via 192.168.7.254 metric 10",
         f"route add default dev {N1.bridge} scope link metric 20",
     )
-    found = full.facts()
+    found = facts_of(full)
     assert found.uplink_mtu == 1400
     assert [str(net) for net in found.onlink] == [
         "10.0.0.1/32",
@@ -116,4 +117,4 @@ def test_onlink_is_what_the_host_reaches_or_owns(full, host):
         "192.168.7.0/24",
     ]
     host.ip(f"route add default dev {N1.bridge} scope link metric 5")
-    assert full.facts().uplink_mtu == N1.mtu
+    assert facts_of(full).uplink_mtu == N1.mtu

@@ -5,7 +5,7 @@ import pytest
 from driver.host.netlink.constants import METRIC, PROTOCOL
 from driver.model.objects import PeerRoute, Plan, UnreachableRoute, diff
 from driver.model.records import replace
-from tests.kernel.adapters import refusals
+from tests.kernel.adapters import facts_of, refusals
 from tests.kernel.overlays.sample import (
     ACCEPT_RA,
     ADDRESS,
@@ -87,4 +87,4 @@ def test_learned_and_passing_entries_are_not_ours(full, host):
 
 def test_the_other_adapter_does_not_take_peers_for_its_own(full):
     assert full.netlink.observe() == {ADDRESS, ACCEPT_RA}
-    assert full.netlink.facts().onlink == ETH0.onlink
+    assert facts_of(full.netlink).onlink == ETH0.onlink

@@ -6,7 +6,9 @@ from ipaddress import IPv4Address, IPv4Network
 import pytest
 
 from driver.errors import Unavailable
-from driver.host.underlay import Underlay
+from driver.host import surroundings
+from driver.host.netlink.channel import Channel
+from driver.host.underlay import external
 from driver.model.facts import External
 from driver.model.records import replace
 from tests.kernel.overlays.sample import ETH0, OURS
@@ -14,9 +16,14 @@ from tests.kernel.overlays.sample import ETH0, OURS
 pytestmark = pytest.mark.kernel
 
 
+def look():
+    with closing(Channel()) as channel:
+        return surroundings.look(channel)
+
+
 @pytest.fixture
-def interfaces(host):
-    """A host with two uplinks and a default route by each."""
+def found(host):
+    """What is listed of a host with two uplinks and a default route by each."""
     host.ip(
         "link add eth1 mtu 9000 up type veth peer name far1",
         "link set far1 up",
@@ -30,8 +37,7 @@ def interfaces(host):
         "route add default via 10.0.0.1 metric 10",
         f"route add 10.7.0.0/16 dev eth1 scope link {OURS}",
     )
-    with closing(Underlay()) as made:
-        yield made
+    return look()
 
 
 ETH1 = External(
@@ -43,7 +49,7 @@ ETH1 = External(
 
 
 @pytest.mark.parametrize(
-    ("iface", "public_ip", "found"),
+    ("iface", "public_ip", "wanted"),
     [
         ("eth0", None, ETH0),
         ("eth1", None, ETH1),
@@ -56,8 +62,8 @@ ETH1 = External(
         ("", None, ETH1),
     ],
 )
-def test_external_interface(interfaces, iface, public_ip, found):
-    assert interfaces.external(iface, public_ip and IPv4Address(public_ip)) == found
+def test_external_interface(found, iface, public_ip, wanted):
+    assert external(found, iface, public_ip and IPv4Address(public_ip)) == wanted
 
 
 @pytest.mark.parametrize(
@@ -74,12 +80,12 @@ def test_external_interface(interfaces, iface, public_ip, found):
         ),
     ],
 )
-def test_no_external_interface(interfaces, iface, public_ip, words):
+def test_no_external_interface(found, iface, public_ip, words):
     with pytest.raises(Unavailable) as caught:
-        interfaces.external(iface, public_ip and IPv4Address(public_ip))
+        external(found, iface, public_ip and IPv4Address(public_ip))
     assert str(caught.value) == words
 
 
 def test_no_default_route(host):  # noqa: ARG001
-    with closing(Underlay()) as made, pytest.raises(Unavailable, match="no default route"):
-        made.external(None, None)
+    with pytest.raises(Unavailable, match="no default route"):
+        external(look(), None, None)
