@@ -9,14 +9,15 @@ Source: linux/netfilter/{nfnetlink,nf_tables}.h.
 from __future__ import annotations
 
 import errno
+import socket
 import struct
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 
 from driver.host.firewall.nft_elements import place
 from driver.host.firewall.nft_table import TABLE
+from driver.host.netlink import constants as nl
 from driver.host.netlink.channel import Channel, Request
-from driver.host.netlink.constants import NETLINK_NETFILTER
 from driver.host.netlink.encoder import attribute, nest, string
 from driver.model.firewall import PortMap
 from driver.model.records import ANY, PROTO_NUMBERS
@@ -24,10 +25,10 @@ from driver.model.records import ANY, PROTO_NUMBERS
 _BEGIN, _END = 0x10, 0x11  # NFNL_MSG_BATCH_*
 _CREATE, _DELETE = 10 << 8 | 12, 10 << 8 | 14  # NFNL_SUBSYS_NFTABLES, NFT_MSG_*SETELEM
 _DELETE_TABLE = 10 << 8 | 2
-_NEW = 0x600  # make it, fail if it exists
-_BATCH = struct.pack("=16xBB", 0, 0) + struct.pack(">H", 10)  # header; for which subsystem
-_INET = struct.pack("=16xBBH", 1, 0, 0)  # header, NFPROTO_INET
-_END_OF_BATCH = struct.pack("=IHHII", 20, _END, 1, 0, 0) + _BATCH[16:]
+_BATCH = nl.NFGENMSG.pack(0, 0, socket.htons(10))  # for NFNL_SUBSYS_NFTABLES
+_INET = nl.NFGENMSG.pack(1, 0, 0)  # NFPROTO_INET
+_HEAD = nl.NLMSGHDR.pack(nl.NFGENMSG.size, _END, nl.NLM_F_REQUEST, 0, 0)
+_END_OF_BATCH = _HEAD + _BATCH[nl.NLMSGHDR.size :]
 _TABLE, _SET, _ELEMENTS, _ELEMENT = 1, 2, 3, 1
 _KEY, _DATA, _USERDATA, _VALUE, _COMMENT = 1, 2, 6, 1, 0
 _OUR_TABLE = string(_TABLE, TABLE)
@@ -38,14 +39,14 @@ class NftPortMaps:
     """The maps of ports in the namespace in which it is made."""
 
     def __init__(self) -> None:
-        self._channel = Channel(NETLINK_NETFILTER)
+        self._channel = Channel(nl.NETLINK_NETFILTER)
 
     def change(self, gone: Sequence[PortMap], come: Sequence[PortMap]) -> None:
         """Remove ports, then add ports, in one transaction, all or nothing.
 
         Errors: OSError, the kernel's first refusal.
         """
-        for error in self._send([*_messages(_DELETE, 0, gone), *_messages(_CREATE, _NEW, come)]):
+        for error in self._send([*_messages(_DELETE, 0, gone), *_messages(_CREATE, nl.NEW, come)]):
             raise error
 
     def remove_table(self) -> None:

@@ -122,7 +122,7 @@ def host_end(planned: Veth, bridge: int) -> bytes:
 
 
 def vxlan(device: Vxlan, parent: int, *, new: bool) -> bytes:
-    """Encode what only a vxlan device has; what it keeps for good is said only of a new one."""
+    """Encode what only a vxlan device has; the kernel takes its port and GBP only when `new`."""
     detail = u32(nl.IFLA_VXLAN_ID, device.vni) + u32(nl.IFLA_VXLAN_LINK, parent)
     detail += ipv4(nl.IFLA_VXLAN_LOCAL, device.local)
     detail += attribute(nl.IFLA_VXLAN_LEARNING, bytes([device.learning]))
