@@ -10,12 +10,11 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from driver.model.identity import Key
-from driver.model.objects import RANK, Plan, noun, worded
+from driver.model.identity import Identified, Key
+from driver.model.objects import Plan, noun, worded
 
 MANY = 5  # repairs of one object in a row; if it does not isolate, it then waits ever longer
 FIRST_S, LONGEST_S = 2.0, 30.0
-_ISOLATING = frozenset(kind.__name__ for kind in RANK if kind.isolates)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +39,7 @@ class Contention:
 
     def _waits(self, key: Key, now: float) -> bool:
         streak = self._streaks.get(key)
-        if streak is None or streak.count < MANY or key[0] in _ISOLATING:
+        if streak is None or streak.count < MANY or key[0].isolates:
             return False
         return streak.last <= now < streak.last + _pause_s(key, streak)  # clocks may jump
 
@@ -80,21 +79,21 @@ class Contention:
         kinds = Counter(key[0] for key in contended)
         return tuple(
             _sentence(kind, count, {k: s for k, s in contended.items() if k[0] == kind})
-            for kind, count in sorted(kinds.items())
+            for kind, count in sorted(kinds.items(), key=lambda found: noun(found[0]))
         )
 
 
 def _pause_s(key: Key, streak: _Streak) -> float:
-    if key[0] in _ISOLATING:
+    if key[0].isolates:
         return FIRST_S
     return min(FIRST_S * 2.0 ** max(min(streak.count, 2 * MANY) - MANY, 0), LONGEST_S)
 
 
-def _sentence(kind: str, objects: int, streaks: dict[Key, _Streak]) -> str:
+def _sentence(kind: type[Identified], objects: int, streaks: dict[Key, _Streak]) -> str:
     key, most = max(streaks.items(), key=lambda item: item[1].count)
     what = worded(key) if objects == 1 else f"{objects} {noun(kind)}"
     span = f"{max(most.last - most.first, 1):.0f} s"
-    how = "in each pass" if kind in _ISOLATING else f"after {_pause_s(key, most):.0f} s"
+    how = "in each pass" if kind.isolates else f"after {_pause_s(key, most):.0f} s"
     return (
         f"{what}: something else has undone it {most.count - 1} times within {span}, and it is "
         f"put back {how}; find out what changes it"

@@ -55,8 +55,8 @@ class Report:
 def summary(plan: Plan) -> tuple[str, ...]:
     """Count what a plan touches, by kind."""
     touched = (*plan.new(), *plan.remove)
-    kinds = Counter(type(item).__name__ for item in touched)
-    return tuple(f"{count} {noun(kind)}" for kind, count in sorted(kinds.items()))
+    kinds = Counter(noun(type(item)) for item in touched)
+    return tuple(f"{count} {kind}" for kind, count in sorted(kinds.items()))
 
 
 class History:
@@ -177,7 +177,7 @@ class Passes:
             errors += [known for known in self.history.last.errors if known not in errors]
         done = plan.without(left | failed)
         if at_start:  # the sockets that hold ports went with the last process: that is no repair
-            done = done.without(key for key in done.touched() if key[0] == PortSocket.__name__)
+            done = done.without(key for key in done.touched() if key[0] is PortSocket)
         adopted = tuple(taken.done)
         failures = (*taken.left, *errors)
         return Report(now, summary(done), adopted, failures, routine=not (new or adopted))

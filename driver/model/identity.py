@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
-Key = tuple[str, ...]
+from typing import Any, ClassVar
 
 
 class Identified:
@@ -21,9 +19,12 @@ class Identified:
     @property
     def key(self) -> Key:
         """The identity."""
-        return self.key_of(*[getattr(self, name) for name in self.identity])
+        return (type(self), *[getattr(self, name) for name in self.identity])
 
     @classmethod
     def key_of(cls, *identity: object) -> Key:
         """Return the identity of an object of this class from its identifying fields."""
-        return (cls.__name__, *map(str, identity))
+        return (cls, *identity)
+
+
+Key = tuple[type[Identified], *tuple[Any, ...]]

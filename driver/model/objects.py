@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from typing import ClassVar, Literal, get_args
@@ -225,14 +225,14 @@ class Plan:
         return frozenset(t.key for t in (*self.add, *self.old()))
 
 
-def noun(kind: str) -> str:
+def noun(kind: type[Identified]) -> str:
     """Return the name of a kind in words: "port socket" for PortSocket."""
-    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", kind).lower()
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", kind.__name__).lower()
 
 
 def worded(key: Key) -> str:
     """Return what a key stands for in words: "link address fl-4ec1b2c3d4e5 10.2.0.1/26"."""
-    return " ".join((noun(key[0]), *key[1:]))
+    return " ".join((noun(key[0]), *map(str, key[1:])))
 
 
 def diff(have: Iterable[HostObject], want: Iterable[HostObject]) -> Plan:
@@ -240,13 +240,19 @@ def diff(have: Iterable[HostObject], want: Iterable[HostObject]) -> Plan:
     # leave out first what both have, usually nearly all of thousands: keys take time
     here, there = frozenset(have), frozenset(want)
     old = {item.key: item for item in here - there}
-    new = {item.key: item for item in there - here}
-
-    def ordered(keys: Iterable[Key], objects: Mapping[Key, HostObject]) -> list[HostObject]:
-        return sorted((objects[key] for key in sorted(keys)), key=lambda t: RANK[type(t)])
-
+    new = [(old.pop(item.key, None), item) for item in _ordered(there - here)]
     return Plan(
-        add=tuple(ordered(new.keys() - old.keys(), new)),
-        change=tuple((old[t.key], t) for t in ordered(new.keys() & old.keys(), new)),
-        remove=tuple(reversed(ordered(old.keys() - new.keys(), old))),
+        add=tuple(item for was, item in new if was is None),
+        change=tuple((was, item) for was, item in new if was is not None),
+        remove=_ordered(old.values())[::-1],
     )
+
+
+def _ordered(objects: Iterable[HostObject]) -> tuple[HostObject, ...]:
+    return tuple(sorted(objects, key=_place))
+
+
+def _place(item: HostObject) -> str:
+    """Return what an object is sorted by: one text for all of it is the fastest."""
+    kind, *identity = item.key
+    return " ".join((f"{RANK[type(item)]:02}", kind.__name__, *map(str, identity)))

@@ -15,6 +15,7 @@ from driver.model.objects import (
     SandboxAddress,
     Sysctl,
     UnreachableRoute,
+    Veth,
 )
 from driver.model.records import short
 from tests.unit.bench import make_core
@@ -105,7 +106,7 @@ class Chaos:
         if self.containers():
             made = self.rng.choice(self.containers())
             self.dead.add(made.id)
-            self.bench.kernel.objects.pop(("Veth", f"flh{short(made.id)}"), None)
+            self.bench.kernel.objects.pop(Veth.key_of(f"flh{short(made.id)}"), None)
 
     def drift(self) -> None:
         self.rng.choice(self.bench.adapters).lose(self.rng.choice(DRIFT))

@@ -96,8 +96,8 @@ def render(objects: Iterable[HostObject], known: dict[PortMap, PortRule] | None 
         if isinstance(item, PortMap):
             ports[item] = before.get(item) or _port_rule(item)
         elif isinstance(item, FirewallEntry):
-            _check(item, *(getattr(item, name) for name in item.identity))
-            sets[type(item)].append(item.key[1:])
+            _check(item, *item.key[1:])
+            sets[type(item)].append(tuple(map(str, item.key[1:])))
     if known is not None:
         known.clear()
         known.update(ports)

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from driver.errors import Conflict, FlannelError
+from driver.model.firewall import PortMap
 from driver.model.objects import HostObject, PortSocket
 from tests.unit.docker import Net, Refused, port, portmap
 from tests.unit.plugin import Setting
@@ -94,7 +95,7 @@ def test_the_connections_of_the_program_that_has_a_port_are_led_nowhere(on: Sett
         on.docker.publish(made, port(80, 8080), port(80, 8082, 8083))
     plans = [what for who, what in on.bench.world.events if who == "adapter"]
     assert plans
-    assert not any(key[0] == "PortMap" for plan in plans for key in plan.touched())
+    assert not any(key[0] is PortMap for plan in plans for key in plan.touched())
     on.bench.assert_agrees()
 
 

@@ -36,7 +36,7 @@ def test_what_is_lost_is_made_again(bench: Bench, lost: type[HostObject]) -> Non
         adapter.lose(lost)
     assert bench.observed() != objects
     (report,) = bench.passes(1)
-    assert noun(lost.__name__) in str(report)
+    assert noun(lost) in str(report)
     assert bench.observed() == objects
     assert str(bench.passes(1)[0]) == WELL
 
