@@ -36,9 +36,17 @@ class ForwardGate(Identified):
 
 @dataclass(frozen=True, slots=True)
 class FirewallEntry(Identified):
-    """Something that the constant rules act on. `owner`: the network's or endpoint's id."""
+    """Something that the constant rules act on. `owner`: the network's or endpoint's id.
+
+    All fields but the owner are its identity, unless its class says otherwise.
+    """
 
     isolates: ClassVar[bool] = True
+
+    def __init_subclass__(cls) -> None:
+        """Set the identity."""
+        if "identity" not in vars(cls):
+            cls.identity = tuple(name for name in cls.__annotations__ if name != "owner")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +72,6 @@ class BridgePair(FirewallEntry):
     source: str
     destination: str
     owner: str = ""
-    identity: ClassVar[tuple[str, ...]] = ("source", "destination")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +81,6 @@ class SourcePrefix(FirewallEntry):
     prefix: IPv4Network
     bridge: str
     owner: str = ""
-    identity: ClassVar[tuple[str, ...]] = ("prefix", "bridge")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +90,6 @@ class SourceAddress(FirewallEntry):
     ip: IPv4Address
     bridge: str
     owner: str = ""
-    identity: ClassVar[tuple[str, ...]] = ("ip", "bridge")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +98,6 @@ class AnySource(FirewallEntry):
 
     bridge: str
     owner: str = ""
-    identity: ClassVar[tuple[str, ...]] = ("bridge",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +106,6 @@ class InternalBridge(FirewallEntry):
 
     bridge: str
     owner: str = ""
-    identity: ClassVar[tuple[str, ...]] = ("bridge",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +114,6 @@ class Masquerade(FirewallEntry):
 
     prefix: IPv4Network
     owner: str = ""
-    identity: ClassVar[tuple[str, ...]] = ("prefix",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +125,6 @@ class DockerMasquerade(FirewallEntry):
 
     prefix: IPv4Network
     owner: str = ""
-    identity: ClassVar[tuple[str, ...]] = ("prefix",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +132,6 @@ class OverlayPrefix(FirewallEntry):
     """The overlay's Network: packets to it are not masqueraded."""
 
     prefix: IPv4Network
-    identity: ClassVar[tuple[str, ...]] = ("prefix",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +139,6 @@ class LeasePrefix(FirewallEntry):
     """Drops what comes from other hosts with a source in this host's subnet."""
 
     prefix: IPv4Network
-    identity: ClassVar[tuple[str, ...]] = ("prefix",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +146,6 @@ class ClosedPrefix(FirewallEntry):
     """Drops what containers send to this prefix, unless it goes to a peer or a `NearPrefix`."""
 
     prefix: IPv4Network
-    identity: ClassVar[tuple[str, ...]] = ("prefix",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +153,6 @@ class NearPrefix(FirewallEntry):
     """An exception in a `ClosedPrefix`: the host reaches this prefix without the overlay."""
 
     prefix: IPv4Network
-    identity: ClassVar[tuple[str, ...]] = ("prefix",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +160,6 @@ class DirectLink(FirewallEntry):
     """Lets in direct peers: this link reaches them without encapsulation."""
 
     link: str
-    identity: ClassVar[tuple[str, ...]] = ("link",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +167,6 @@ class PeerPrefix(FirewallEntry):
     """Lets in what containers of a direct peer send."""
 
     prefix: IPv4Network
-    identity: ClassVar[tuple[str, ...]] = ("prefix",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +174,6 @@ class PeerAddress(FirewallEntry):
     """Lets in what the host of a direct peer sends itself."""
 
     ip: IPv4Address
-    identity: ClassVar[tuple[str, ...]] = ("ip",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +182,6 @@ class EtcdMember(FirewallEntry):
 
     ip: IPv4Address
     port: int
-    identity: ClassVar[tuple[str, ...]] = ("ip", "port")
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +189,6 @@ class LocalEtcd(FirewallEntry):
     """Drops what any host's containers send to etcd on this host, at any address."""
 
     port: int
-    identity: ClassVar[tuple[str, ...]] = ("port",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +196,6 @@ class Uplink(FirewallEntry):
     """Lets containers leave the host by a bridge that leads out of it."""
 
     bridge: str
-    identity: ClassVar[tuple[str, ...]] = ("bridge",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +203,6 @@ class Carrier(FirewallEntry):
     """Takes frames of the overlay from a bridge that is not ours, as it carries the overlay."""
 
     bridge: str
-    identity: ClassVar[tuple[str, ...]] = ("bridge",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,7 +210,6 @@ class TunnelPort(FirewallEntry):
     """Drops what containers send to a UDP port that takes frames of an overlay."""
 
     port: int
-    identity: ClassVar[tuple[str, ...]] = ("port",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,7 +217,6 @@ class ForeignBridge(FirewallEntry):
     """Drops what our containers send to a bridge that is not ours."""
 
     bridge: str
-    identity: ClassVar[tuple[str, ...]] = ("bridge",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,7 +225,6 @@ class UnknownEntry(FirewallEntry):
 
     place: str
     text: str
-    identity: ClassVar[tuple[str, ...]] = ("place", "text")
 
 
 ENTRIES: tuple[type[FirewallEntry], ...] = (
