@@ -51,7 +51,8 @@ class Seen(NamedTuple):
 def unknown_objects(state: State, seen: Seen) -> list[Veth]:
     """List the veths of running containers that the state does not know, or not as running."""
     known = {e.host_end for e in state.endpoints.values() if e.sandbox is not None}
-    return [t for t in seen.have if isinstance(t, Veth) and t.name in seen.occupied - known]
+    strange = seen.occupied - known
+    return [t for t in seen.have if isinstance(t, Veth) and t.name in strange]
 
 
 def unknown_blocks(state: State, have: frozenset[HostObject]) -> frozenset[IPv4Network]:
