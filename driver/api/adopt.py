@@ -62,7 +62,8 @@ def _network(core: Reconciler, described: Body, *, require_ipam: bool) -> None:
         config = []  # Docker has 0.0.0.0/0 there
     space = SPACE if ipam.text("Driver") == SPACE else "Docker's"
     blocks = [_block(block, space) for block in config[:1]]
-    on_host = any(isinstance(t, Bridge) and t.owner == network_id for t in core.dataplane.observe())
+    found = core.dataplane.observe((Bridge,))
+    on_host = any(isinstance(t, Bridge) and t.owner == network_id for t in found)
     if on_host and space != SPACE:
         raise Conflict("its bridge exists, but nothing shows which block of the lease it had")
     if space == SPACE:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from driver.api.body import Reply
 from driver.core.firewall import plan_ports
 from driver.core.reconciler import Reconciler
-from driver.model.firewall import PortMap
+from driver.model.firewall import FirewallEntry, PortMap
 from driver.model.objects import HostObject, PortSocket
 from driver.model.records import Endpoint, PortMapping, replace
 
@@ -18,7 +18,7 @@ def document(core: Reconciler) -> Reply:
     socket of ours keeps the host port from other programs.
     Errors: HostError.
     """
-    have = core.dataplane.observe()
+    have = core.dataplane.observe((FirewallEntry, PortSocket))
     core.wake()  # after this look, passes no longer notice that the firewall was disturbed
     return {
         "ports": [
