@@ -107,8 +107,9 @@ class Passes:
 
     def recover_lease(self) -> None:
         """Look at the host, and take its lease from there if the state is empty."""
-        have, self.facts = self.dataplane.observe(), self.survey.facts()
-        self.state = self.takeover.recall(have, self.facts.uplink_mtu) or self.state
+        self.facts = self.survey.facts()
+        if self.takeover.lost:
+            self.state = self.takeover.recall(self.dataplane.observe(), self.facts.uplink_mtu)
 
     def attempt(self) -> None:
         """Make one pass; log and report whatever it raises."""
@@ -142,12 +143,12 @@ class Passes:
 
     def _looks_right(self) -> bool:
         """Compare without the lock: a change meanwhile only leads to a closer look."""
+        last = self.history.last
+        if last is None or last.errors or self._journal.lost():
+            return False
         state, facts, seen = self.state, self.facts, self.takeover.see(self.dataplane.observe())
         return (
-            self.history.last is not None
-            and not self.history.last.errors
-            and not self._journal.lost()
-            and self.survey.facts() == facts
+            self.survey.facts() == facts
             and self.source.current(state, facts) == self.lease_status
             and not any(stale(state, seen.links, seen.occupied, self.clock()))
             and not unknown_objects(state, seen)

@@ -21,7 +21,7 @@ class Takeover:
 
     def __init__(self, survey: Survey, state: State) -> None:
         self._survey = survey
-        self._lost = state == State()  # also at the very first start
+        self.lost = state == State()  # also at the very first start; until it is stored again
         self.recalled: list[Record] = []  # to be stored before the lease's source is asked
         self.blocks: frozenset[IPv4Network] = frozenset()  # of bridges that could not be taken over
         self._unseen = frozenset[str]()  # bridges with containers whose addresses are not known
@@ -29,10 +29,8 @@ class Takeover:
         self.suspects = frozenset[tuple[str, str]]()  # stale rows, if the next pass agrees
         self._ended = frozenset[str]()  # veths that calls ended, and that may not be removed yet
 
-    def recall(self, have: frozenset[HostObject], mtu: int | None) -> State | None:
-        """Return this host's place in the overlay as the host shows it, if the state is empty."""
-        if not self._lost:
-            return None
+    def recall(self, have: frozenset[HostObject], mtu: int | None) -> State:
+        """Return this host's place in the overlay as the host shows it, for an empty state."""
         found = adoption.recall(have, mtu)
         self.recalled = [record for record in (found.lease, found.vtep) if record]
         return found
@@ -49,7 +47,7 @@ class Takeover:
         names = frozenset(veth.name for veth in unknown)
         seen_inside = self._survey.residents(names) if names else ()
         residents = {**self.described, **{resident.host_end: resident for resident in seen_inside}}
-        taken = adoption.adopt(edit, seen.have, unknown, residents, empty=self._lost)
+        taken = adoption.adopt(edit, seen.have, unknown, residents, empty=self.lost)
         self.blocks = unknown_blocks(edit.state, seen.have)
         self._unseen = frozenset(veth.bridge for veth in unknown_objects(edit.state, seen))
         dead = list(stale(state, seen.links, seen.occupied, edit.now))
@@ -74,11 +72,11 @@ class Takeover:
     def written(self, state: State) -> None:
         """Note that what was taken over is stored, which is complete once there is a lease."""
         if state.lease is not None:
-            self._lost, self.recalled = False, []
+            self.lost, self.recalled = False, []
 
     def kept(self, state: State, seen: Seen, want: frozenset[HostObject]) -> frozenset[HostObject]:
         """Return what stays on the host though it is not in `want`."""
-        return kept(state, seen, want, everything=self._lost)
+        return kept(state, seen, want, everything=self.lost)
 
     def note_removed(self, plan: Plan) -> None:
         """Note which veths a call ends: they no longer belong to a container."""

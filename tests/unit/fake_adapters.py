@@ -43,7 +43,7 @@ class FakeAdapter:
     """One side of the host, in a dict.
 
     `refuse` gives the error that making an object shall end in; `stuck` are the keys of objects
-    that cannot be removed; `blind` is the error that looking ends in.
+    that cannot be removed; `blind` is the error that looking ends in; `looks` counts.
     """
 
     kinds: ClassVar[tuple[type[HostObject], ...]] = tuple(RANK)
@@ -54,8 +54,10 @@ class FakeAdapter:
         self.refuse: Callable[[HostObject], FlannelError | None] = nothing
         self.stuck: set[Key] = set()
         self.blind: FlannelError | None = None
+        self.looks = 0
 
     def observe(self) -> frozenset[HostObject]:
+        self.looks += 1
         if self.blind is not None:
             raise self.blind
         return frozenset(list(self.objects.values()))

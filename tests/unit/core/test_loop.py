@@ -212,6 +212,13 @@ def test_a_start_with_nothing_wrong_repairs_nothing_and_says_so(
     assert caplog.messages == ["pass: repaired 1 forward gate"]
 
 
+@pytest.mark.usefixtures("made")
+def test_a_start_observes_the_host_once(bench: Bench) -> None:
+    bench.nft.looks = 0
+    bench.reboot()
+    assert bench.nft.looks == 1
+
+
 # --- leases ---
 
 
