@@ -37,7 +37,7 @@ from driver.model.records import (
 )
 
 STALE_S = 60.0
-Noun = TypeVar("Noun", Network, Endpoint, Peer)
+Row = TypeVar("Row", Network, Endpoint, Peer)
 
 
 def desire(
@@ -163,7 +163,7 @@ def _overlay(
         yield from vxlan.plan_peers(overlay, peers, vtep, facts.external)
 
 
-def _chosen(stored: Mapping[str, Noun], ids: Iterable[str] | None) -> Iterable[Noun]:
+def _chosen(stored: Mapping[str, Row], ids: Iterable[str] | None) -> Iterable[Row]:
     if ids is None:
         return stored.values()
     return [stored[i] for i in ids if i in stored]

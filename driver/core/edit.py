@@ -39,7 +39,7 @@ FIELDS: dict[type[Record], str] = {
 
 EMPTY = State()
 
-Noun = TypeVar("Noun", Pool, Network, Endpoint)
+Row = TypeVar("Row", Pool, Network, Endpoint)
 
 
 class Edit:
@@ -269,7 +269,7 @@ class Edit:
         self.state = replace(self.state, **{field: rows})
 
 
-def _find(rows: Mapping[str, Noun], row_id: str, what: str) -> Noun:
+def _find(rows: Mapping[str, Row], row_id: str, what: str) -> Row:
     try:
         return rows[row_id]
     except KeyError:
