@@ -12,7 +12,7 @@ from ipaddress import IPv4Network
 from pathlib import Path
 
 from driver.errors import Exhausted, FlannelError
-from driver.flannel.subnet_env import flannelds_lease, is_ours
+from driver.flannel.subnet_env import flannelds_lease, is_ours, mark
 from driver.model.facts import Facts
 from driver.model.interfaces import LeaseStatus
 from driver.model.records import Lease, State
@@ -31,7 +31,9 @@ class LocalSource:
     file: Path
 
     def begin(self, state: State, facts: Facts) -> None:
-        """Do nothing: nothing has to be waited for."""
+        """Mark a lease file that an earlier version of the plugin wrote."""
+        if self.wanted == "auto" and facts != Facts():  # else nobody could look for a flanneld
+            mark(self.file, state.lease, alone=not facts.flanneld.sign(None))
 
     def taken_over(self, _status: LeaseStatus) -> tuple[str, ...]:
         """Do nothing: nobody else follows this lease."""

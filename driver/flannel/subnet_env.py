@@ -93,21 +93,24 @@ def is_ours(path: Path, stored: Lease | None, *, alone: bool) -> bool:
     """Whether this plugin wrote a lease file, not a flanneld.
 
     Earlier versions wrote no mark. Such a file is ours if it names the lease that is `stored` from
-    etcd and no flanneld on this host can have taken that over (`alone`). It is marked now, since
-    that lease will not be stored for long.
+    etcd and no flanneld on this host can have taken that over (`alone`).
     """
     try:
         found = read_subnet_file(path)
-        if found.marked or not (alone and stored and stored.source == "etcd"):
-            return found.marked
-        if found.ipmasq or found.lease.subnet != stored.subnet:
-            return False
-        write_subnet_env(path, found.lease)
-    except StoreError as error:
-        log.warning("%s", error)
     except FlannelError:
         return False
-    return True
+    if found.marked or not (alone and stored and stored.source == "etcd"):
+        return found.marked
+    return not found.ipmasq and found.lease.subnet == stored.subnet
+
+
+def mark(path: Path, stored: Lease | None, *, alone: bool) -> None:
+    """Mark an earlier version's file, while the lease that shows it to be ours is still stored."""
+    if stored and stored.source == "etcd" and is_ours(path, stored, alone=alone):
+        try:
+            write_subnet_env(path, read_subnet_file(path).lease)
+        except FlannelError as error:
+            log.warning("%s", error)
 
 
 def write_subnet_env(path: Path, lease: Lease) -> None:

@@ -163,6 +163,9 @@ def test_auto_never_takes_the_plugins_own_file_for_a_flannelds(env: Path) -> Non
     before = replace(FROM_FILE, source="etcd")
     env.write_text(GOOD.replace("true", "false"))  # of a version that set no mark
     source = leases("auto", env)
+    source.begin(State(lease=before), Facts())  # nobody could look for a flanneld
+    assert "#" not in env.read_text()
+    source.begin(State(lease=before), FACTS)
     assert ask(source, before, (), FACTS) == (OWN, "")
     assert ask(source, OWN, (), FACTS) == (OWN, "")
     told = ask(leases("subnet-file", env), None, (), FACTS)

@@ -17,6 +17,7 @@ from driver.flannel.subnet_env import (
     SubnetFile,
     flannelds_lease,
     is_ours,
+    mark,
     read_subnet_file,
     write_docker_options,
     write_subnet_env,
@@ -187,6 +188,8 @@ def test_our_file_from_before_the_mark_is_known_by_the_stored_lease(
 ) -> None:
     env.write_text(GOOD.replace("true", masq))
     assert is_ours(env, stored, alone=alone) is ours
+    assert not is_ours(env, None, alone=True), "to look marks nothing"
+    mark(env, stored, alone=alone)
     assert is_ours(env, None, alone=True) is ours, "and is known for good"
     assert read_subnet_file(env).lease == FROM_FILE
 
