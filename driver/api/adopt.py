@@ -97,7 +97,7 @@ def _resident(described: Body) -> Resident:
     ip, gateway = described.interface("Address"), described.address("Gateway")
     return Resident(
         f"{HOST_END_PREFIX}{short(described.object_id('EndpointID'))}",
-        described.text("Sandbox"),
+        described.path("Sandbox"),
         "",
         described.mac("MacAddress"),
         (ip,) if ip else (),

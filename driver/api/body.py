@@ -17,6 +17,7 @@ from driver.errors import BadRequest
 from driver.model.records import ANY, PROTOCOLS
 
 ID = re.compile(r"[a-z0-9]{12,64}")
+PATH = re.compile(r"/[^\0\ud800-\udfff]+")
 POOL_ID = re.compile(r"[0-9a-z./-]{1,100}")
 MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 Reply = dict[str, Any]
@@ -78,6 +79,10 @@ class Body:
     def pool_id(self) -> str:
         """Return a pool's id, as RequestPool made it."""
         return self._matching("PoolID", POOL_ID, "an id that RequestPool gave")
+
+    def path(self, name: str) -> str:
+        """Return the path of a file."""
+        return self._matching(name, PATH, "an absolute path")
 
     def mac(self, name: str) -> str:
         """Return a MAC address in lower case, "" when absent or empty."""

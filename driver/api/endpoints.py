@@ -137,7 +137,7 @@ def join(core: Reconciler, req: Body) -> Reply:
     Reply: InterfaceName and one of these: Gateway; StaticRoutes, if Docker is to attach the
     container to its own bridge, too, and publish ports there; DisableGatewayService, if internal.
     """
-    endpoint_id, sandbox = req.object_id("EndpointID"), req.text("SandboxKey")
+    endpoint_id, sandbox = req.object_id("EndpointID"), req.path("SandboxKey")
     with core.edit() as edit:
         network = edit.network(req.object_id("NetworkID"))
         endpoint = replace(edit.endpoint(endpoint_id), sandbox=sandbox)

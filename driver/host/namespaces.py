@@ -31,7 +31,10 @@ def in_sandbox(path: str, act: Callable[[], Result]) -> Result:
     """Run a function in the network namespace of a file. Errors: OSError, and those of `act`."""
 
     def enter() -> None:
-        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        try:
+            file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        except ValueError as error:  # no file can have this name
+            raise OSError(errno.EINVAL, str(error)) from error
         try:
             _must(_libc.setns(file, _NEWNET))
         finally:

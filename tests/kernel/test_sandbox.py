@@ -172,7 +172,7 @@ def test_it_waits_without_a_word_until_docker_has_put_the_interface_there(sandbo
     assert sandboxes.observe() == frozenset()
 
 
-@pytest.mark.parametrize("kind", ["nowhere", "file", "pipe", "another"])
+@pytest.mark.parametrize("kind", ["nowhere", "file", "pipe", "another", "no name", "no text"])
 def test_a_sandbox_that_cannot_be_worked_in_is_named(sandboxes, site, one, tmp_path, kind):
     box, item = one
     path = tmp_path / "sandbox"
@@ -182,10 +182,16 @@ def test_a_sandbox_that_cannot_be_worked_in_is_named(sandboxes, site, one, tmp_p
         os.mkfifo(path)
     elif kind == "another":
         path = site.sandbox().path
+    elif kind == "no name":
+        path = "/sandbox\0"
+    elif kind == "no text":
+        path = "/sandbox\ud800"
     words = {
         "nowhere": "No such file or directory",
         "file": "Invalid argument",
         "pipe": "Invalid argument",
+        "no name": "embedded null byte",
+        "no text": "surrogates not allowed",
         "another": f"the other end of {item.link} is not in it",
     }[kind]
     bad = replace(item, sandbox=str(path))

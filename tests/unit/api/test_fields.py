@@ -213,3 +213,14 @@ def test_an_empty_object_lacks_what_is_needed(call: str) -> None:
     status, message = Plugin(bench.core).refusal(call, {})
     assert status == 400
     assert "is missing; it is " in message
+
+
+@pytest.mark.parametrize("strange", ["netns/1", "/netns/\0", "/netns/\ud800"])
+def test_a_sandbox_that_no_file_can_be_is_refused(strange: str) -> None:
+    bench, bodies = prepared()
+    plugin, before = Plugin(bench.core), bench.state
+    for call, path in [(c, p) for c, p in PATHS if p[-1] == "SandboxKey"]:
+        status, message = plugin.refusal(call, changed(bodies[call], path, strange))
+        assert status == 400
+        assert message.endswith("is not an absolute path")
+    assert bench.state == before
