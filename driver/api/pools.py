@@ -6,6 +6,7 @@ Source: libnetwork's remote IPAM protocol.
 from __future__ import annotations
 
 import secrets
+from contextlib import suppress
 from ipaddress import IPv4Interface
 
 from driver.api import body
@@ -13,7 +14,7 @@ from driver.api.body import SPACE, Body, Reply
 from driver.api.options import ipam_prefix
 from driver.core.addresses import Wish
 from driver.core.reconciler import Reconciler
-from driver.errors import BadRequest
+from driver.errors import BadRequest, UnknownObject
 from driver.ipam import PoolRequest, take_pool
 
 LONGEST_NAME = 255  # of a container, as it is remembered
@@ -45,10 +46,8 @@ def release_pool(core: Reconciler, req: Body) -> Reply:
     Request: PoolID.  Reply: empty.
     """
     pool_id = req.pool_id()
-    with core.edit() as edit:
-        edit.name_adopted(pool_id)
-        if pool_id in edit.state.pools:
-            edit.drop(edit.state.pools[pool_id])
+    with core.edit() as edit, suppress(UnknownObject):
+        edit.drop(edit.pool(pool_id))
     return {}
 
 
@@ -68,7 +67,6 @@ def request_address(core: Reconciler, req: Body) -> Reply:
 
 def _take_address(core: Reconciler, pool_id: str, wish: Wish) -> IPv4Interface:
     with core.edit() as edit:
-        edit.name_adopted(pool_id)
         pool = edit.pool(pool_id)
         if not wish.gateway:
             core.takeover.check_seen(edit.state.network_of(pool.id))
@@ -83,9 +81,7 @@ def release_address(core: Reconciler, req: Body) -> Reply:
     """
     pool_id = req.text("PoolID", needed=False)
     ip = req.address("Address")
-    with core.edit() as edit:
-        edit.name_adopted(pool_id)
-        pool = edit.state.pools.get(pool_id)
-        if pool is not None and ip is not None:
-            edit.release(pool, ip)
+    with core.edit() as edit, suppress(UnknownObject):
+        if ip is not None:
+            edit.release(edit.pool(pool_id), ip)
     return {}

@@ -2,7 +2,7 @@
 
 Link aliases show the ids, link addresses the gateways, firewall entries what a network may do and
 which ports are published; the sandboxes show the rest. Docker's next call reveals which IPAM a
-network has (`Edit.name_adopted`).
+network has (`Edit.pool`).
 """
 
 from __future__ import annotations

@@ -119,12 +119,6 @@ class Edit:
         if user is not None:
             self.drop(user)
 
-    def name_adopted(self, wanted: str) -> None:
-        """Change an adopted block's id to the one Docker uses, which begins with the block."""
-        pool = self.state.pools.get(pool_id("adopted", wanted.rpartition("/")[0]))
-        if pool is not None and wanted not in self.state.pools:
-            self.rename(pool, replace(pool, id=wanted, owner="ipam"))
-
     def rename(self, pool: Pool, new: Pool) -> None:
         """Replace a pool by one with another id, in its network and holds, too."""
         network = self.state.network_of(pool.id)
@@ -164,8 +158,13 @@ class Edit:
         return _find(self.state.endpoints, endpoint_id, "endpoint")
 
     def pool(self, row_id: str) -> Pool:
-        """Find a pool. Errors: UnknownObject."""
-        return _find(self.state.pools, row_id, "pool")
+        """Find a pool by the id that Docker has of it; our IPAM assigns its addresses.
+
+        Errors: UnknownObject.
+        """
+        self._name_adopted(row_id)
+        ours = {i: pool for i, pool in self.state.pools.items() if pool.owner == "ipam"}
+        return _find(ours, row_id, "pool")
 
     def rows(self) -> tuple[list[Record], list[Record]]:
         """Return the rows to write and the rows to remove."""
@@ -218,6 +217,12 @@ class Edit:
             or old.pools.keys() != new.pools.keys()
             or old.networks.keys() != new.networks.keys()
         )
+
+    def _name_adopted(self, wanted: str) -> None:
+        """Change an adopted block's id to the one Docker uses, which begins with the block."""
+        pool = self.state.pools.get(pool_id("adopted", wanted.rpartition("/")[0]))
+        if pool is not None and wanted not in self.state.pools:
+            self.rename(pool, replace(pool, id=wanted, owner="ipam"))
 
     def _broken_off(self) -> frozenset[str]:
         """Return the ids of the holds of calls that broke off.

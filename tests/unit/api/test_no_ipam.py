@@ -94,3 +94,17 @@ def test_an_endpoint_that_was_never_joined_gives_its_address_back(on: Setting) -
     assert not on.bench.state.endpoints
     assert [h.why for h in on.bench.state.holds.values()] == ["gateway"]
     on.bench.assert_agrees()
+
+
+@pytest.mark.parametrize("body", [IPV4_OFF, NULL])
+def test_calls_of_an_ipam_driver_do_not_reach_such_a_network(
+    on: Setting, body: dict[str, Any]
+) -> None:
+    create(on, body)
+    attach(on, end_id(1))
+    before, ids = on.bench.state, {"PoolID": f"network/{NET}", "Address": "10.2.0.2"}
+    assert on.plugin.call("IpamDriver.ReleaseAddress", ids) == {}
+    assert on.plugin.call("IpamDriver.ReleasePool", ids) == {}
+    status, message = on.plugin.refusal("IpamDriver.RequestAddress", {**ids, "Address": ""})
+    assert (status, "is not known to this plugin" in message) == (400, True)
+    assert on.bench.state == before
