@@ -9,6 +9,7 @@ from driver.api.body import Reply
 from driver.core import strays
 from driver.core.bridge import on_localhost
 from driver.core.reconciler import Reconciler
+from driver.model.firewall import nameable
 from driver.model.records import Endpoint, Network, Peer, State, short
 
 
@@ -124,6 +125,12 @@ def _problems(core: Reconciler, more: Iterable[str]) -> Iterator[str]:
             "127.0.0.1 leads to no container, for this kernel cannot guard it: load sch_ingress "
             "and cls_bpf and restart the plugin, or use another address of this host"
         )
+    for name in sorted(core.facts.uplinks):
+        if not nameable(name):
+            yield (
+                f"the firewall cannot take the name of bridge {name!a}, so containers do not "
+                "leave this host by it: rename it"
+            )
     if core.history.last is not None:
         yield from core.history.last.errors
     yield from core.contention.sentences()

@@ -30,6 +30,7 @@ from driver.model.firewall import (
     SourcePrefix,
     TunnelPort,
     Uplink,
+    nameable,
 )
 from driver.model.objects import HostObject, PortSocket
 from driver.model.records import Endpoint, Lease, Network, Overlay, Peer, State
@@ -50,8 +51,8 @@ def plan_base(lease: Lease, overlay: Overlay | None, facts: Facts) -> Iterator[H
     if overlay and facts.external and (overlay.direct_routing or overlay.backend == "host-gw"):
         yield DirectLink(facts.external.name)
     carriers = facts.carriers | ({facts.external.name} if facts.external else set())
-    yield from map(Uplink, facts.uplinks)
-    yield from map(Carrier, carriers & facts.foreign)
+    yield from map(Uplink, filter(nameable, facts.uplinks))
+    yield from map(Carrier, filter(nameable, carriers & facts.foreign))
     own = {overlay.port} if overlay and overlay.backend == "vxlan" else set()
     yield from map(TunnelPort, facts.tunnels | own)
     if facts.firewall != "nft":  # nft recognizes bridges itself

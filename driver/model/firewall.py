@@ -15,6 +15,12 @@ from driver.model.identity import Identified
 from driver.model.records import Proto
 
 
+def nameable(link: str) -> bool:
+    """Whether nft can write a link's name; the kernel allows others, too."""
+    readable = link.isprintable() and "\ufffd" not in link
+    return readable and '"' not in link and not link.endswith("*")
+
+
 @dataclass(frozen=True, slots=True)
 class Ruleset(Identified):
     """The constant rules. `intact`: they are as this version of the plugin writes them."""

@@ -102,10 +102,7 @@ class NftFirewall:
         if any(isinstance(t, Ruleset) for t in plan.new()):
             have = self._look()
             if Ruleset() not in have:
-                touched = plan.touched()
-                strange = Ruleset | UnknownEntry
-                kept = (t for t in have if t.key not in touched and not isinstance(t, strange))
-                self._replace([*kept, *entries.new()])
+                self._renew(have, entries)
                 return
         elif any(isinstance(t, Ruleset) for t in plan.remove):
             self._remove()
@@ -113,7 +110,23 @@ class NftFirewall:
         try:
             self._change(entries)
         except (HostError, OSError):
-            self._run(_script(self._missing(entries)))
+            self._retry(self._missing(entries))
+
+    def _retry(self, left: Plan) -> None:
+        try:
+            self._run(_script(left))
+        except HostError:
+            if not left.remove:
+                raise
+            # somebody put in a name that nft cannot write, such as one with a quote
+            self._renew(self._look(), left)
+
+    def _renew(self, have: Iterable[HostObject], plan: Plan) -> None:
+        """Replace the table; it keeps what it has and the plan does not touch."""
+        touched = plan.touched()
+        strange = Ruleset | UnknownEntry
+        kept = (t for t in have if t.key not in touched and not isinstance(t, strange))
+        self._replace([*kept, *plan.new()])
 
     def _change(self, plan: Plan) -> None:
         """Change entries; the quick way if all are port maps, which come and go with containers."""

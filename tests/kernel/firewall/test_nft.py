@@ -1,5 +1,6 @@
 """The nft table in a real kernel: what is applied is observed, and drift is seen."""
 
+import json
 import subprocess
 import sys
 import threading
@@ -11,8 +12,9 @@ import pytest
 
 from driver.host.firewall import nft_listing
 from driver.host.firewall.nft import PATH, NftFirewall
+from driver.host.firewall.nft_table import TABLE as TABLE_NAME
 from driver.host.firewall.nft_table import TEXT
-from driver.model.firewall import InternalBridge, PortMap, UnknownEntry
+from driver.model.firewall import InternalBridge, PortMap, UnknownEntry, Uplink, nameable
 from driver.model.objects import diff
 from driver.model.records import ANY
 from tests.kernel.sample import (
@@ -140,3 +142,38 @@ def test_a_table_is_cleared_by_a_process_with_thousands_of_sockets(full):
     )
     subprocess.run([sys.executable, "-c", script, Path(__file__).parents[3]], check=True)
     assert full.observe() == frozenset()
+
+
+def test_an_element_that_nft_cannot_write_is_removed_with_the_table(full, host):
+    for name, element in (
+        ("internal", 'eth"0'),
+        ("internal", "eth\\*"),
+        ("own4", {"concat": ["10.9.0.1", '"']}),
+    ):
+        at = {"family": "inet", "table": TABLE_NAME, "name": name, "elem": [element]}
+        host.run("nft", "-j", "-f", "-", text=json.dumps({"nftables": [{"add": {"element": at}}]}))
+    plan = diff(full.observe(), WANTED - {ONE})
+    assert len(plan.remove) == 4
+    full.apply(plan)
+    assert full.observe() == WANTED - {ONE}
+
+
+GOOD_NAMES = (
+    *("br0", "br.1@x", "br+", "b*r", "-b", "b\\", "b'", "b;", "b{}", "$b", "#b", "@b"),
+    *("br\u00fc", "b" * 15),
+)
+
+
+@pytest.mark.parametrize("name", GOOD_NAMES)
+def test_a_link_that_is_nameable_can_be_in_the_table(nft, name):
+    assert nameable(name)
+    wanted = {*WANTED, Uplink(name)}
+    nft.apply(diff(nft.observe(), wanted))
+    assert nft.observe() == wanted
+
+
+@pytest.mark.parametrize("name", ['b"r', "br*", "br" + 5 * "\ufffd"])
+def test_a_link_that_is_not_nameable_cannot(nft, name):
+    assert not nameable(name)
+    with pytest.raises(ExceptionGroup):
+        nft.apply(diff(nft.observe(), {*WANTED, Uplink(name)}))

@@ -8,7 +8,7 @@ from ipaddress import IPv4Network
 from driver import __version__
 from driver.api.status import document
 from driver.errors import HostError
-from driver.model.firewall import Ruleset
+from driver.model.firewall import Ruleset, Uplink
 from driver.model.interfaces import LeaseStatus
 from driver.model.objects import Bridge, LoopbackGuard
 from driver.model.records import replace
@@ -152,3 +152,12 @@ def test_no_lease_is_told_with_the_reason() -> None:
     )
     doc = document(bench.core)
     assert (doc["lease"], doc["problems"]) == (None, [*bench.core.lease_status.problems])
+
+
+def test_a_bridge_whose_name_the_firewall_cannot_take_stops_nothing_else() -> None:
+    bench, _ = busy()
+    bench.survey.now = replace(FACTS, uplinks=frozenset({"br0", 'br"0'}))
+    bench.passes(1)
+    (problem,) = document(bench.core)["problems"]
+    assert problem.startswith("the firewall cannot take the name of bridge 'br\"0'")
+    assert {t.bridge for t in bench.observed() if isinstance(t, Uplink)} == {"br0"}
