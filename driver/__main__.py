@@ -9,11 +9,13 @@ import sys
 from collections.abc import Mapping
 from functools import cached_property
 from importlib import import_module
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from driver import __version__
 from driver.cli import COMMANDS
+from driver.cli.output import visible
 from driver.cli.program import Program
 from driver.config import SETTINGS, Config
 from driver.errors import FlannelError
@@ -39,11 +41,17 @@ def main(argv: list[str] | None = None) -> int:
     # Docker runs a CLI plugin with the plugin's name first: docker-flannel flannel status
     words = words[1:] if words[:1] == ["flannel"] else words
     args = _parser(words).parse_args(words)
+    if isinstance(sys.stdout, TextIOWrapper):  # not None, as it is where it was closed
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         args.run(_Program(vars(args), dict(os.environ)), args)
+        print(end="", flush=True)
     except FlannelError as error:
-        print(f"docker-flannel: {error}", file=sys.stderr)
+        print(f"docker-flannel: {visible(str(error))}", file=sys.stderr)
         return error.exit_status
+    except BrokenPipeError:  # whoever read the output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is left is written at the exit
+        return 1
     return 0
 
 

@@ -30,6 +30,15 @@ def to_table(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
     from tabulate import tabulate  # noqa: PLC0415 - takes as long to load as all the rest
 
     heads = [name.replace("_", " ").upper() for name in columns]
-    cells = [[row.get(name, "") for name in columns] for row in rows]
+    cells = [[_cell(row.get(name, "")) for name in columns] for row in rows]
     table = tabulate(cells, heads, tablefmt="plain", disable_numparse=True, missingval="-")
     return f"{table}\n"
+
+
+def visible(text: str) -> str:
+    """Return a text with escapes for what a terminal would obey: names are others' choice."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def _cell(value: object) -> object:
+    return visible(value) if isinstance(value, str) else value

@@ -7,7 +7,7 @@ from argparse import Namespace
 from collections.abc import Iterator
 
 from driver.cli import client
-from driver.cli.output import Document, add_format, show, to_table
+from driver.cli.output import Document, add_format, show, to_table, visible
 from driver.cli.program import Program
 from driver.model.records import short
 
@@ -36,7 +36,7 @@ def render(doc: Document) -> str:
         (("warning",), [{"warning": sentence} for sentence in doc["warnings"]]),
         (("problem",), [{"problem": sentence} for sentence in doc["problems"]]),
     ]
-    summary = "".join(f"{name:9}  {value}\n" for name, value in _summary(doc))
+    summary = "".join(f"{name:9}  {visible(str(value))}\n" for name, value in _summary(doc))
     return "\n".join([summary, *(to_table(columns, rows) for columns, rows in lists if rows)])
 
 

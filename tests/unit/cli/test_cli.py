@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -120,3 +123,54 @@ def test_containers_are_found_by_their_endpoints(
     assert client.containers() == {}
     monkeypatch.setattr(client, "DOCKER", serve(http(json.dumps([web]).encode())))
     assert client.containers() == {"e1": ("app", "c1", "web"), "e2": ("other", "c1", "web")}
+
+
+STRANGE = "no br\u00fc\x1b[31m\nline"
+
+
+def test_a_terminal_obeys_nothing_that_is_shown(
+    serve: Serve, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = document(make_core().core, [STRANGE])
+    path = serve(http(json.dumps({**found, "note": STRANGE}).encode()))
+    assert main(["status", "--socket", str(path)]) == 0
+    assert capsys.readouterr().out.count("no br\u00fc\\x1b[31m\\nline\n") == 2
+
+
+def test_a_terminal_obeys_nothing_that_is_refused(
+    serve: Serve, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = serve(http(json.dumps({"Err": STRANGE}).encode(), "500 Oh"))
+    said = refusal(capsys, "status", "--socket", str(path))
+    assert said == "docker-flannel: no br\u00fc\\x1b[31m\\nline\n"
+
+
+def printed(path: Path, output: int, *words: str, **variables: str) -> tuple[int, str]:
+    """Run the command as a process; return its exit status and what it says of errors."""
+    done = subprocess.run(
+        [sys.executable, "-m", "driver", "status", "--socket", str(path), *words],
+        stdout=output,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+        env={**os.environ, **variables},
+    )
+    return done.returncode, done.stderr
+
+
+def test_what_the_locale_cannot_write_is_escaped(serve: Serve, tmp_path: Path) -> None:
+    path = serve(http(json.dumps(document(make_core().core, [STRANGE])).encode()))
+    with (tmp_path / "out").open("w") as out:
+        assert printed(path, out.fileno(), PYTHONIOENCODING="ascii") == (0, "")
+    assert "no br\\xfc\\x1b" in (tmp_path / "out").read_text()
+
+
+@pytest.mark.parametrize("form", ["table", "json"])
+def test_who_stops_reading_gets_no_traceback(form: str, serve: Serve) -> None:
+    path = serve(http(json.dumps(document(make_core().core)).encode()))
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        assert printed(path, writer, "--format", form) == (1, "")
+    finally:
+        os.close(writer)
