@@ -49,6 +49,12 @@ class Loop:
         except OSError:
             return True  # the pass reports why
 
+    def _disturbed(self) -> bool:
+        try:
+            return self._core.survey.disturbed()
+        except OSError:
+            return False  # a pass would fail, too: the next one in time reports why
+
     def run(self, stop: threading.Event) -> None:
         """Make a pass every 30 s, and soon after something wakes the loop, until `stop`."""
         core = self._core
@@ -57,7 +63,7 @@ class Loop:
             woken = core.woken.wait(TICK_S)
             seen = core.source.stamp()
             in_time = due - PASS_S <= core.clock() < due
-            if not woken and seen == stamp and in_time and not core.survey.disturbed():
+            if not woken and seen == stamp and in_time and not self._disturbed():
                 continue
             stop.wait(DEBOUNCE_S)
             core.woken.clear()

@@ -57,17 +57,25 @@ class Monitor(Channel):
         up, which is no drift.
         """
         self.subscribe(*_GROUPS)
-        self._learn(links())
+        missed = not self._relist(links)
         while not stop.is_set():
             names, lost = self._read()
             if self._risen:
                 risen(frozenset(self._risen))
                 self._risen.clear()
-            if lost:
-                self._learn(links())
+            if lost or missed:
+                missed = not self._relist(links)
                 names.add("")
             if names:
                 changed(frozenset(names))
+
+    def _relist(self, links: Callable[[], dict[int, Link]]) -> bool:
+        """Learn all links; return False where they change too fast to be listed now."""
+        try:
+            self._learn(links())
+        except OSError:
+            return False
+        return True
 
     def _learn(self, links: dict[int, Link]) -> None:
         self._known = links

@@ -1,9 +1,12 @@
 """What the netlink adapter reports of changes that others make."""
 
+import errno
 import threading
+from contextlib import closing
 
 import pytest
 
+from driver.host.netlink.monitor import Monitor
 from driver.model.objects import Plan, diff
 from driver.model.records import replace
 from tests.kernel.adapters import drops, eventually
@@ -127,3 +130,23 @@ def test_watch_stops_soon(netlink):
     stop.set()
     thread.join(2)
     assert not thread.is_alive()
+
+
+def test_links_that_cannot_be_listed_end_no_watch(host):  # noqa: ARG001
+    """After reports were lost the links may change faster than they can be listed."""
+    calls, stop, names = [], threading.Event(), []
+    with closing(Monitor()) as monitor:
+
+        def links():
+            calls.append(1)
+            if len(calls) < 4:
+                raise OSError(errno.EAGAIN, "the list changed each time it was read")
+            return {}
+
+        def changed(reported):
+            names.append(reported)
+            if len(calls) == 4:
+                stop.set()
+
+        monitor.watch(links, changed, stop)
+    assert names == [{""}] * 3

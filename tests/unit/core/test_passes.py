@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import threading
 from ipaddress import IPv4Address
 
 import pytest
 
 from driver.core.passes import Report
 from driver.errors import Conflict
+from driver.model.facts import Facts
 from driver.model.firewall import ForwardGate, PortMap, Ruleset
 from driver.model.objects import (
     Bridge,
@@ -21,6 +24,7 @@ from driver.model.objects import (
 from driver.model.records import ANY, replace, short
 from tests.unit.bench import WELL, Bench
 from tests.unit.docker import Container, Docker, port
+from tests.unit.fakes import FACTS
 
 # --- repair ---
 
@@ -188,3 +192,29 @@ def test_what_died_unheard_makes_way_at_once(bench: Bench, docker: Docker) -> No
     bench.kernel.moved.add("flceeeeeeeeeeee")
     with pytest.raises(Conflict, match="is in use by endpoint eeeeeeeeeeee"):
         bench.call("NetworkDriver.CreateEndpoint", **{**body, "EndpointID": "d" * 64})
+
+
+@pytest.mark.usefixtures("made")
+def test_a_loop_goes_on_where_it_cannot_ask_whether_somebody_did(bench: Bench) -> None:
+    stop, asked, seen = threading.Event(), threading.Event(), threading.Event()
+
+    def disturbed() -> bool:
+        asked.set()
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    def facts() -> Facts:
+        seen.set()
+        return FACTS
+
+    bench.survey.disturbed = disturbed  # type: ignore[method-assign]
+    bench.survey.facts = facts  # type: ignore[method-assign]
+    thread = threading.Thread(target=bench.loop.run, args=(stop,), daemon=True)
+    thread.start()
+    assert asked.wait(5)
+    seen.clear()
+    bench.core.wake()
+    assert seen.wait(5)
+    stop.set()
+    bench.core.wake()
+    thread.join(5)
+    assert not thread.is_alive()
