@@ -18,6 +18,8 @@ from driver.cli import COMMANDS
 from driver.cli.output import visible
 from driver.cli.program import Program
 from driver.config import SETTINGS, Config
+from driver.docker import endpoint
+from driver.docker.engine import Engine
 from driver.errors import FlannelError
 
 if TYPE_CHECKING:
@@ -82,6 +84,10 @@ class _Program(Program):
     @cached_property
     def config(self) -> Config:
         return Config.read(*self._settings)
+
+    @cached_property
+    def docker(self) -> Engine:
+        return Engine(endpoint.find(*self._settings))
 
     def serve(self) -> None:
         from driver.service import serve  # noqa: PLC0415

@@ -10,12 +10,12 @@ from functools import partial
 from wsgiref.types import WSGIApplication
 
 from driver.api.orphans import Docker, OrphanNetworks
-from driver.cli import client
 from driver.config import SETTINGS, Config
 from driver.core.dataplane import Dataplane
 from driver.core.flows import Forgetful
 from driver.core.loop import Loop
 from driver.core.reconciler import Reconciler
+from driver.docker.engine import Engine, dockerd
 from driver.errors import HostError
 from driver.flannel import flanneld
 from driver.flannel.etcd import exposure
@@ -103,7 +103,7 @@ def _assembled(config: Config, undo: ExitStack) -> Reconciler:
     _thread("leftovers", lambda: _clear_others(firewall.name))
     _thread("passes", lambda: loop.run(stop))
     _thread("events", lambda: links.watch(loop.links_changed, stop, core.set_sandbox_addresses))
-    orphans = OrphanNetworks(core, Docker(client.dockerd, client.networks, links.links))
+    orphans = OrphanNetworks(core, Docker(dockerd, Engine().networks, links.links))
     _thread("orphans", lambda: orphans.run(stop))
     links.prepare()
     return core

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from driver.cli import client
 from driver.cli.output import Document, add_format, show, to_table
 from driver.cli.program import Program
+from driver.docker.engine import Names
 from driver.errors import UnknownObject
 from driver.model.records import short
 
@@ -27,14 +28,14 @@ def arguments(parser: ArgumentParser) -> None:
 def run(program: Program, args: Namespace) -> None:
     """Ask the plugin and Docker, and print all ports or those of the named container."""
     ports = client.ask(program.config, "GET", "/ports")["ports"]
-    add_names(ports, client.containers())
+    add_names(ports, program.docker.names())
     show(of(ports, args.container) if args.container else ports, args.format, render)
 
 
-def add_names(ports: Iterable[Document], containers: client.Containers) -> None:
+def add_names(ports: Iterable[Document], names: Names) -> None:
     """Add to each port the id and name of its container, None if Docker knows none."""
     for port in ports:
-        _, port["container"], port["name"] = containers.get(port["endpoint"], (None, None, None))
+        port["container"], port["name"] = names.containers.get(port["endpoint"], (None, None))
 
 
 def of(ports: list[Document], what: str) -> list[Document]:

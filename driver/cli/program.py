@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 from driver.config import Config
+from driver.docker.engine import Engine
 from driver.flannel.etcd.registry import Registry
 from driver.flannel.etcd.settings import EtcdSettings
 
@@ -16,6 +17,10 @@ class Program(Protocol):
     @property
     def config(self) -> Config:
         """Return the settings, checked."""
+
+    @property
+    def docker(self) -> Engine:
+        """Return the Docker that was chosen. Errors: BadRequest if it is another host's."""
 
     def serve(self) -> None:
         """Serve until SIGTERM. Errors: Conflict if another instance runs."""

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from driver.cli import client
 from driver.cli.output import Document, add_format, show, to_table
 from driver.cli.program import Program
+from driver.docker.engine import Names
 from driver.model.records import short
 
 SETTINGS = ("--socket",)
@@ -26,10 +27,10 @@ arguments = add_format
 def run(program: Program, args: Namespace) -> None:
     """Ask the plugin and Docker, and print what they know."""
     status = client.ask(program.config, "GET", "/status")
-    show(rows(status, client.containers()), args.format, render)
+    show(rows(status, program.docker.names()), args.format, render)
 
 
-def rows(status: Document, containers: client.Containers) -> list[Document]:
+def rows(status: Document, names: Names) -> list[Document]:
     """Return an entry for each endpoint, sorted by network and lease address.
 
     Shape: {network, network_name, bridge, container, name, endpoint, sandbox, docker_address,
@@ -38,11 +39,11 @@ def rows(status: Document, containers: client.Containers) -> list[Document]:
     bridges = {network["id"]: network["bridge"] for network in status["networks"]}
     found = []
     for endpoint in sorted(status["endpoints"], key=lambda e: (e["network"], e["address"])):
-        network_name, container, name = containers.get(endpoint["id"], (None, None, None))
+        container, name = names.containers.get(endpoint["id"], (None, None))
         found.append(
             {
                 "network": endpoint["network"],
-                "network_name": network_name,
+                "network_name": names.networks.get(endpoint["network"]),
                 "bridge": bridges[endpoint["network"]],
                 "container": container,
                 "name": name,

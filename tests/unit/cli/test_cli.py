@@ -13,7 +13,7 @@ import pytest
 from driver import __version__
 from driver.__main__ import main
 from driver.api.status import document
-from driver.cli import COMMANDS, client
+from driver.cli import COMMANDS
 from driver.config import SETTINGS
 from tests.unit.bench import make_core
 from tests.unit.cli.command import Serve, http, refusal
@@ -112,17 +112,6 @@ def test_docker_opts_are_shown(serve: Serve, capsys: pytest.CaptureFixture[str])
     path = serve(http(json.dumps(document(make_core().core)).encode()))
     assert main(["docker-opts", "--socket", str(path)]) == 0
     assert '"base": "10.2.0.0/24"' in capsys.readouterr().out
-
-
-def test_containers_are_found_by_their_endpoints(
-    serve: Serve, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    networks = {"app": {"EndpointID": "e1"}, "other": {"EndpointID": "e2"}}
-    web = {"Id": "c1", "Names": ["/web"], "NetworkSettings": {"Networks": networks}}
-    monkeypatch.setattr(client, "DOCKER", tmp_path / "absent")
-    assert client.containers() == {}
-    monkeypatch.setattr(client, "DOCKER", serve(http(json.dumps([web]).encode())))
-    assert client.containers() == {"e1": ("app", "c1", "web"), "e2": ("other", "c1", "web")}
 
 
 STRANGE = "no br\u00fc\x1b[31m\nline"

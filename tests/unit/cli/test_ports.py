@@ -10,8 +10,9 @@ import pytest
 
 from driver.__main__ import main
 from driver.api.ports import document
-from driver.cli.client import Containers
 from driver.cli.ports import add_names, of, render
+from driver.docker.engine import Container as Known
+from driver.docker.engine import Names
 from driver.errors import UnknownObject
 from driver.model.firewall import FirewallEntry
 from driver.model.objects import PortSocket
@@ -20,8 +21,8 @@ from tests.unit.docker import Container, port
 from tests.unit.plugin import Setting
 
 
-def docker_knows(made: Container, called: str) -> Containers:
-    return {made.id: ("app", "c0ffee" * 10, called), "0" * 64: ("other", "c0ffee" * 10, called)}
+def docker_knows(**called: Container) -> Names:
+    return Names({}, {made.id: Known("c0ffee" * 10, name) for name, made in called.items()})
 
 
 @pytest.fixture
@@ -59,7 +60,7 @@ def test_what_is_lost_is_not_claimed(
     found = document(on.bench.core)["ports"]
     assert on.bench.woken(), "who looks at a disturbed firewall must not keep a pass from it"
     assert [p[flag] for p in found if p["endpoint"] == made.id] == [False, False]
-    add_names(found, {})
+    add_names(found, Names())
     assert f"not {flag}: " in render(found)
     on.bench.passes(1)
     assert all(p[flag] for p in document(on.bench.core)["ports"])
@@ -68,13 +69,13 @@ def test_what_is_lost_is_not_claimed(
 def test_a_container_is_found_by_name_and_by_ids(on: Setting, made: Container) -> None:
     beside = on.docker.start(made.net, port(80, 8081))
     found = document(on.bench.core)["ports"]
-    add_names(found, docker_knows(made, "web") | docker_knows(beside, "web2"))
+    add_names(found, docker_knows(web=made, web2=beside))
     for what in ("web", made.id, made.id[:12], f"/var/run/docker/netns/{made.id[:12]}"):
         assert {p["endpoint"] for p in of(found, what)} == {made.id}, what
     assert len(of(found, "c0ffee")) == 3
     with pytest.raises(UnknownObject):
         of(found, "we")
-    add_names(found, {})
+    add_names(found, Names())
     with pytest.raises(UnknownObject):
         of(found, "web")
     assert len(of(found, made.id[:12])) == 2
@@ -82,7 +83,7 @@ def test_a_container_is_found_by_name_and_by_ids(on: Setting, made: Container) -
 
 def test_a_line_for_each_port(on: Setting, made: Container) -> None:
     found = document(on.bench.core)["ports"]
-    add_names(found, docker_knows(made, "web"))
+    add_names(found, docker_knows(web=made))
     ip = made.address.split("/")[0]
     assert [line.split() for line in render(found).splitlines()] == [
         ["PORT", "CONTAINER", "ENDPOINT", "PROBLEM"],

@@ -7,6 +7,7 @@ from typing import Any
 from driver.api.status import document
 from driver.cli.ps import render, rows
 from driver.cli.status import render as render_status
+from driver.docker.engine import Container, Names
 from tests.unit.plugin import Setting
 from tests.unit.short import FOREIGN, NET, create, start
 
@@ -17,12 +18,11 @@ def doc(on: Setting) -> dict[str, Any]:
 
 def test_both_addresses_and_what_docker_calls_them(on: Setting) -> None:
     heads = "NETWORK BRIDGE CONTAINER ENDPOINT SANDBOX DOCKER ADDRESS LEASE ADDRESS"
-    assert " ".join(render(rows(doc(on), {})).split()) == heads
+    assert " ".join(render(rows(doc(on), Names())).split()) == heads
     create(on, FOREIGN)
     end = start(on, 1, "172.18.0.2/16")
     native = on.docker.start(on.docker.create_network())
-    web = ("8" * 64, "web")
-    found = rows(doc(on), {end: ("app", *web), "9" * 64: ("bridge", *web)})
+    found = rows(doc(on), Names({NET: "app"}, {end: Container("8" * 64, "web")}))
     assert found == [
         {
             "network": native.net.id,

@@ -1,0 +1,1 @@
+"""Docker's own API: which Docker, and what it knows."""

@@ -1,0 +1,120 @@
+"""What Docker knows: asked on its socket."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from http.client import HTTPException
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from driver.docker.unix_http import LIMIT_S, request
+from driver.errors import Unavailable
+
+SOCKET = Path("/var/run/docker.sock")
+DRIVER = "flannel"
+NAMES_LIMIT_S = 3.0  # names are shown where Docker has them: they are not worth a long wait
+PID_FILE = Path("/var/run/docker.pid")
+FAILURES = (OSError, ValueError, TypeError, KeyError, IndexError, AttributeError, HTTPException)
+
+
+class Container(NamedTuple):
+    """A container's id and name."""
+
+    id: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """What Docker calls the things that the plugin knows by id.
+
+    `networks` has a network's name by its id, `containers` the running container by the id of each
+    of its endpoints.
+    """
+
+    networks: Mapping[str, str] = field(default_factory=dict)
+    containers: Mapping[str, Container] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """A Docker on this host, by its socket."""
+
+    socket: Path = SOCKET
+
+    def names(self) -> Names:
+        """Return the names of networks and running containers; none if Docker does not answer."""
+        try:
+            networks = self._get("/networks", NAMES_LIMIT_S)
+            running = self._get("/containers/json", NAMES_LIMIT_S)
+            return Names(
+                {network["Id"]: network["Name"] for network in networks},
+                {
+                    place["EndpointID"]: Container(made["Id"], made["Names"][0].removeprefix("/"))
+                    for made in running
+                    for place in made["NetworkSettings"]["Networks"].values()
+                },
+            )
+        except FAILURES:
+            return Names()
+
+    def networks(self) -> frozenset[str]:
+        """Return the ids of all networks; wait for a dockerd that is starting.
+
+        Errors: Unavailable.
+        """
+        try:
+            ids = frozenset(str(network["Id"]) for network in self._get("/networks"))
+        except FAILURES as error:
+            raise Unavailable(f"Docker does not list its networks: {error}") from error
+        if not ids:  # it always has some of its own
+            raise Unavailable("Docker does not list its networks: it names none")
+        return ids
+
+    def described(self) -> dict[str, Any]:
+        """Return the networks of this driver, and their endpoints in running containers.
+
+        Shape: the body of /Upkeep.Adopt. Errors: Unavailable.
+        """
+        try:
+            ours = [n for n in self._get("/networks") if n["Driver"] == DRIVER]
+            running = self._get("/containers/json")
+            found = [self._get(f"/containers/{made['Id']}/json") for made in running]
+            known = {network["Id"] for network in ours}
+            places = [_place(made, place) for made in found
+                      for place in made["NetworkSettings"]["Networks"].values()
+                      if place["NetworkID"] in known]  # fmt: skip
+        except FAILURES as error:
+            raise Unavailable(f"Docker cannot be asked on {self.socket}: {error}") from error
+        return {"Networks": ours, "Endpoints": places}
+
+    def _get(self, what: str, limit_s: float = LIMIT_S) -> Any:
+        status, found = request(self.socket, "GET", what, limit_s=limit_s)
+        if status != HTTPStatus.OK:
+            raise ValueError(f"it answers {status}")
+        return found
+
+
+def dockerd() -> int:
+    """Return the process id of the running dockerd, 0 if there is none.
+
+    Its socket is not used: with socket activation, that would start a stopped one.
+    """
+    try:
+        number = int(PID_FILE.read_text())
+        name = Path(f"/proc/{number}/comm").read_text().strip()
+    except (OSError, ValueError):
+        return 0
+    return number if name == "dockerd" else 0
+
+
+def _place(container: dict[str, Any], place: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "EndpointID": place["EndpointID"],
+        "Address": f"{place['IPAddress']}/{place['IPPrefixLen']}" if place["IPAddress"] else "",
+        "MacAddress": place["MacAddress"],
+        "Gateway": place["Gateway"],
+        "Sandbox": container["NetworkSettings"]["SandboxKey"],
+    }

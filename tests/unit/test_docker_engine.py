@@ -1,0 +1,119 @@
+"""What Docker is asked, and what is made of its answers."""
+
+from __future__ import annotations
+
+import json
+import socketserver
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+
+import pytest
+
+from driver.docker.engine import Container, Engine, Names
+from driver.errors import Unavailable
+
+NETWORKS = [
+    {"Id": "n1", "Name": "app", "Driver": "flannel"},
+    {"Id": "n2", "Name": "bridge", "Driver": "bridge"},
+]
+PLACES = {
+    "app": {"NetworkID": "n1", "EndpointID": "e1", "IPAddress": "10.2.0.2", "IPPrefixLen": 26,
+            "MacAddress": "02:00:00:00:00:01", "Gateway": "10.2.0.1"},
+    "bridge": {"NetworkID": "n2", "EndpointID": "e2", "IPAddress": ""},
+}  # fmt: skip
+WEB = {"Id": "c1", "Names": ["/web"], "NetworkSettings": {"Networks": PLACES}}
+INSPECTED = {"NetworkSettings": {"Networks": PLACES, "SandboxKey": "/run/docker/netns/c1"}}
+ANSWERS: dict[str, object] = {
+    "/networks": NETWORKS,
+    "/containers/json": [WEB],
+    "/containers/c1/json": INSPECTED,
+}
+Start = Callable[[dict[str, object]], Engine]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Serve answers by path; 404 for any other."""
+    path, served = tmp_path / "docker.sock", dict[str, object]()
+
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            found = served.get(self.path)
+            self.send_response(404 if found is None else 200)
+            self.end_headers()
+            self.wfile.write(found if isinstance(found, bytes) else json.dumps(found).encode())
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+        def address_string(self) -> str:
+            return ""
+
+    def serving(answers: dict[str, object]) -> Engine:
+        served.update(answers)
+        return Engine(path)
+
+    with socketserver.UnixStreamServer(str(path), Answer) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield serving
+        server.shutdown()
+        thread.join()
+
+
+def test_names_by_id(start: Start) -> None:
+    web = Container("c1", "web")
+    assert start(ANSWERS).names() == Names({"n1": "app", "n2": "bridge"}, {"e1": web, "e2": web})
+
+
+BROKEN = [b"no json", b"[7]", [{}], [{"Id": "n1"}], {"message": "no"}]
+
+
+@pytest.mark.parametrize("answer", BROKEN)
+@pytest.mark.parametrize("path", ["/networks", "/containers/json"])
+def test_no_names_of_a_docker_that_answers_nonsense(
+    path: str, answer: object, start: Start
+) -> None:
+    assert start({**ANSWERS, path: answer}).names() == Names()
+
+
+def test_no_docker(tmp_path: Path) -> None:
+    engine = Engine(tmp_path / "absent")
+    assert engine.names() == Names()
+    with pytest.raises(Unavailable, match="Docker does not list its networks: "):
+        engine.networks()
+    with pytest.raises(Unavailable, match=f"Docker cannot be asked on {engine.socket}: "):
+        engine.described()
+
+
+def test_the_networks(start: Start) -> None:
+    assert start(ANSWERS).networks() == {"n1", "n2"}
+
+
+@pytest.mark.parametrize("answer", [*BROKEN[:3], [], None])
+def test_networks_are_listed_or_refused(answer: object, start: Start) -> None:
+    with pytest.raises(Unavailable):
+        start({"/networks": answer}).networks()
+
+
+def test_what_is_of_this_driver(start: Start) -> None:
+    assert start(ANSWERS).described() == {
+        "Networks": [NETWORKS[0]],
+        "Endpoints": [
+            {
+                "EndpointID": "e1",
+                "Address": "10.2.0.2/26",
+                "MacAddress": "02:00:00:00:00:01",
+                "Gateway": "10.2.0.1",
+                "Sandbox": "/run/docker/netns/c1",
+            }
+        ],
+    }
+
+
+@pytest.mark.parametrize("path", list(ANSWERS))
+def test_a_part_that_is_missing_is_not_left_out(path: str, start: Start) -> None:
+    with pytest.raises(Unavailable):
+        start({**ANSWERS, path: {"message": "no"}}).described()
