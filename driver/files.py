@@ -1,10 +1,13 @@
-"""Read files that somebody else may have written, without ever blocking."""
+"""Reads files that somebody else may have written, and replaces files atomically."""
 
 from __future__ import annotations
 
 import errno
 import os
 import stat
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 LARGEST = 1 << 20  # bytes; the plugin reads only texts of a few lines
@@ -28,3 +31,49 @@ def read_file(path: Path) -> bytes:
     if len(text) > LARGEST:
         raise OSError(errno.EFBIG, f"it has more than {LARGEST} bytes")
     return text
+
+
+def write_file(path: Path, content: bytes, mode: int) -> None:
+    """Write or replace a file, as in `replacement`. Errors: OSError; nothing has changed then."""
+    with replacement(path, content, mode):
+        pass
+
+
+@contextmanager
+def replacement(path: Path, content: bytes, mode: int) -> Iterator[Path]:
+    """Write a file beside `path`; at the end of the block it takes that place, atomically.
+
+    Yields the new file, which is removed if the block ends with an error. It has mode and owner of
+    the file that it replaces, and `mode` if there is none. A symbolic link stays: its target is
+    replaced. Errors: OSError.
+    """
+    path = path.resolve()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    new = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            _like(handle, path, mode)
+            os.fsync(handle)
+        yield new
+        new.replace(path)
+    finally:
+        new.unlink(missing_ok=True)
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _like(handle: int, path: Path, mode: int) -> None:
+    """Set a new file's mode and owner to those of the old one, or its mode to `mode`."""
+    try:
+        old = path.stat()
+    except FileNotFoundError:
+        os.fchmod(handle, mode)
+        return
+    os.fchown(handle, old.st_uid, old.st_gid)
+    os.fchmod(handle, stat.S_IMODE(old.st_mode))

@@ -5,21 +5,18 @@ Only this module touches Docker's own settings. It never restarts dockerd.
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from argparse import ArgumentParser, Namespace
-from contextlib import suppress
 from pathlib import Path
 
 from driver.cli.daemon_json import LINES, SINCE, merge, show
 from driver.cli.program import Program
 from driver.errors import BadRequest, Conflict, HostError
-from driver.files import read_file
+from driver.files import read_file, replacement
 
 SETTINGS = ()
 DAEMON_JSON = Path("/etc/docker/daemon.json")
@@ -105,39 +102,10 @@ def _run(*argv: str) -> subprocess.CompletedProcess[str]:
 
 def _replace(path: Path, text: str, dockerd: str | None) -> Path | None:
     """Replace a file by a checked one; return where the old one is kept, if there was one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    new = Path(name)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            _like(handle, path)
-            os.fsync(handle)
+    with replacement(path, text.encode(), 0o644) as new:
         if dockerd:
             _check(dockerd, new)
-        backup = _keep(path)
-        new.replace(path)
-    finally:
-        with suppress(FileNotFoundError):
-            new.unlink()
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-    return backup
-
-
-def _like(handle: int, path: Path) -> None:
-    """Set a new file's mode and owner to those of the old one."""
-    try:
-        old = path.stat()
-    except FileNotFoundError:
-        os.fchmod(handle, 0o644)
-        return
-    os.fchown(handle, old.st_uid, old.st_gid)
-    os.fchmod(handle, old.st_mode & 0o7777)
+        return _keep(path)
 
 
 def _keep(path: Path) -> Path | None:

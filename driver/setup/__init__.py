@@ -1,0 +1,1 @@
+"""What makes a host ready for the service: its settings file and checks."""
