@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 from driver import __version__
 from driver.cli import COMMANDS
-from driver.cli.output import visible
 from driver.cli.program import Program
 from driver.config import SETTINGS, Config
 from driver.docker import endpoint
 from driver.docker.engine import Engine
 from driver.errors import FlannelError
+from driver.text import visible
 
 if TYPE_CHECKING:
     from driver.flannel.etcd.registry import Registry

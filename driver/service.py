@@ -15,21 +15,21 @@ from typing import TYPE_CHECKING, Any
 from wsgiref.types import WSGIApplication
 
 from gunicorn.app.base import BaseApplication
+from gunicorn.glogging import Logger
 
+from driver import logs
 from driver.api.standby import Standby
 from driver.config import DEFAULT_SOCKET, Basics, Config
 from driver.errors import BadRequest, Conflict, HostError, StoreError
 from driver.host import upgrade
 from driver.host.journal import NAME
 from driver.host.lock import Lock
-from driver.host.narrow import narrow
+from driver.host.narrow import MANAGED, narrow
 from driver.host.rights import check_rights
 from driver.worker import Worker
 
 if TYPE_CHECKING:
     from driver.core.reconciler import Reconciler
-
-log = logging.getLogger(__name__)
 
 THREADS = 8
 STOP_S = 5
@@ -45,9 +45,7 @@ def serve(options: Mapping[str, str | None], environment: Mapping[str, str]) -> 
     Errors: Conflict if another instance runs, HostError if no socket can be made.
     """
     basics = Basics.read(options, environment)
-    logging.basicConfig(
-        level=basics.log_level.upper(), format="%(levelname)s %(name)s: %(message)s"
-    )
+    logs.start(basics.log_level, environment, managed=MANAGED.exists())
     narrow([basics.state_dir, basics.subnet_file.parent])
     lock = Lock(basics.state_dir)
     with suppress(StoreError):  # the worker tries again and reports it
@@ -83,7 +81,7 @@ class Server(BaseApplication):
             "timeout": 0,
             "graceful_timeout": STOP_S,
             "control_socket_disable": True,
-            "loglevel": "warning",
+            "logger_class": _Logger,
         }
         for name, value in settings.items():
             self.cfg.set(name, value)
@@ -92,6 +90,15 @@ class Server(BaseApplication):
         """Return the application. Called in the worker: only that has files and threads."""
         with loading():
             return Standby(self._build)
+
+
+class _Logger(Logger):
+    """gunicorn's own events, where all others are logged."""
+
+    def setup(self, cfg: Any) -> None:  # noqa: ARG002 - gunicorn's settings have another form
+        """Show what is wrong."""
+        self.error_log.propagate = True
+        self.error_log.setLevel(logging.WARNING)
 
 
 @contextmanager

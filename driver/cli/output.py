@@ -7,6 +7,8 @@ from argparse import ArgumentParser
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
+from driver.text import visible
+
 Document = dict[str, Any]
 T = TypeVar("T")
 
@@ -33,11 +35,6 @@ def to_table(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
     cells = [[_cell(row.get(name, "")) for name in columns] for row in rows]
     table = tabulate(cells, heads, tablefmt="plain", disable_numparse=True, missingval="-")
     return f"{table}\n"
-
-
-def visible(text: str) -> str:
-    """Return a text with escapes for what a terminal would obey: names are others' choice."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def _cell(value: object) -> object:

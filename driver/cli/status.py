@@ -7,9 +7,10 @@ from argparse import Namespace
 from collections.abc import Iterator
 
 from driver.cli import client
-from driver.cli.output import Document, add_format, show, to_table, visible
+from driver.cli.output import Document, add_format, show, to_table
 from driver.cli.program import Program
 from driver.model.records import short
+from driver.text import visible
 
 SETTINGS = ("--socket",)
 SHOWN_PEERS = 20
