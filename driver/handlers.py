@@ -19,6 +19,7 @@ from driver.api import admin, adopt, endpoints, networks, pools, ports, status
 from driver.api.body import Body, Reply
 from driver.api.standby import STATIC
 from driver.core.reconciler import Reconciler
+from driver.docker.naming import KnownNames
 from driver.errors import BadRequest, FlannelError, NoLease
 from driver.model.facts import Facts
 
@@ -45,6 +46,7 @@ CALLS: dict[str, Call] = {
     "Upkeep.Forget": admin.forget,
     "Upkeep.Adopt": adopt.adopt,
 }
+BRING_NAMES = {"NetworkDriver.CreateNetwork", "NetworkDriver.Join"}  # of networks, of containers
 
 
 def create_app(
@@ -53,12 +55,14 @@ def create_app(
     require_ipam: bool = False,
     problems: Callable[[], Iterable[str]] = tuple,
     warnings: Callable[[Facts], Iterable[str]] = lambda _facts: (),
+    names: KnownNames | None = None,
 ) -> Flask:
     """Return the WSGI application.
 
     `require_ipam`: refuse networks that Docker's own IPAM put outside the lease. `problems` and
-    `warnings` return what the status shows beside the core's own.
+    `warnings` return what the status shows beside the core's own. `names` go into failures.
     """
+    names = names or KnownNames()
     app = Flask("docker-flannel")
     calls = CALLS | {
         "NetworkDriver.CreateNetwork": partial(networks.create_network, require_ipam=require_ipam),
@@ -74,7 +78,10 @@ def create_app(
                 return jsonify(STATIC[method])
             if method not in calls:
                 abort(404)
-            return jsonify(calls[method](core, Body.decode(body)))
+            reply = jsonify(calls[method](core, Body.decode(body)))
+            if method in BRING_NAMES:
+                names.outdate()
+            return reply
         finally:
             spent = (time.perf_counter() - began) * 1000
             log.debug("call=%s ms=%.3f body=%s", method, spent, body)
@@ -87,7 +94,7 @@ def create_app(
     def show_ports() -> Response:
         return jsonify(ports.document(core))
 
-    _answer_failures(app, core)
+    _answer_failures(app, core, names)
     return app
 
 
@@ -102,10 +109,10 @@ def _react(core: Reconciler, method: str, body: bytes) -> None:
             endpoints.populated(core, Body.decode(body))
 
 
-def _answer_failures(app: Flask, core: Reconciler) -> None:
+def _answer_failures(app: Flask, core: Reconciler, names: KnownNames) -> None:
     @app.errorhandler(FlannelError)
     def refused(error: FlannelError) -> tuple[Response, int]:
-        words = _explained(error, core) if isinstance(error, NoLease) else str(error)
+        words = names(_explained(error, core) if isinstance(error, NoLease) else str(error))
         log.info("call=%s refused: %s", request.path[1:], words)
         return _failure(words), error.status
 

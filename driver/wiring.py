@@ -16,6 +16,7 @@ from driver.core.flows import Forgetful
 from driver.core.loop import Loop
 from driver.core.reconciler import Reconciler
 from driver.docker.engine import Engine, dockerd
+from driver.docker.naming import KnownNames
 from driver.errors import HostError
 from driver.flannel import flanneld
 from driver.flannel.etcd import exposure
@@ -58,12 +59,18 @@ def application(config: Config, core: Reconciler) -> WSGIApplication:
     """Return what answers Docker's calls; it is loaded here, once the host is as it should be."""
     from driver.handlers import create_app  # noqa: PLC0415
 
-    return create_app(
+    names = KnownNames(Engine().names, dockerd)
+    app = create_app(
         core,
         require_ipam=config.require_ipam,
         problems=lambda: secrets_shown([s.variable for s in SETTINGS if s.secret]),
         warnings=partial(exposure.warnings, config.etcd, ours=config.etcd_from_containers),
+        names=names,
     )
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(names)
+    _thread("docker", names.run)
+    return app
 
 
 def _assembled(config: Config, undo: ExitStack) -> Reconciler:

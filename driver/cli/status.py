@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from driver.cli import client
 from driver.cli.output import Document, add_format, show, to_table
 from driver.cli.program import Program
+from driver.docker.engine import Names
+from driver.docker.naming import named
 from driver.model.records import short
 from driver.text import visible
 
@@ -17,14 +19,33 @@ SHOWN_PEERS = 20
 SHOWN_REPAIRS = 5
 PEERS = ("peer", "public_ip", "mac")
 NETWORKS = ("network", "block", "gateway", "used", "mtu", "bridge", "note")
-ENDPOINTS = ("endpoint", "network", "docker_address", "lease_address", "ports")
+ENDPOINTS = ("endpoint", "container", "network", "docker_address", "lease_address", "ports")
 
 arguments = add_format
 
 
 def run(program: Program, args: Namespace) -> None:
-    """Ask the plugin and print its answer."""
-    show(client.ask(program.config, "GET", "/status"), args.format, render)
+    """Ask the plugin and Docker, and print what they know."""
+    status = client.ask(program.config, "GET", "/status")
+    show(add_names(status, program.docker.names()), args.format, render)
+
+
+def add_names(doc: Document, names: Names) -> Document:
+    """Return the status with Docker's names.
+
+    Shape: as from the plugin; in addition, each network has its `name`, and each endpoint the id
+    `container`, its `name` and `network_name`, None if Docker knows none. In sentences, names are
+    behind the ids.
+    """
+    networks = [{**n, "name": names.networks.get(n["id"])} for n in doc["networks"]]
+    endpoints = []
+    for endpoint in doc["endpoints"]:
+        container, name = names.containers.get(endpoint["id"], (None, None))
+        network_name = names.networks.get(endpoint["network"])
+        more = {"container": container, "name": name, "network_name": network_name}
+        endpoints.append({**endpoint, **more})
+    sentences = {kind: [named(s, names) for s in doc[kind]] for kind in ("warnings", "problems")}
+    return {**doc, "networks": networks, "endpoints": endpoints, **sentences}
 
 
 def render(doc: Document) -> str:
@@ -73,7 +94,8 @@ def _networks(doc: Document) -> Iterator[Document]:
         notes = ["internal"] * network["internal"]
         notes += [f"Docker's gateway {gateway}"] * (gateway != network["gateway"])
         used = "{used} of {usable}".format(**network)
-        yield {**network, "network": short(network["id"]), "used": used, "note": ", ".join(notes)}
+        name = network["name"] or short(network["id"])
+        yield {**network, "network": name, "used": used, "note": ", ".join(notes)}
     for block in doc["blocks_of_others"]:
         yield {"block": block, "note": "of another driver"}
 
@@ -82,7 +104,8 @@ def _endpoint(endpoint: Document) -> Document:
     return {
         **endpoint,
         "endpoint": short(endpoint["id"]),
-        "network": short(endpoint["network"]),
+        "container": endpoint["name"],
+        "network": endpoint["network_name"] or short(endpoint["network"]),
         "lease_address": endpoint["address"],
         "ports": ", ".join(endpoint["ports"]),
     }

@@ -11,6 +11,7 @@ from driver.errors import Conflict, Exhausted, Place
 from driver.model.records import ANY, PortMapping, Proto, State, short
 
 Pick = Callable[[Sequence[int]], int]
+LISTENING: dict[Proto, str] = {"tcp": "t", "udp": "u", "sctp": "S"}  # ss' options
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,9 +90,11 @@ def _overlap(one: IPv4Address, other: IPv4Address) -> bool:
 
 def _none_free(binding: Binding, owner: str) -> Conflict | Exhausted:
     if binding.fixed:
-        by = f" ({binding.proto}, by endpoint {short(owner)})" if owner else ""
-        words = f"Bind for {binding.host_ip}:{binding.first} failed: port is already allocated"
-        return Conflict(words + by)
+        words = f"Bind for {binding.host_ip}:{binding.first} failed: port is already allocated, "
+        if owner:
+            return Conflict(f"{words}for {binding.proto} by endpoint {short(owner)}")
+        look = f"`ss -ln{LISTENING[binding.proto]}p sport = :{binding.first}` shows which"
+        return Conflict(f"{words}for {binding.proto} by another program: {look}")
     return Exhausted(
         f"no free host port for container port {binding.port}/{binding.proto}: all of "
         f"{binding.first}-{binding.last} are taken"

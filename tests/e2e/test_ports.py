@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from tests.bed import Host, Node, wait_for
@@ -86,7 +88,12 @@ def test_a_taken_port_is_refused_in_the_words_people_know(host: Host) -> None:
     def refusal(*options: str) -> str:
         return host.docker("run", "--rm", *options, "box", "true", check=False).stderr
 
-    assert words in refusal("--network", "app", "-p", "8080:80"), "by a container of ours"
+    mine = refusal("--network", "app", "-p", "8080:80")
+    assert f"{words}, for tcp by endpoint " in mine, "by a container of ours"
+    wait_for(
+        lambda: " (container first)" in refusal("--network", "app", "-p", "8080:80"),
+        "the plugin to know the container's name",
+    )
     assert "port is already allocated" in refusal("--network", "app", "-p", "127.0.0.1:8080:80")
     assert "8080" in refusal("-p", "8080:80"), "Docker's own bridge sees our socket"
     host.docker("rm", "-f", "first")
@@ -94,7 +101,11 @@ def test_a_taken_port_is_refused_in_the_words_people_know(host: Host) -> None:
     assert words in refusal("--network", "app", "-p", "8080:80"), "by Docker's own bridge"
     host.docker("rm", "-f", "second")
     other = host.serve("something else", 8080)
-    assert words in refusal("--network", "app", "-p", "8080:80"), "by another program"
+    [found] = re.findall(
+        f"{words}, for tcp by another program: `(.*)` shows which",
+        refusal("--network", "app", "-p", "8080:80"),
+    )
+    assert "busybox" in host.run(*found.split()).stdout
     other.kill()
     wait_for(lambda: refusal("--network", "app", "-p", "8080:80") == "", "the port to be free")
 

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from driver.core.reconciler import Reconciler
+from driver.docker.naming import KnownNames
 from driver.handlers import create_app
 from driver.model.objects import Veth
 from tests.unit.bench import make_core
@@ -15,8 +16,10 @@ from tests.unit.docker import Docker, Refused
 class Plugin:
     """Posts bodies and checks that every failure has the shape that Docker can show."""
 
-    def __init__(self, core: Reconciler, *, require_ipam: bool = False) -> None:
-        self.client = create_app(core, require_ipam=require_ipam).test_client()
+    def __init__(
+        self, core: Reconciler, *, require_ipam: bool = False, names: KnownNames | None = None
+    ) -> None:
+        self.client = create_app(core, require_ipam=require_ipam, names=names).test_client()
 
     def ask(self, method: str, body: Any = None) -> tuple[int, dict[str, Any]]:
         """Post a body: bytes as they are, None as nothing, the rest as JSON."""

@@ -6,11 +6,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from driver.docker.engine import Container, Names
+from driver.docker.naming import KnownNames
 from driver.errors import Conflict, FlannelError
 from driver.model.firewall import PortMap
 from driver.model.objects import HostObject, PortSocket
 from tests.unit.docker import Net, Refused, port, portmap
-from tests.unit.plugin import Setting
+from tests.unit.plugin import Plugin, Setting
 
 # --- ports ---
 
@@ -84,6 +86,29 @@ def test_a_port_that_is_taken_is_refused_in_dockers_words(by: str, on: Setting) 
     assert message.startswith("Bind for 0.0.0.0:8080 failed: port is already allocated")
     assert (on.bench.state, on.bench.observed()) == before
     on.bench.assert_agrees()
+
+
+def test_a_refusal_names_the_container_that_docker_named_before(on: Setting) -> None:
+    asked = list[Names]()
+
+    def ask() -> Names:
+        asked.append(Names({"n": "app"}, {holder.id: Container("8" * 64, "web")}))
+        return asked[-1]
+
+    names = KnownNames(ask, lambda: 1)
+    plugin = Plugin(on.bench.core, names=names)
+    net = on.docker.create_network()
+    holder, made = on.docker.start(net, port(80, 8080)), on.docker.start(net)
+    names.look()
+    body = {"NetworkID": net.id, "EndpointID": made.id, "Options": portmap(port(80, 8080))}
+    _, message = plugin.refusal("NetworkDriver.ProgramExternalConnectivity", body)
+    assert message.endswith(f", for tcp by endpoint {holder.id[:12]} (container web)")
+    assert len(asked) == 1, "not in the call"
+    before = names.outdated
+    join = {"NetworkID": net.id, "EndpointID": made.id, "SandboxKey": "/run/x"}
+    plugin.call("NetworkDriver.Join", join)
+    assert (before, names.outdated) == (False, True)
+    assert len(asked) == 1, "nor in one that brings a name"
 
 
 def test_the_connections_of_the_program_that_has_a_port_are_led_nowhere(on: Setting) -> None:

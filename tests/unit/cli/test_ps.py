@@ -6,6 +6,7 @@ from typing import Any
 
 from driver.api.status import document
 from driver.cli.ps import render, rows
+from driver.cli.status import add_names
 from driver.cli.status import render as render_status
 from driver.docker.engine import Container, Names
 from tests.unit.plugin import Setting
@@ -52,6 +53,7 @@ def test_both_addresses_and_what_docker_calls_them(on: Setting) -> None:
     assert known == [
         "app", f"fl-{NET[:12]}", "web", end[:12], end[:12], "172.18.0.2/16", "10.2.0.2/27",
     ]  # fmt: skip
-    lines = [" ".join(line.split()) for line in render_status(doc(on)).splitlines()]
+    table = render_status(add_names(doc(on), Names()))
+    lines = [" ".join(line.split()) for line in table.splitlines()]
     assert any(line.endswith(f" fl-{NET[:12]} Docker's gateway 172.18.0.1") for line in lines)
-    assert f"{end[:12]} {NET[:12]} 172.18.0.2/16 10.2.0.2/27" in lines
+    assert f"{end[:12]} - {NET[:12]} 172.18.0.2/16 10.2.0.2/27" in lines

@@ -7,15 +7,16 @@ from typing import Any
 import pytest
 
 from driver.api.status import document
-from driver.cli.status import render
+from driver.cli.status import add_names, render
+from driver.docker.engine import Container, Names
 from driver.model.firewall import Ruleset
 from tests.unit.bench import make_core
 from tests.unit.docker import Docker, port
 
 
-def shown(doc: dict[str, Any]) -> list[str]:
+def shown(doc: dict[str, Any], names: Names = Names()) -> list[str]:  # noqa: B008 - immutable
     """Return the lines, with one space between words."""
-    return [" ".join(line.split()) for line in render(doc).splitlines()]
+    return [" ".join(line.split()) for line in render(add_names(doc, names)).splitlines()]
 
 
 @pytest.fixture
@@ -58,9 +59,9 @@ def test_networks_and_endpoints_have_a_line_each(doc: dict[str, Any]) -> None:
         f"{two} 10.2.0.32/27 10.2.0.33 2 of 30 1450 fl-{two} internal",
         "10.2.0.128/25 of another driver",
     ]
-    heads = lines.index("ENDPOINT NETWORK DOCKER ADDRESS LEASE ADDRESS PORTS")
+    heads = lines.index("ENDPOINT CONTAINER NETWORK DOCKER ADDRESS LEASE ADDRESS PORTS")
     assert lines[heads + 1].endswith(
-        f" {one} 10.2.0.2/27 10.2.0.2/27 10.0.0.1:53->53/udp, 0.0.0.0:8080->80/tcp"
+        f" - {one} 10.2.0.2/27 10.2.0.2/27 10.0.0.1:53->53/udp, 0.0.0.0:8080->80/tcp"
     )
 
 
@@ -83,3 +84,20 @@ def test_sentences_come_last_and_are_counted_above(doc: dict[str, Any]) -> None:
     assert lines[-6:] == ["WARNING", "nft is old", "", "PROBLEM", "no bridges today", "no etcd"]
     assert {"repaired 1", "warnings 1", "problems 2"} <= set(lines)
     assert any("1 ruleset" in line for line in lines[lines.index("REPAIRED AT WHAT") :])
+
+
+def test_names_where_docker_knows_them(doc: dict[str, Any]) -> None:
+    network, end = doc["networks"][0]["id"], doc["endpoints"][0]["id"]
+    doc["problems"] = [f"network {network[:12]} is odd", "network 000000000000 is odd"]
+    doc["warnings"] = [f"endpoint {end[:12]} is odd"]
+    names = Names({network: "app"}, {end: Container("8" * 64, "web")})
+    lines = shown(doc, names)
+    assert f"app 10.2.0.0/27 10.2.0.1 2 of 30 1450 fl-{network[:12]}" in lines
+    assert any(line.startswith(f"{end[:12]} web app 10.2.0.2/27") for line in lines)
+    assert f"endpoint {end[:12]} (container web) is odd" in lines
+    assert lines[-2:] == [f"network {network[:12]} (app) is odd", "network 000000000000 is odd"]
+    found = add_names(doc, names)
+    assert [n["name"] for n in found["networks"]] == ["app", None]
+    known, unknown = ((e["container"], e["name"], e["network_name"]) for e in found["endpoints"])
+    assert known == ("8" * 64, "web", "app")
+    assert unknown == (None, None, None)

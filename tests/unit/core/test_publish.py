@@ -10,7 +10,7 @@ import pytest
 
 from driver.core.publish import Binding, choose_ports
 from driver.errors import Conflict, Exhausted
-from driver.model.records import PortMapping, State
+from driver.model.records import PortMapping, Proto, State
 from tests.unit.fakes import seeded
 from tests.unit.sample import END, END2, endpoint, state_of
 
@@ -65,8 +65,8 @@ def test_a_port_of_another_endpoint(mine: Binding, theirs: PortMapping, *, clash
     with pytest.raises(Conflict) as caught:
         choose(held(theirs), mine)
     assert str(caught.value) == (
-        f"Bind for {mine.host_ip}:8080 failed: port is already allocated "
-        f"({mine.proto}, by endpoint dddddddddddd)"
+        f"Bind for {mine.host_ip}:8080 failed: port is already allocated, "
+        f"for {mine.proto} by endpoint dddddddddddd"
     )
 
 
@@ -101,8 +101,16 @@ def test_ports_that_were_tried_are_passed_over() -> None:
         choose(State(), on_two[0], tried=tried)
     assert choose(State(), on_two[1], tried=tried) == [mapped(8001, "10.0.0.2")]
     assert choose(State(), wish(8000, proto="udp"), tried=tried) == [mapped(8000, proto="udp")]
-    with pytest.raises(Conflict, match=r"^Bind for 0.0.0.0:8000 failed: .* already allocated$"):
-        choose(State(), wish(8000), tried=tried)
+
+
+@pytest.mark.parametrize(("proto", "letter"), [("tcp", "t"), ("udp", "u"), ("sctp", "S")])
+def test_another_programs_port_is_refused_with_how_to_find_it(proto: Proto, letter: str) -> None:
+    with pytest.raises(Conflict) as caught:
+        choose(State(), wish(8000, proto=proto), tried={(proto, IPv4Address(0), 8000)})
+    assert str(caught.value) == (
+        f"Bind for 0.0.0.0:8000 failed: port is already allocated, for {proto} by another program: "
+        f"`ss -ln{letter}p sport = :8000` shows which"
+    )
 
 
 def test_the_choice_is_the_callers_and_among_free_ports_only() -> None:
