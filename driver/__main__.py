@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
+import signal
 import sys
 from collections.abc import Mapping
 from functools import cached_property
-from importlib import import_module
 from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from driver import __version__
-from driver.cli import COMMANDS
+from driver.cli import complete
+from driver.cli.call import METADATA, read
+from driver.cli.parser import parser_of
 from driver.cli.program import Program
-from driver.config import SETTINGS, Config
+from driver.config import Config
 from driver.docker import endpoint
 from driver.docker.engine import Engine
 from driver.errors import FlannelError
@@ -26,60 +26,45 @@ if TYPE_CHECKING:
     from driver.flannel.etcd.registry import Registry
     from driver.flannel.etcd.settings import EtcdSettings
 
-METADATA = {
-    "SchemaVersion": "0.1.0",
-    "Vendor": "docker-flannel",
-    "Version": __version__,
-    "ShortDescription": "Flannel networks on this host",
-}
-
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command; return the exit status."""
+    """Run one command; return the exit status: 0, 1 for a failure, 2 for a wrong command line."""
     words = sys.argv[1:] if argv is None else argv
+    environment = dict(os.environ)
     if words[:1] == ["docker-cli-plugin-metadata"]:
         print(json.dumps(METADATA))
         return 0
-    # Docker runs a CLI plugin with the plugin's name first: docker-flannel flannel status
-    words = words[1:] if words[:1] == ["flannel"] else words
-    args = _parser(words).parse_args(words)
+    if words and words[0] in complete.REQUESTS:
+        print("\n".join(complete.answer(words, _Program({}, environment, {}))))
+        return 0
+    call = read(words)
+    args = parser_of(call).parse_args(call.words)
     if isinstance(sys.stdout, TextIOWrapper):  # not None, as it is where it was closed
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        args.run(_Program(vars(args), dict(os.environ)), args)
+        program = _Program(vars(args), environment, call.options or {})
+        if call.options is not None:
+            endpoint.find(call.options, environment)  # refuses another host's Docker
+        args.run(program, args)
         print(end="", flush=True)
     except FlannelError as error:
-        print(f"docker-flannel: {visible(str(error))}", file=sys.stderr)
+        print(f"{call.program}: {visible(str(error))}", file=sys.stderr)
         return error.exit_status
     except BrokenPipeError:  # whoever read the output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is left is written at the exit
         return 1
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT  # as a shell says it
     return 0
-
-
-def _parser(words: list[str]) -> argparse.ArgumentParser:
-    """Build the parser of the named command, or of all: loading them takes time."""
-    parser = argparse.ArgumentParser(prog="docker-flannel", description=__doc__)
-    parser.add_argument("--version", action="version", version=__version__)
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for name in words[:1] if set(words[:1]) & set(COMMANDS) else COMMANDS:
-        module = import_module(f"driver.cli.{name.replace('-', '_')}")
-        command = commands.add_parser(name, help=str(module.__doc__).partition("\n")[0])
-        command.set_defaults(run=module.run)
-        for s in SETTINGS:
-            if s.option in module.SETTINGS:
-                shown = f"{s.help} (default {s.default}; {s.variable})"
-                command.add_argument(s.option, dest=s.option, metavar="VALUE", help=shown)
-        if hasattr(module, "arguments"):
-            module.arguments(command)
-    return parser
 
 
 class _Program(Program):
     """Loads a package only when a command uses it."""
 
-    def __init__(self, options: Mapping[str, Any], environment: Mapping[str, str]) -> None:
-        self._settings = options, environment
+    def __init__(
+        self, options: Mapping[str, Any], environment: Mapping[str, str], docker: Mapping[str, str]
+    ) -> None:
+        self._settings, self._docker = (options, environment), (docker, environment)
 
     @cached_property
     def config(self) -> Config:
@@ -87,7 +72,7 @@ class _Program(Program):
 
     @cached_property
     def docker(self) -> Engine:
-        return Engine(endpoint.find(*self._settings))
+        return Engine(endpoint.find(*self._docker))
 
     def serve(self) -> None:
         from driver.service import serve  # noqa: PLC0415

@@ -1,10 +1,16 @@
 """The subcommands of `docker-flannel`, a module each.
 
 The first line of the module's docstring is the help, `SETTINGS` are the settings it takes as
-options, `arguments` adds other arguments if there are any, and `run` runs the command.
+options, and `run` runs the command. If there are any, `arguments` adds other arguments, and
+`VALUES` has functions that propose values for them: see `driver.cli.complete`.
 """
 
-COMMANDS = (
-    *("serve", "status", "ps", "ports", "init", "forget", "adopt"),
-    *("setup-daemon", "docker-opts", "backup", "restore"),
-)
+from itertools import chain
+
+GROUPS = {
+    "Set up this host": ("init", "setup-daemon", "docker-opts"),
+    "See what there is": ("status", "ps", "ports"),
+    "Repair": ("adopt", "forget", "backup", "restore"),
+    "The service itself": ("serve",),
+}
+COMMANDS = tuple(chain.from_iterable(GROUPS.values()))

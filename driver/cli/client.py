@@ -21,6 +21,8 @@ def ask(config: Config, method: str, what: str, body: object = None) -> dict[str
         status, fields = request(path, method, what, body)
         if not isinstance(fields, dict):
             raise ValueError("no JSON object")
+    except PermissionError as error:
+        raise Unavailable(f"only root may ask docker-flannel on {path}: use sudo") from error
     except (OSError, ValueError, HTTPException) as error:
         raise Unavailable(
             f"docker-flannel does not answer on {path} ({str(error).strip()}); start it with "

@@ -6,6 +6,7 @@ from argparse import ArgumentParser, Namespace
 
 from driver.cli import client
 from driver.cli.program import Program
+from driver.model.records import short
 
 SETTINGS = ("--socket",)
 
@@ -13,6 +14,16 @@ SETTINGS = ("--socket",)
 def arguments(parser: ArgumentParser) -> None:
     """Add the network."""
     parser.add_argument("what", help="beginning of the network's id, or its block")
+
+
+def values(program: Program) -> dict[str, str]:
+    """Return the ids of the networks that Docker does not list, each with its block."""
+    known = program.docker.names().networks
+    networks = client.ask(program.config, "GET", "/status")["networks"]
+    return {short(n["id"]): n["block"] for n in networks if n["id"] not in known}
+
+
+VALUES = {"what": values}
 
 
 def run(program: Program, args: Namespace) -> None:

@@ -25,6 +25,16 @@ def arguments(parser: ArgumentParser) -> None:
     add_format(parser)
 
 
+def values(program: Program) -> dict[str, str]:
+    """Return the names of the containers that have published ports."""
+    ports = client.ask(program.config, "GET", "/ports")["ports"]
+    add_names(ports, program.docker.names())
+    return {port["name"]: "" for port in ports if port["name"]}
+
+
+VALUES = {"container": values}
+
+
 def run(program: Program, args: Namespace) -> None:
     """Ask the plugin and Docker, and print all ports or those of the named container."""
     ports = client.ask(program.config, "GET", "/ports")["ports"]

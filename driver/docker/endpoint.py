@@ -20,7 +20,7 @@ DEFAULT = "default"  # the context that stands for DOCKER_HOST or Docker's usual
 SCHEME = "unix://"
 
 
-def find(options: Mapping[str, str | None], environment: Mapping[str, str]) -> Path:
+def find(options: Mapping[str, str], environment: Mapping[str, str]) -> Path:
     """Return the socket of the chosen Docker.
 
     Shape: `options` by name: --host, --context, --config.
@@ -42,7 +42,7 @@ def find(options: Mapping[str, str | None], environment: Mapping[str, str]) -> P
     return _socket(_host_of(folder, context), f"Docker's context {context!r}")
 
 
-def _folder(options: Mapping[str, str | None], environment: Mapping[str, str]) -> Path:
+def _folder(options: Mapping[str, str], environment: Mapping[str, str]) -> Path:
     home = Path(environment.get("HOME") or "~").expanduser()
     return Path(options.get("--config") or environment.get("DOCKER_CONFIG") or home / ".docker")
 

@@ -43,11 +43,11 @@ def home(tmp_path: Path) -> Path:
         ({"--context": "two"}, {"DOCKER_CONTEXT": "one"}, "/run/two.sock"),
         ({"--host": "unix:///run/o.sock"}, {"DOCKER_HOST": "tcp://h:1"}, "/run/o.sock"),
         ({"--host": "unix://"}, {"DOCKER_CONTEXT": "none"}, str(SOCKET)),
-        ({"--context": None, "--host": None}, {"DOCKER_HOST": ""}, "/run/one.sock"),
+        ({}, {"DOCKER_HOST": ""}, "/run/one.sock"),
     ],
 )
 def test_who_is_asked(
-    options: dict[str, str | None], variables: dict[str, str], socket: str, home: Path
+    options: dict[str, str], variables: dict[str, str], socket: str, home: Path
 ) -> None:
     assert find(options, {"HOME": str(home), **variables}) == Path(socket)
 
@@ -94,7 +94,7 @@ def test_a_docker_elsewhere_is_refused(host: str, shown: str, home: Path) -> Non
     assert asked[0].startswith("Docker's context 'far'")
 
 
-def find_fails(options: dict[str, str | None], variables: dict[str, str]) -> str:
+def find_fails(options: dict[str, str], variables: dict[str, str]) -> str:
     with pytest.raises(BadRequest) as caught:
         find(options, variables)
     return str(caught.value)
@@ -112,5 +112,5 @@ def test_a_context_that_cannot_be_read(home: Path) -> None:
 
 
 def test_two_at_once(home: Path) -> None:
-    words: dict[str, str | None] = {"--context": "one", "--host": "unix://"}
+    words: dict[str, str] = {"--context": "one", "--host": "unix://"}
     assert "use only one of them" in find_fails(words, {"HOME": str(home)})

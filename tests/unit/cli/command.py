@@ -21,7 +21,7 @@ def refusal(capsys: pytest.CaptureFixture[str], *words: str) -> str:
     assert main(list(words)) == 1
     out, err = capsys.readouterr()
     assert out == ""
-    assert err.startswith("docker-flannel: ")
+    assert err.startswith(("docker-flannel: ", "docker flannel: "))
     assert err.count("\n") == 1
     assert "Traceback" not in err
     return err

@@ -15,6 +15,7 @@ from driver.__main__ import main
 from driver.api.status import document
 from driver.cli import COMMANDS
 from driver.config import SETTINGS
+from driver.docker.unix_http import UnixConnection
 from tests.unit.bench import make_core
 from tests.unit.cli.command import Serve, http, refusal
 
@@ -27,14 +28,36 @@ def test_docker_is_told_what_this_plugin_is(capsys: pytest.CaptureFixture[str]) 
     assert set(found) == {"SchemaVersion", "Vendor", "Version", "ShortDescription"}
 
 
+END_WELL = [[], ["--version"], ["--help"], *([name, "--help"] for name in COMMANDS)]
+
+
 @pytest.mark.parametrize(
-    "words", [["--version"], ["--help"], *([name, "--help"] for name in COMMANDS)]
+    "words", [*END_WELL, *(["-D", "flannel", *words] for words in END_WELL if "serve" not in words)]
 )
 def test_help_and_version_end_well(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         main(words)
     assert caught.value.code == 0
     assert capsys.readouterr().out.strip()
+
+
+@pytest.mark.parametrize(
+    ("words", "program"),
+    [(["help", "flannel"], "docker flannel"), (["--help"], "docker-flannel")],
+)
+def test_help_has_every_command_and_the_way_it_was_called(
+    words: list[str], program: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main(words)
+    shown = capsys.readouterr().out
+    assert shown.startswith(f"usage: {program} COMMAND [OPTIONS]\n")
+    listed = {line.split()[0] for line in shown.splitlines() if line[:3].startswith("  ")}
+    assert set(COMMANDS) - listed == ({"serve"} if program == "docker flannel" else set())
+    assert f"`{program} COMMAND --help`" in shown
+    with pytest.raises(SystemExit):
+        main([*words, "status"] if program == "docker flannel" else ["help", "status"])
+    assert capsys.readouterr().out.startswith(f"usage: {program} status [-h]")
 
 
 def test_help_names_every_setting_with_variable_and_default(
@@ -52,12 +75,70 @@ def test_help_names_every_setting_with_variable_and_default(
         assert f"(default {setting.default}; {setting.variable})" in shown
 
 
-@pytest.mark.parametrize("words", [[], ["nonsense"], ["status", "--format", "xml"], ["serve", "x"]])
-def test_wrong_usage(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+WRONG = [["nonsense"], ["help", "nonsense"], ["-x"], ["status", "--format", "xml"], ["ps", "x"]]
+
+
+@pytest.mark.parametrize("words", WRONG)
+@pytest.mark.parametrize("program", ["docker-flannel", "docker flannel"])
+def test_wrong_usage(words: list[str], program: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
-        main(words)
+        main([*program.split()[1:], *words])
     assert caught.value.code == 2
-    assert "usage: docker-flannel" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert said.startswith(f"usage: {program} ")
+    if "nonsense" in words:
+        assert f"error: 'nonsense' is no command; `{program} --help` lists them" in said
+
+
+def test_docker_does_not_serve(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["flannel", "serve"])
+    assert caught.value.code == 2
+    assert "error: serve is for the service: `systemctl start" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["status", "backup file", "setup-daemon"])
+def test_a_docker_elsewhere_is_not_this_host(
+    command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["--host", "ssh://far", "flannel", *command.split()]
+    assert "--host leads to ssh://far, which" in refusal(capsys, *words)
+    monkeypatch.setenv("DOCKER_HOST", "tcp://192.0.2.1")
+    assert "DOCKER_HOST leads to tcp://192.0.2.1, " in refusal(capsys, "flannel", *command.split())
+
+
+def test_who_calls_the_program_itself_means_this_host(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("DOCKER_HOST", "tcp://192.0.2.1")
+    assert main(["setup-daemon"]) == 0
+    capsys.readouterr()
+    said = refusal(capsys, "adopt", "--socket", str(tmp_path))
+    assert "DOCKER_HOST leads to" in said, "Docker has to be asked"
+
+
+def test_only_root_may_ask(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(UnixConnection, "connect", refused)
+    said = refusal(capsys, "status")
+    assert said.endswith(
+        "only root may ask docker-flannel on /run/docker/plugins/flannel.sock: use sudo\n"
+    )
+
+
+def test_an_interrupted_command_ends_as_a_shell_expects(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(UnixConnection, "connect", interrupted)
+    assert main(["status"]) == 130
+    assert capsys.readouterr() == ("", "")
 
 
 def test_a_bad_setting_is_one_sentence(
