@@ -88,6 +88,12 @@ push: ## send it to a registry (PLUGIN=registry/name:tag, also when it is made)
 disable: ## switch the managed plugin off
 	docker plugin disable --force $(PLUGIN)
 
+deb: ## the Debian package for RELEASE=trixie, or for the one that this machine has (root)
+	@ROOTS=$(ROOTS) tools/deb $(RELEASE)
+
+lock: ## pin the dependencies anew (LOCK=--upgrade: their newest versions)
+	PYTHON=$(PYTHON) tools/lock $(LOCK)
+
 install: ## install the service on this machine (root)
 	PYTHON=$(PYTHON) PREFIX=$(PREFIX) packaging/install
 
@@ -116,5 +122,5 @@ venv: .venv/ready
 	@touch $@
 
 .PHONY: help demo test check lint type test-unit test-kernel test-e2e coverage test-dockers \
-	test-dockers-quick bench fmt picture run status rootfs create plugin enable push disable sbom audit release install \
-	uninstall clean deps venv
+	test-dockers-quick bench fmt picture run status rootfs create plugin enable push disable sbom audit release deb lock \
+	install uninstall clean deps venv

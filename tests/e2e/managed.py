@@ -34,7 +34,8 @@ STATE = "/var/lib/docker-flannel"
 CACHE = Path(tempfile.gettempdir(), "docker-flannel-tests")  # the hosts see that folder
 PORT = 7005  # of the echo
 KEPT = 3  # plugins of other contents, as other worktrees have them
-SOURCES = ("driver", "plugin", "setup.cfg", "pyproject.toml")
+PINNED = ("packaging/venv", "packaging/build.txt", "packaging/requirements.txt")
+SOURCES = ("driver", "plugin", *PINNED, "setup.cfg", "pyproject.toml")
 DEBOOTSTRAP = ("debootstrap", "--variant=minbase", "trixie")
 DISTRIBUTION = """\
 version: 0.1
