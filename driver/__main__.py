@@ -16,10 +16,11 @@ from driver.cli import complete
 from driver.cli.call import METADATA, read
 from driver.cli.parser import parser_of
 from driver.cli.program import Program
-from driver.config import Config
+from driver.config import Basics, Config
 from driver.docker import endpoint
 from driver.docker.engine import Engine
 from driver.errors import FlannelError
+from driver.setup.sources import Sources
 from driver.text import visible
 
 if TYPE_CHECKING:
@@ -67,8 +68,17 @@ class _Program(Program):
         self._settings, self._docker = (options, environment), (docker, environment)
 
     @cached_property
+    def sources(self) -> Sources:
+        return Sources.read(*self._settings)
+
+    @cached_property
     def config(self) -> Config:
-        return Config.read(*self._settings)
+        self.sources.check()
+        return Config.read(self.sources.options, self.sources.variables)
+
+    @property
+    def socket(self) -> Path:
+        return Basics.read(self.sources.options, self.sources.variables).sockets[0]
 
     @cached_property
     def docker(self) -> Engine:
@@ -77,7 +87,7 @@ class _Program(Program):
     def serve(self) -> None:
         from driver.service import serve  # noqa: PLC0415
 
-        serve(*self._settings)
+        serve(self.sources)
 
     def registry(self, settings: EtcdSettings) -> Registry:
         from driver.flannel.etcd.client import Etcd  # noqa: PLC0415

@@ -8,7 +8,7 @@ import logging
 import os
 import socket
 import struct
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +26,7 @@ from driver.host.journal import NAME
 from driver.host.lock import Lock
 from driver.host.narrow import MANAGED, narrow
 from driver.host.rights import check_rights
+from driver.setup.sources import Sources
 from driver.worker import Worker
 
 if TYPE_CHECKING:
@@ -37,27 +38,27 @@ PEER = struct.Struct("iII")  # of a socket: process id, 0 in another PID namespa
 RESTART = "correct it and restart docker-flannel"
 
 
-def serve(options: Mapping[str, str | None], environment: Mapping[str, str]) -> None:
+def serve(sources: Sources) -> None:
     """Serve until SIGTERM, which leaves the host as it is.
 
     Anything else that is wrong, such as a bad setting, is the answer to Docker's calls.
-    Shape: as in `Config.read`.
     Errors: Conflict if another instance runs, HostError if no socket can be made.
     """
-    basics = Basics.read(options, environment)
-    logs.start(basics.log_level, environment, managed=MANAGED.exists())
+    settings = sources.options, sources.variables
+    basics = Basics.read(*settings)
+    logs.start(basics.log_level, sources.environment, managed=MANAGED.exists())
     narrow([basics.state_dir, basics.subnet_file.parent])
     lock = Lock(basics.state_dir)
     with suppress(StoreError):  # the worker tries again and reports it
         lock.take()
     try:
-        config: Config | BadRequest = Config.read(options, environment)
+        config: Config | BadRequest = Config.read(*settings)
     except BadRequest as error:
         config = error
     sockets, fault = _places(basics.sockets)
     main = os.getpid()
     try:
-        Server(sockets, Builder(lock, fault or config)).run()
+        Server(sockets, Builder(lock, fault or config, sources)).run()
     finally:
         if os.getpid() == main:  # not in a worker that ends
             upgrade.save(basics.state_dir / NAME)
@@ -115,8 +116,8 @@ def loading() -> Iterator[None]:
 class Builder:
     """Builds the application. Called again after a failure, it keeps what it has built."""
 
-    def __init__(self, lock: Lock, config: Config | BadRequest) -> None:
-        self._lock, self._config = lock, config
+    def __init__(self, lock: Lock, config: Config | BadRequest, sources: Sources) -> None:
+        self._lock, self._config, self._sources = lock, config, sources
         self._core: Reconciler | None = None
 
     def __call__(self) -> WSGIApplication:
@@ -137,7 +138,7 @@ class Builder:
             self._core = build(self._config)
         from driver.wiring import application  # noqa: PLC0415
 
-        return application(self._config, self._core)
+        return application(self._config, self._core, self._sources)
 
 
 def _places(wanted: Sequence[Path]) -> tuple[list[Path], BadRequest | None]:

@@ -40,8 +40,11 @@ from driver.host.servers import Servers
 from driver.host.survey import HostSurvey
 from driver.model.interfaces import Firewall, Source
 from driver.model.records import Overlay
+from driver.setup.sources import Sources
 
 log = logging.getLogger(__name__)
+
+SECRETS = [s.variable for s in SETTINGS if s.secret]
 
 
 def build(config: Config) -> Reconciler:
@@ -55,7 +58,7 @@ def build(config: Config) -> Reconciler:
     return core
 
 
-def application(config: Config, core: Reconciler) -> WSGIApplication:
+def application(config: Config, core: Reconciler, sources: Sources) -> WSGIApplication:
     """Return what answers Docker's calls; it is loaded here, once the host is as it should be."""
     from driver.handlers import create_app  # noqa: PLC0415
 
@@ -63,7 +66,7 @@ def application(config: Config, core: Reconciler) -> WSGIApplication:
     app = create_app(
         core,
         require_ipam=config.require_ipam,
-        problems=lambda: secrets_shown([s.variable for s in SETTINGS if s.secret]),
+        problems=lambda: (*sources.faults, *secrets_shown(SECRETS)),
         warnings=partial(exposure.warnings, config.etcd, ours=config.etcd_from_containers),
         names=names,
     )

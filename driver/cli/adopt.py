@@ -13,7 +13,7 @@ SETTINGS = ("--socket",)
 
 def run(program: Program, _: Namespace) -> None:
     """Send the plugin what Docker knows, and print what it took over."""
-    answer = client.ask(program.config, "POST", "/Upkeep.Adopt", program.docker.described())
+    answer = client.ask(program.socket, "POST", "/Upkeep.Adopt", program.docker.described())
     print("\n".join(f"taken over: {what}" for what in answer["Adopted"]) or "nothing to take over")
     if answer["Left"]:
         raise Unavailable("; ".join(answer["Left"]))

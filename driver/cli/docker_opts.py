@@ -23,7 +23,7 @@ BIP = "172.17.0.1/16"  # Docker's own choice when it has no other pools
 
 def run(program: Program, _: Namespace) -> None:
     """Ask the plugin for the lease and print the settings."""
-    print(render(client.ask(program.config, "GET", "/status")), end="")
+    print(render(client.ask(program.socket, "GET", "/status")), end="")
 
 
 def render(status: dict[str, Any]) -> str:

@@ -19,7 +19,7 @@ def arguments(parser: ArgumentParser) -> None:
 def values(program: Program) -> dict[str, str]:
     """Return the ids of the networks that Docker does not list, each with its block."""
     known = program.docker.names().networks
-    networks = client.ask(program.config, "GET", "/status")["networks"]
+    networks = client.ask(program.socket, "GET", "/status")["networks"]
     return {short(n["id"]): n["block"] for n in networks if n["id"] not in known}
 
 
@@ -28,5 +28,5 @@ VALUES = {"what": values}
 
 def run(program: Program, args: Namespace) -> None:
     """Ask the plugin to forget the network."""
-    answer = client.ask(program.config, "POST", "/Upkeep.Forget", {"What": args.what})
+    answer = client.ask(program.socket, "POST", "/Upkeep.Forget", {"What": args.what})
     print(f"forgotten: {answer['Forgotten']}")

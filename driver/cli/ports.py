@@ -27,7 +27,7 @@ def arguments(parser: ArgumentParser) -> None:
 
 def values(program: Program) -> dict[str, str]:
     """Return the names of the containers that have published ports."""
-    ports = client.ask(program.config, "GET", "/ports")["ports"]
+    ports = client.ask(program.socket, "GET", "/ports")["ports"]
     add_names(ports, program.docker.names())
     return {port["name"]: "" for port in ports if port["name"]}
 
@@ -37,7 +37,7 @@ VALUES = {"container": values}
 
 def run(program: Program, args: Namespace) -> None:
     """Ask the plugin and Docker, and print all ports or those of the named container."""
-    ports = client.ask(program.config, "GET", "/ports")["ports"]
+    ports = client.ask(program.socket, "GET", "/ports")["ports"]
     add_names(ports, program.docker.names())
     show(of(ports, args.container) if args.container else ports, args.format, render)
 

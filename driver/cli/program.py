@@ -9,14 +9,23 @@ from driver.config import Config
 from driver.docker.engine import Engine
 from driver.flannel.etcd.registry import Registry
 from driver.flannel.etcd.settings import EtcdSettings
+from driver.setup.sources import Sources
 
 
 class Program(Protocol):
     """The rest of the program, as `__main__` passes it to a command. Errors: FlannelError."""
 
     @property
+    def sources(self) -> Sources:
+        """Return what sets the settings."""
+
+    @property
     def config(self) -> Config:
         """Return the settings, checked."""
+
+    @property
+    def socket(self) -> Path:
+        """Return the plugin's socket, also if another setting is bad or cannot be read."""
 
     @property
     def docker(self) -> Engine:

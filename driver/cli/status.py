@@ -26,7 +26,7 @@ arguments = add_format
 
 def run(program: Program, args: Namespace) -> None:
     """Ask the plugin and Docker, and print what they know."""
-    status = client.ask(program.config, "GET", "/status")
+    status = client.ask(program.socket, "GET", "/status")
     show(add_names(status, program.docker.names()), args.format, render)
 
 

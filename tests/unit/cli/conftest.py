@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from driver.config import SETTINGS
+from driver.setup import settings_file
 from tests.unit.cli.command import Serve
 
 
@@ -19,6 +20,14 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(setting.variable, raising=False)
     for variable in ("DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_CONFIG"):
         monkeypatch.delenv(variable, raising=False)
+
+
+@pytest.fixture(autouse=True)
+def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
+    """The files that the settings are read from, not this machine's; neither is there yet."""
+    found = tmp_path / "flanneld", tmp_path / "docker-flannel"
+    monkeypatch.setattr(settings_file, "IN_ORDER", found)
+    return found
 
 
 @pytest.fixture

@@ -149,11 +149,43 @@ def test_a_bad_setting_is_one_sentence(
 
 
 @pytest.mark.parametrize("words", [["status"], ["flannel", "status"], ["docker-opts"]])
-def test_no_service(words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("user", "cure"), [(0, "start it with `systemctl start docker-flannel`"), (1000, "with sudo")]
+)
+def test_no_service(
+    words: list[str],
+    user: int,
+    cure: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     path = tmp_path / "sock"
+    monkeypatch.setattr(os, "geteuid", lambda: user)
     message = refusal(capsys, *words, "--socket", str(path))
     assert f"docker-flannel does not answer on {path} (" in message
-    assert "start it with `systemctl start docker-flannel`" in message
+    assert cure in message
+
+
+def test_the_settings_are_those_of_the_files(
+    serve: Serve, files: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = serve(http(json.dumps(document(make_core().core)).encode()))
+    files[0].write_text("DOCKER_FLANNEL_SOCKET=/nowhere\nDOCKER_FLANNEL_NETWORK=here\n")
+    files[1].write_text(f"DOCKER_FLANNEL_SOCKET='{path}'\n")
+    assert main(["status"]) == 0, "and a bad setting does not matter to those who ask the plugin"
+    capsys.readouterr()
+    assert "--network 'here' is no IPv4 prefix" in refusal(capsys, "init")
+
+
+def test_who_cannot_read_the_files_can_still_ask(
+    serve: Serve, files: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = serve(http(json.dumps(document(make_core().core)).encode()))
+    files[1].mkdir()
+    assert main(["status", "--socket", str(path)]) == 0
+    capsys.readouterr()
+    assert f"{files[1]} cannot be read: it is not a regular file" in refusal(capsys, "init")
 
 
 @pytest.mark.parametrize("reply", [b"", b"nonsense\r\n\r\n", http(b"no json"), http(b"")])
