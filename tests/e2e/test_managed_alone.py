@@ -56,6 +56,33 @@ def test_the_machine_restarts(alone: Host) -> None:
     alone.docker("network", "rm", "app")
 
 
+def test_only_what_is_wrong_is_an_error_in_dockerds_log(alone: Host) -> None:
+    (alone.folder / "lib/docker-flannel/state.db").unlink()
+    long = "x" * 100_000  # a line that dockerd would read no further after
+    body = json.dumps({"EndpointID": long})
+    ask = ("curl", "-sS", "--unix-socket", SOCKET, "-d@-", "http://flannel/NetworkDriver.Join")
+    assert long in alone.run(*ask, input=body).stdout
+    alone.docker("network", "create", *FLANNEL, "app")
+    alone.docker("network", "rm", "app")
+    wait_for(lambda: said(alone, "was removed or replaced"), "a warning")
+    lines = said(alone, "driver.")
+    assert said(alone, "call=NetworkDriver.Join refused: EndpointID") != []
+    assert said(alone, "characters") != []
+    for word, level in LEVELS.items():
+        assert {line.split("level=")[1].split()[0] for line in lines if f'"{word} ' in line} == {
+            level
+        }
+
+
+def said(host: Host, words: str) -> list[str]:
+    """Return the lines with these words that the plugin has in dockerd's log."""
+    assert host.dockerd is not None
+    return [line for line in host.dockerd.log().splitlines() if "plugin=" in line and words in line]
+
+
+LEVELS = {"INFO": "info", "WARNING": "error"}  # of a line, and of dockerd's line with it
+
+
 def test_an_upgrade_that_puts_the_folder_back_loses_nothing(alone: Host) -> None:
     """Docker sets `state.source` back to the default, and so would the state be another."""
     if not alone.reaches(f"http://{managed.REGISTRY}/v2/"):  # since the machine restarted
