@@ -16,7 +16,8 @@ PROJECT = Path(__file__).parents[2]
 INSTALL = """
 set -eu
 mount --make-rprivate /
-for folder in /opt /etc/systemd /etc/default /usr/local/bin /usr/local/lib/docker /run/systemd; do
+for folder in /opt /etc/systemd /etc/NetworkManager /etc/default /usr/local/bin \
+    /usr/local/lib/docker /run/systemd; do
     mkdir -p $folder
     mount -t tmpfs tmpfs $folder
 done
@@ -24,10 +25,12 @@ cd "$1"
 PYTHON="$2" PREFIX=/opt/elsewhere packaging/install
 grep ExecStart=/opt/elsewhere/bin/docker-flannel /etc/systemd/system/docker-flannel.service
 stat -c %a /etc/default/docker-flannel
+cmp packaging/networkd/*.network /etc/systemd/network/*
+cmp packaging/NetworkManager/*.conf /etc/NetworkManager/conf.d/*
 /usr/local/bin/docker-flannel --version
 /usr/local/lib/docker/cli-plugins/docker-flannel docker-cli-plugin-metadata
 PREFIX=/opt/elsewhere packaging/uninstall
-find /opt /etc/systemd /usr/local/bin /usr/local/lib/docker -type f -o -type l
+find /opt /etc/systemd /etc/NetworkManager /usr/local/bin /usr/local/lib/docker -type f -o -type l
 """
 
 

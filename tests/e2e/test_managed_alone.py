@@ -22,6 +22,7 @@ FLANNEL_SUBNET=10.9.5.1/24
 FLANNEL_MTU=1450
 FLANNEL_IPMASQ=true
 """
+LEVELS = {"DEBUG": "info", "INFO": "info", "WARNING": "error"}  # of a line, and of dockerd's
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +36,8 @@ def alone(bed: Bed) -> Iterator[Host]:
     managed.publish(host, managed.built())
     before = baseline(host)
     (host.folder / "lib").mkdir()
-    managed.install(host, f"state.source={host.folder / 'lib'}")
+    settings = (f"state.source={host.folder / 'lib'}", "DOCKER_FLANNEL_LOG_LEVEL=debug")
+    managed.install(host, *settings)
     yield host
     host.docker("run", "--rm", "-p", "7:7", "box", "true")  # dockerd is another one by now
     host.docker("plugin", "disable", NAME)
@@ -58,16 +60,15 @@ def test_the_machine_restarts(alone: Host) -> None:
 
 def test_only_what_is_wrong_is_an_error_in_dockerds_log(alone: Host) -> None:
     (alone.folder / "lib/docker-flannel/state.db").unlink()
-    long = "x" * 100_000  # a line that dockerd would read no further after
-    body = json.dumps({"EndpointID": long})
+    body = json.dumps({"EndpointID": "x" * 100_000})  # dockerd reads no further after such a line
     ask = ("curl", "-sS", "--unix-socket", SOCKET, "-d@-", "http://flannel/NetworkDriver.Join")
-    assert long in alone.run(*ask, input=body).stdout
+    assert "is not 12 to 64" in alone.run(*ask, input=body).stdout
     alone.docker("network", "create", *FLANNEL, "app")
     alone.docker("network", "rm", "app")
     wait_for(lambda: said(alone, "was removed or replaced"), "a warning")
     lines = said(alone, "driver.")
     assert said(alone, "call=NetworkDriver.Join refused: EndpointID") != []
-    assert said(alone, "characters") != []
+    assert said(alone, " more characters") != []
     for word, level in LEVELS.items():
         assert {line.split("level=")[1].split()[0] for line in lines if f'"{word} ' in line} == {
             level
@@ -80,7 +81,11 @@ def said(host: Host, words: str) -> list[str]:
     return [line for line in host.dockerd.log().splitlines() if "plugin=" in line and words in line]
 
 
-LEVELS = {"INFO": "info", "WARNING": "error"}  # of a line, and of dockerd's line with it
+LEVELS = {
+    "DEBUG": "info",
+    "INFO": "info",
+    "WARNING": "error",
+}  # of a line, and of dockerd's line with it
 
 
 def test_an_upgrade_that_puts_the_folder_back_loses_nothing(alone: Host) -> None:
