@@ -11,6 +11,7 @@ PLUGIN ?= flannel-driver
 FOLDER ?= build/plugin
 BASE ?=
 PLUGIN_DEPS := debootstrap docker-registry # of its tests
+VM_DEPS := mmdebstrap qemu-system-x86 qemu-utils apt-utils debian-archive-keyring
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -40,6 +41,10 @@ test-kernel: deps venv ## adapters against the real kernel, each test in its own
 test-e2e: deps venv ## real dockerd, real compose, hosts made of namespaces (root)
 	@tools/deps $(PLUGIN_DEPS)
 	$(BIN)/python -m pytest -q tests/e2e
+
+test-vm: deps venv ## real machines: Debian with systemd and a kernel of its own, under QEMU (root)
+	@tools/deps $(VM_DEPS)
+	ROOTS=$(ROOTS) $(BIN)/python -m pytest -q tests/vm
 
 coverage: deps venv ## which lines of driver/ the unit and kernel tests leave out (root)
 	$(BIN)/coverage run -m pytest -q tests/unit tests/kernel
@@ -121,6 +126,6 @@ venv: .venv/ready
 	$(BIN)/pip install -q --disable-pip-version-check -e '.[dev]'
 	@touch $@
 
-.PHONY: help demo test check lint type test-unit test-kernel test-e2e coverage test-dockers \
+.PHONY: help demo test check lint type test-unit test-kernel test-e2e test-vm coverage test-dockers \
 	test-dockers-quick bench fmt picture run status rootfs create plugin enable push disable sbom audit release deb lock \
 	install uninstall clean deps venv

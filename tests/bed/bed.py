@@ -51,9 +51,16 @@ class Lan:
         node.run("ip", "link", "set", "eth0", "up")
         node.run("ip", "route", "add", "default", "via", self.gateway)
 
-    def carrier(self, node: Node, up: bool) -> None:
-        """Plug a node's cable in or pull it."""
-        self._node.run("ip", "link", "set", f"to-{node.name}", "up" if up else "down")
+    def tap(self, name: str) -> str:
+        """Plug in a tap device for a program that runs in the LAN's node; return its name."""
+        port = f"to-{name}"
+        self._node.run("ip", "tuntap", "add", port, "mode", "tap")
+        self._node.run("ip", "link", "set", port, "mtu", str(self._mtu), "master", _BRIDGE, "up")
+        return port
+
+    def carrier(self, name: str, up: bool) -> None:
+        """Plug the cable of a node, or of a tap, in or pull it."""
+        self._node.run("ip", "link", "set", f"to-{name}", "up" if up else "down")
 
 
 class Bed:

@@ -23,7 +23,7 @@ class Wire(Protocol):
     def attach(self, node: "Node") -> None:
         """Give the node its `eth0`."""
 
-    def carrier(self, node: "Node", up: bool) -> None:
+    def carrier(self, name: str, up: bool) -> None:
         """Plug the cable in or pull it."""
 
 
@@ -103,7 +103,7 @@ class Node:
     def cable(self, up: bool) -> None:
         """Plug the node's cable into the LAN or pull it."""
         assert self.wire is not None
-        self.wire.carrier(self, up)
+        self.wire.carrier(self.name, up)
 
     def path(self, inside: str | Path) -> Path:
         """Return a path by which the outside reaches a file of the node, such as a socket."""
