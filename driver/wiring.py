@@ -162,7 +162,7 @@ def _source(
         return LocalSource(config.lease, config.network, config.subnet_len, config.subnet_file)
     from driver.flannel.etcd.client import Etcd  # noqa: PLC0415
     from driver.flannel.etcd_source import EtcdSource, Settings  # noqa: PLC0415
-    from driver.flannel.lease_types import ThisHost  # noqa: PLC0415
+    from driver.flannel.lease_types import ThisHost, users  # noqa: PLC0415
     from driver.flannel.membership import Membership, MembershipStatus  # noqa: PLC0415
 
     etcd, prefix = Etcd(config.etcd), config.etcd.prefix
@@ -173,7 +173,7 @@ def _source(
             prefix,
             own,
             known,
-            in_use=lambda: bool(core().state.pools),
+            in_use=lambda: users(core().state),
             changed=lambda: core().peers_changed(),
             flanneld_sign=lambda overlay: _beside(probe, overlay),
         )

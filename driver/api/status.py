@@ -6,11 +6,11 @@ from collections.abc import Iterable, Iterator
 
 from driver import __version__
 from driver.api.body import Reply
-from driver.core import strays
+from driver.core import misfits, strays
 from driver.core.bridge import on_localhost
 from driver.core.reconciler import Reconciler
 from driver.model.firewall import nameable
-from driver.model.records import Endpoint, Network, Peer, State, short
+from driver.model.records import Endpoint, Network, Peer, State
 
 
 def document(core: Reconciler, problems: Iterable[str] = (), warnings: Iterable[str] = ()) -> Reply:
@@ -99,6 +99,7 @@ def _endpoint(endpoint: Endpoint) -> Reply:
 
 def _warnings(core: Reconciler) -> Iterator[str]:
     state = core.state
+    yield from misfits.too_large(state)
     if state.lease and state.overlay and state.lease.source == "etcd":
         peers = state.peers.values()
         yield from strays.warnings(state.overlay, state.lease.subnet, peers, core.facts)
@@ -108,13 +109,7 @@ def _problems(core: Reconciler, more: Iterable[str]) -> Iterator[str]:
     state = core.state
     yield from core.lease_status.problems
     yield from more
-    for network in state.networks.values():
-        block = network.gateway.network
-        if state.lease is not None and not block.subnet_of(state.lease.subnet):
-            yield (
-                f"network {short(network.id)} has {block}, outside the lease {state.lease.subnet}: "
-                "remove it and make it anew"
-            )
+    yield from misfits.outside(state)
     if state.networks and not core.facts.forwarding and not core.facts.forwards:
         yield (
             "net.ipv4.ip_forward is 0: containers reach only this host; set it to 1, or have the "

@@ -9,10 +9,11 @@ import logging
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass
 
+from driver.core import misfits
 from driver.core.adoption import Adopted
 from driver.core.contention import Contention
 from driver.core.dataplane import Dataplane
@@ -102,6 +103,7 @@ class Passes:
         self.contention = Contention()
         self._lock = threading.Lock()
         self._awaited: frozenset[Key] = frozenset()
+        self._told: Collection[str] = ()
         self.woken = threading.Event()  # a pass is asked for soon
         self.wake = self.woken.set
 
@@ -221,3 +223,9 @@ class Passes:
     def _take_over(self, found: LeaseStatus) -> None:
         failed = self.source.taken_over(found)
         self.lease_status = replace(found, problems=(*found.problems, *failed))
+        unfit = (*misfits.outside(self.state), *misfits.too_large(self.state))
+        wrong = dict.fromkeys((*self.lease_status.problems, *unfit))
+        for sentence in wrong:
+            if sentence not in self._told:
+                log.warning("%s", sentence)
+        self._told = wrong.keys()

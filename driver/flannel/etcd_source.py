@@ -11,7 +11,7 @@ from pathlib import Path
 from driver import vxlan
 from driver.errors import FlannelError, StoreError
 from driver.flannel import flanneld
-from driver.flannel.lease_types import ThisHost
+from driver.flannel.lease_types import ThisHost, users
 from driver.flannel.local_source import Stamp, file_stamp, kept
 from driver.flannel.membership import Membership, MembershipStatus
 from driver.flannel.subnet_env import flannelds_lease, write_docker_options, write_subnet_env
@@ -96,7 +96,7 @@ class EtcdSource:
         lease = self._lease(state, status, external)
         problems = list(status.problems)
         if lease is not None and lease.source != "etcd":
-            problems.append(kept(lease, "etcd"))
+            problems.append(kept(lease, "a lease from etcd", users(state)))
         elif overlay is not None:
             problems += vxlan.problems(overlay, status.peers, vtep, external)
             if lease is not None:
@@ -117,7 +117,8 @@ class EtcdSource:
                 if _may_become(state, lease):
                     note = flanneld.used(what, str(file))
                     return replace(found, lease=lease, phase="beside", problems=(), note=note)
-                why = f"{flanneld.has_it(what)}, {lease.subnet}, but networks use another"
+                used = users(state)
+                why = f"{flanneld.has_it(what)}, {lease.subnet}, but another is in use: {used}"
         left = _left(state, auto=self._settings.auto)
         return replace(found, lease=left, phase="beside", problems=(why,), refusal=why)
 

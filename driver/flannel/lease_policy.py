@@ -13,6 +13,7 @@ from math import inf
 
 from driver.flannel.allocation import AllowedSubnets, compatible, taken_subnets
 from driver.flannel.lease_types import (
+    REMOVE,
     Choose,
     Delete,
     EtcdView,
@@ -65,8 +66,8 @@ def _overlay(state: PolicyState, view: EtcdView, host: ThisHost) -> tuple[Overla
     outside = host.in_use and subnet is not None and not compatible(new, subnet)
     if old is not None and outside and compatible(old, subnet or old.network):
         return old, (
-            f"the network config in etcd does not allow our subnet {subnet} any more, but networks "
-            "use it: the config stays as it was until they are removed"
+            f"the network config in etcd does not allow our subnet {subnet}, but these use it: "
+            f"{host.in_use}; the config stays as it was until they are removed ({REMOVE})"
         )
     return new, ""
 
@@ -147,7 +148,7 @@ def _acquire(
     action = _reuse(mine, allowed, state, only) or _drop(mine, allowed, only)
     if isinstance(action, Delete):
         return Step(state, "acquiring", only, action)
-    found = action or _choose(state.subnet, only, allowed, view, choose)
+    found = action or _choose(state.subnet, host.in_use, allowed, view, choose)
     if isinstance(found, str):
         return Step(state, "lost" if only else "acquiring", problems=(found,))
     subnet, revision = found
@@ -183,14 +184,14 @@ def _drop(
 
 def _choose(
     before: IPv4Network | None,
-    only: IPv4Network | None,
+    in_use: str,
     allowed: AllowedSubnets,
     view: EtcdView,
     choose: Choose,
 ) -> tuple[IPv4Network, int] | str:
     """Return a subnet that nobody has, and revision 0; or a sentence that says why there is none.
 
-    `before`: our last subnet, which comes first; `only`: the subnet in use, which alone will do.
+    `before`: our last subnet, which comes first, and alone will do if it is `in_use`.
     """
     overlay = allowed.overlay
     taken = taken_subnets(view.entries.values(), overlay, view.cache)
@@ -201,10 +202,10 @@ def _choose(
         why = f"belongs to {owner.public_ip}" if owner else "is taken"
     else:
         why = f"is not one that the config of {overlay.network} allows"
-    if only is not None:
+    if before is not None and in_use:
         return (
-            f"our subnet {only} {why}, but networks use it: remove them, and this host gets "
-            f"another; or delete the key {view.key(only)} if nobody else uses it"
+            f"our subnet {before} {why}, but these use it: {in_use}; remove them ({REMOVE}), and "
+            f"this host gets another; or delete the key {view.key(before)} if nobody else uses it"
         )
     free = allowed.free(taken)
     if not free:

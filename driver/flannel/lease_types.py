@@ -17,9 +17,20 @@ from driver.flannel.records import (
     read_leases,
 )
 from driver.model.facts import LocalAddresses
-from driver.model.records import Overlay
+from driver.model.records import Overlay, State, short
 
+SHOWN_USERS = 8
+REMOVE = "`docker network rm`, or `docker compose down` for a compose project"
 Choose = Callable[[Sequence[IPv4Network]], IPv4Network]
+
+
+def users(state: State) -> str:
+    """Return what uses this host's subnet, in words; "" if nothing does."""
+    blocks = [pool for pool in state.pools.values() if state.network_of(pool.id) is None]
+    words = [f"network {short(network.id)}" for network in state.networks.values()]
+    words += [f"block {pool.cidr} of no network here" for pool in blocks]
+    more = [f"{len(words) - SHOWN_USERS} more"] if len(words) > SHOWN_USERS else []
+    return ", ".join(words[:SHOWN_USERS] + more)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,14 +38,14 @@ class ThisHost:
     """This host, as far as leases are concerned. `mac`: its VTEP's; None with host-gw.
 
     `subnet`: its own, which no peer may overlap. `local`: addresses it uses itself, which no peer
-    may cover. `in_use`: networks use the subnet, so it is not exchanged for another.
+    may cover. `in_use`: what uses the subnet, so that it is not exchanged for another: see `users`.
     """
 
     public_ip: IPv4Address
     mac: str | None
     subnet: IPv4Network | None = None
     local: LocalAddresses = field(default_factory=LocalAddresses)
-    in_use: bool = False
+    in_use: str = ""
 
     @property
     def identity(self) -> Identity:

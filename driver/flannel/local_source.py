@@ -12,6 +12,7 @@ from ipaddress import IPv4Network
 from pathlib import Path
 
 from driver.errors import Exhausted, FlannelError
+from driver.flannel.lease_types import REMOVE, users
 from driver.flannel.subnet_env import flannelds_lease, is_ours, mark
 from driver.model.facts import Facts
 from driver.model.interfaces import LeaseStatus
@@ -44,33 +45,32 @@ class LocalSource:
 
         While blocks are in use the source stays, and a standalone lease stays as it is.
         """
-        lease, problem = self._lease(state.lease, facts, in_use=bool(state.pools))
+        lease, problem = self._lease(state, facts)
         phase = "held" if lease else "waiting"
         return LeaseStatus(lease, phase, (problem,) if problem else (), vtep=state.vtep)
 
-    def _lease(
-        self, stored: Lease | None, facts: Facts, *, in_use: bool
-    ) -> tuple[Lease | None, str]:
+    def _lease(self, state: State, facts: Facts) -> tuple[Lease | None, str]:
+        stored, in_use = state.lease, users(state)
         source = self._source(stored, facts)
         try:
             if stored is not None and in_use and stored.source != source:
                 if self.wanted != "auto" or stored.source == "etcd":
-                    return self._changed(stored, source)
+                    return self._changed(stored, source, in_use)
                 source = stored.source
             if source == "subnet-file":
-                return self._flannelds(stored, facts, in_use=in_use)
-            return self._standalone(stored, facts, in_use=in_use)
+                return self._flannelds(stored, facts, in_use)
+            return self._standalone(stored, facts, in_use)
         except FlannelError as error:
             return (stored if stored and stored.source == source else None), str(error)
 
-    def _changed(self, stored: Lease, source: str) -> tuple[Lease, str]:
+    def _changed(self, stored: Lease, source: str, in_use: str) -> tuple[Lease, str]:
         """Keep a lease that networks use, unless a flanneld has taken over what was etcd's."""
         if (stored.source, source) == ("etcd", "subnet-file"):
             with suppress(FlannelError):
                 found = flannelds_lease(self.file)
                 if found.subnet == stored.subnet:
                     return found, ""
-        return stored, kept(stored, source)
+        return stored, kept(stored, f"a lease from {source}", in_use)
 
     def stamp(self) -> Stamp:
         """Return a value that changes when the file is replaced, written or removed."""
@@ -84,7 +84,7 @@ class LocalSource:
         return "subnet-file" if there else "standalone"
 
     def _flannelds(
-        self, stored: Lease | None, facts: Facts, *, in_use: bool
+        self, stored: Lease | None, facts: Facts, in_use: str
     ) -> tuple[Lease | None, str]:
         """Read flanneld's lease; one that overlaps a LAN of the host is taken only if in use."""
         lease = flannelds_lease(self.file)
@@ -93,14 +93,12 @@ class LocalSource:
             return stored if in_use else None, fault
         return lease, fault
 
-    def _standalone(self, stored: Lease | None, facts: Facts, *, in_use: bool) -> tuple[Lease, str]:
+    def _standalone(self, stored: Lease | None, facts: Facts, in_use: str) -> tuple[Lease, str]:
         if stored is not None and stored.source == "standalone":
             as_set = (stored.network, stored.subnet.prefixlen) == (self.network, self.subnet_len)
             if as_set or in_use:
-                return stored, "" if as_set else (
-                    f"a lease of /{self.subnet_len} from {self.network} is set, but networks use "
-                    f"{stored.subnet}: it is kept until they are removed"
-                )
+                wish = f"a lease of /{self.subnet_len} from {self.network}"
+                return stored, "" if as_set else kept(stored, wish, in_use)
         mtu = facts.uplink_mtu or DEFAULT_MTU
         for subnet in self.network.subnets(new_prefix=self.subnet_len):
             if not any(subnet.overlaps(other) for other in facts.onlink):
@@ -120,9 +118,9 @@ def file_stamp(file: Path) -> Stamp:
     return found.st_ino, found.st_mtime_ns, found.st_size
 
 
-def kept(stored: Lease, source: str) -> str:
-    """Return why a lease stays although another source is set."""
+def kept(stored: Lease, wish: str, in_use: str) -> str:
+    """Return why a lease stays although the settings ask for another; `in_use`: see `users`."""
     return (
-        f"the lease shall come from {source}, but networks use {stored.subnet} from "
-        f"{stored.source}: it is kept until they are removed"
+        f"the settings ask for {wish}, but {stored.subnet} from {stored.source} is in use: "
+        f"{in_use}; it is kept until they are removed ({REMOVE})"
     )

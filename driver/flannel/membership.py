@@ -82,14 +82,14 @@ class Membership:
         host: ThisHost,
         known: MembershipStatus = MembershipStatus(),
         *,
-        in_use: Callable[[], bool] = lambda: False,
+        in_use: Callable[[], str] = str,
         changed: Callable[[], None] = lambda: None,
         flanneld_sign: Callable[[Overlay], str] = lambda _overlay: "",
         options: Options = Options(),
     ) -> None:
         """Begin with the overlay, subnet and peers `known` from before.
 
-        `in_use`: whether networks use the subnet, so that it is not exchanged for another.
+        `in_use` returns what uses the subnet, see `ThisHost`.
         `changed` is called in the thread of `run` after each change of the status.
         `flanneld_sign` returns what shows that a flanneld on this host has an overlay; nothing is
         written then.
@@ -243,10 +243,6 @@ class Membership:
 
     def _publish(self, new: MembershipStatus) -> None:
         old, self._status = self._status, new
-        known = frozenset(old.problems)  # there may be thousands
-        for problem in new.problems:
-            if problem not in known:
-                log.warning("%s", problem)
         if (new.phase, new.subnet) != (old.phase, old.subnet):
             log.info("lease %s subnet=%s peers=%d", new.phase, new.subnet, len(new.peers))
         if new != old:

@@ -61,7 +61,7 @@ class Member:
         **options: Any,
     ) -> None:
         self.seen: list[MembershipStatus] = []
-        self.in_use = False
+        self.in_use = ""
         self._stop = threading.Event()
         self.membership = Membership(
             registry,

@@ -19,7 +19,7 @@ OTHER = Overlay(N("10.6.0.0/16"), 24, IP("10.6.1.0"), IP("10.6.255.0"), "vxlan")
 MAC = "02:00:00:00:00:01"
 FOREIGN = "02:00:00:00:00:99"
 HOST = ThisHost(IP("192.0.2.11"), MAC)
-BUSY = replace(HOST, in_use=True)
+BUSY = replace(HOST, in_use="network 0123456789ab")
 HOST_99 = (IP("192.0.2.11"), FOREIGN)  # which has our public IP
 SUBNET = N("10.5.9.0/24")
 NOW = 1000.0

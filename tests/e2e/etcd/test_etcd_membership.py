@@ -107,7 +107,7 @@ def test_cut_off_for_longer_than_the_lease_lasts(one: Cluster) -> None:
         host.until("held", subnet=subnet)
         assert one.values()[key] == value(11)
         # and once more, while another host takes it
-        host.in_use = True
+        host.in_use = "network 0123456789ab"
         proxy.dead = True
         wait_for(lambda: key not in one.values(), "the lease to run out")
         one.etcdctl("put", key, value(20))
@@ -125,7 +125,7 @@ def test_another_public_ip_since_the_last_run(one: Cluster) -> None:
             key = before.key
         moved = replace(vtep(11), public_ip=vtep(12).public_ip)
         after = Member(one.client(), moved, known=known)
-        after.in_use = True  # networks have its addresses
+        after.in_use = "network 0123456789ab"  # networks have its addresses
         with after:
             after.until("held", subnet=known.subnet, problems=())
             assert after.phases == ["acquiring", "held"]
@@ -145,11 +145,11 @@ def test_keys_deleted_stolen_and_wiped(one: Cluster) -> None:
         wait_for(lambda: set(one.values()) == {key, other.key}, "both leases")
         one.etcdctl("put", f"{PREFIX}/config", CONFIG)
         host.until("held", subnet=subnet, problems=())
-        host.in_use = True
+        host.in_use = "network 0123456789ab"
         one.etcdctl("put", key, value(30))
         host.until("lost", subnet=None, peers={peer(12, str(other.subnet))})
         other.wait(lambda now: now.peers == {peer(30, str(subnet))}, "the thief as a peer")
-        host.in_use = False
+        host.in_use = ""
         moved = host.until("moved").subnet
         assert moved not in (None, subnet)
         assert one.values()[key] == value(30)

@@ -145,13 +145,13 @@ def test_everything_deleted_comes_back_but_for_the_config(registry: FakeRegistry
 def test_a_lease_taken_by_another_host_is_left_to_it(registry: FakeRegistry) -> None:
     with Member(registry, vtep(11)) as host:
         before = host.until("held").subnet
-        host.in_use = True
+        host.in_use = "network 0123456789ab"
         key = host.key
         registry.change((key, value(20)))
         lost = host.until("lost", subnet=None)
         assert lost.peers == frozenset()
         assert registry.values()[key] == value(20)
-        host.in_use = False
+        host.in_use = ""
         after = host.until("moved")
         assert after.subnet != before
         assert after.peers == {peer(20, str(before))}
@@ -209,7 +209,7 @@ def test_a_host_and_its_copy_do_not_fight(registry: FakeRegistry) -> None:
     with Member(registry, vtep(11)) as one:
         now = one.until("held")
         copy = Member(registry, replace(vtep(11), public_ip=vtep(12).public_ip), known=now)
-        copy.in_use = True
+        copy.in_use = "network 0123456789ab"
         with copy:
             refused = copy.until("refused", subnet=None)
             assert "with our own MAC 02:00:00:00:00:0b" in refused.problems[0]

@@ -137,11 +137,26 @@ def test_a_network_outside_the_lease_is_a_problem() -> None:
     bench.core.state = replace(bench.state, lease=moved)
     doc = document(bench.core)
     assert doc["problems"] == [
-        f"network {n['id'][:12]} has {n['block']}, outside the lease 10.2.9.0/24: remove it and "
-        "make it anew"
+        f"network {n['id'][:12]} has {n['block']}, outside the lease 10.2.9.0/24: remove it "
+        f"(`docker network rm {n['id'][:12]}`) and make it anew"
         for n in doc["networks"]
     ]
     assert doc["lease"]["free_addresses"] == 256
+
+
+def test_a_network_with_a_larger_mtu_than_the_lease_is_a_warning() -> None:
+    bench, _ = busy()
+    lease = bench.state.lease
+    assert lease is not None
+    bench.core.state = replace(bench.state, lease=replace(lease, mtu=1400))
+    doc = document(bench.core)
+    assert doc["warnings"] == [
+        f"network {n['id'][:12]} has the MTU {n['mtu']}, the way to other hosts only 1400: larger "
+        f"packets may be lost; remove it (`docker network rm {n['id'][:12]}`) and make it anew"
+        for n in doc["networks"]
+    ]
+    bench.core.state = replace(bench.state, lease=replace(lease, mtu=9000))
+    assert document(bench.core)["warnings"] == []
 
 
 def test_no_lease_is_told_with_the_reason() -> None:

@@ -197,3 +197,20 @@ def test_a_flood_of_news_is_taken_over_in_few_steps() -> None:
     thread.join(60)
     assert not thread.is_alive()
     assert len(calls) < count / 5
+
+
+def test_each_problem_of_the_lease_is_logged_once_also_at_the_start(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    node = Node()
+    node.said.now = replace(node.said.now, problems=("one", "two"))
+    node.core.peers_changed()
+    node.said.now = replace(node.said.now, problems=("two", "three"))
+    node.core.attempt()
+    node.core.attempt()
+    told = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
+    assert told == ["one", "two", "three"]
+    caplog.clear()
+    again = Reconciler(node.journal, Dataplane([node.ways]), node.core.survey, node.said)
+    Loop(again).boot()
+    assert [r.getMessage() for r in caplog.records if r.levelname == "WARNING"] == ["two", "three"]

@@ -131,12 +131,12 @@ def test_the_source_does_not_change_while_networks_use_the_lease(tmp_path: Path)
     used = State(LEASE, pools={POOL.id: POOL})
     found = ask(source(FakeMembership(HELD), tmp_path), used, HERE)
     assert found.lease == LEASE
-    assert "the lease shall come from etcd, but networks use" in found.problems[-1]
+    assert "a lease from etcd, but 10.2.3.0/24 from standalone is in use" in found.problems[-1]
     assert not (tmp_path / "flannel").exists()
     back = LocalSource("auto", OVERLAY.network, 24, tmp_path / "none")
     kept = back.current(State(OURS, pools={POOL.id: POOL}), HERE)
     assert kept.lease == OURS
-    assert "from etcd: it is kept until they are removed" in kept.problems[0]
+    assert "from etcd is in use: block 10.2.3.0/27 of no network here;" in kept.problems[0]
     assert back.current(State(OURS), HERE).lease != OURS
 
 
@@ -233,8 +233,8 @@ def test_etcd_that_was_asked_for_is_refused(
         (State(ELSEWHERE), THEIRS, ""),
         (State(OURS, pools=BLOCKS), THEIRS, ""),
         (State(replace(THEIRS, mtu=9), pools=BLOCKS), THEIRS, ""),
-        (State(ELSEWHERE, pools=BLOCKS), LOST, "shows, 10.2.3.0/24, but networks use another"),
-        (State(LEASE, pools=BLOCKS), LEASE, "shows, 10.2.3.0/24, but networks use another"),
+        (State(ELSEWHERE, pools=BLOCKS), LOST, "shows, 10.2.3.0/24, but another is in use: block"),
+        (State(LEASE, pools=BLOCKS), LEASE, "shows, 10.2.3.0/24, but another is in use: block"),
     ],
 )
 def test_auto_uses_the_lease_of_the_flanneld(
@@ -287,4 +287,4 @@ def test_when_the_flanneld_is_gone_its_lease_goes_on_as_ours(tmp_path: Path) -> 
     other = FakeMembership(replace(HELD, subnet=IPv4Network("10.2.9.0/24")))
     found = ask(source(other, tmp_path, auto=True), used, HERE)
     assert found.lease == THEIRS
-    assert "networks use 10.2.3.0/24 from subnet-file" in found.problems[0]
+    assert "10.2.3.0/24 from subnet-file is in use" in found.problems[0]

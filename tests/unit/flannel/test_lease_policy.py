@@ -88,7 +88,7 @@ def test_acquiring(state: PolicyState, seen: EtcdView, expected: Write | Delete)
     assert (found.subnet == SUBNET) == (isinstance(expected, Write) and expected.subnet == SUBNET)
 
 
-def on_lan(*lans: str, in_use: bool = False) -> ThisHost:
+def on_lan(*lans: str, in_use: str = "") -> ThisHost:
     return replace(HOST, local=LocalAddresses(lans=tuple(map(N, lans))), in_use=in_use)
 
 
@@ -114,7 +114,7 @@ def test_no_subnet_is_taken_from_a_lan_of_the_host(
 
 
 def test_a_subnet_in_use_stays_when_the_host_gets_such_a_lan() -> None:
-    found = decide(HELD, view(_9=(OURS, 5)), on_lan("10.5.9.0/24", in_use=True))
+    found = decide(HELD, view(_9=(OURS, 5)), on_lan("10.5.9.0/24", in_use="network 0123456789ab"))
     assert (found.phase, found.subnet, found.action) == ("held", SUBNET, None)
 
 
@@ -182,7 +182,9 @@ def test_a_config_that_goes_leaves_everything_as_it_was() -> None:
 def test_a_config_that_does_not_allow_our_subnet_waits_until_nothing_uses_it() -> None:
     found = decide(HELD, view(OTHER, _9=(OURS, 5)), BUSY)
     assert (found.phase, found.state.overlay, found.action) == ("held", OVERLAY, None)
-    assert "does not allow our subnet 10.5.9.0/24 any more, but networks" in found.problems[0]
+    assert (
+        "does not allow our subnet 10.5.9.0/24, but these use it: network 0123" in found.problems[0]
+    )
     found = decide(HELD, view(OTHER, _9=(OURS, 5)))
     assert (found.state.overlay, found.action) == (OTHER, Delete(key(SUBNET), 5))
     found = decide(found.state, view(OTHER))

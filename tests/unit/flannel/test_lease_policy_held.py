@@ -97,7 +97,10 @@ def test_a_lease_that_another_host_has_is_never_written() -> None:
     assert found.action == Write(key("10.5.1.0/24"), N("10.5.1.0/24"), 0, OURS)
     found = decide(HELD, view(_9=(THEIRS, 6)), BUSY)
     assert (found.phase, found.action, found.subnet) == ("lost", None, None)
-    assert "our subnet 10.5.9.0/24 belongs to 192.0.2.30, but networks use it" in found.problems[0]
+    assert (
+        "our subnet 10.5.9.0/24 belongs to 192.0.2.30, but these use it: network 0123456"
+        in found.problems[0]
+    )
     # and comes back when the other is gone
     again = decide(found.state, view(), BUSY)
     assert again.action == Write(key(SUBNET), SUBNET, 0, OURS)
@@ -145,7 +148,10 @@ def test_a_lease_of_ours_by_the_public_ip_of_before_is_written_anew() -> None:
     # but not one that another host has taken with that public IP
     other = decide(KNOWN, view(_9=(value("192.0.2.12", FOREIGN), 6)), BUSY)
     assert (other.phase, other.action) == ("lost", None)
-    assert "our subnet 10.5.9.0/24 belongs to 192.0.2.12, but networks" in other.problems[0]
+    assert (
+        "our subnet 10.5.9.0/24 belongs to 192.0.2.12, but these use it: network 0123"
+        in other.problems[0]
+    )
 
 
 def test_of_a_host_and_its_copy_the_one_that_had_the_lease_first_keeps_it() -> None:
@@ -154,7 +160,7 @@ def test_of_a_host_and_its_copy_the_one_that_had_the_lease_first_keeps_it() -> N
     again = decide(found.state, view(_9=(COPY, 8)), BUSY)
     assert (again.phase, again.action) == ("refused", None), "and not fought about"
     # the copy, which has taken it for its own
-    copy = ThisHost(IP("192.0.2.12"), MAC, in_use=True)
+    copy = ThisHost(IP("192.0.2.12"), MAC, in_use="network 0123456789ab")
     taken = decide(KNOWN, view(_9=(OURS, 5)), copy)
     assert taken.action == Write(key(SUBNET), SUBNET, 5, COPY)
     held = replace(taken.state, held=HeldLease(SUBNET, 6, NOW + 50, COPY))

@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 
+from driver.flannel.lease_types import REMOVE, SHOWN_USERS, users
 from driver.flannel.local_source import DEFAULT_MTU, LocalSource
 from driver.model.facts import Facts
 from driver.model.records import Lease, State, replace
 from tests.unit.contract import check_source
 from tests.unit.fakes import FACTS
-from tests.unit.sample import blocks, lease, pool
+from tests.unit.sample import blocks, lease, network, pool
 
 GOOD = """FLANNEL_NETWORK=10.244.0.0/16
 FLANNEL_SUBNET=10.244.5.1/24
@@ -25,6 +26,7 @@ FLANNEL_IPMASQ=true
 FROM_FILE = Lease(IPv4Network("10.244.0.0/16"), IPv4Network("10.244.5.0/24"), 1450, "subnet-file")
 OWN = lease("10.2.0.0/24")
 IN_USE = blocks("10.2.0.0/27")
+USERS = "block 10.2.0.0/27 of no network here"
 
 
 @pytest.fixture
@@ -94,9 +96,22 @@ def test_standalone_changes_with_the_settings_unless_in_use(
     assert (got.network, got.subnet.prefixlen, problem) == (IPv4Network(network), length, "")
     assert ask(source, OWN, IN_USE, FACTS) == (
         OWN,
-        f"a lease of /{length} from {network} is set, but networks use 10.2.0.0/24: it is kept "
-        "until they are removed",
+        f"the settings ask for a lease of /{length} from {network}, but 10.2.0.0/24 from "
+        f"standalone is in use: {USERS}; it is kept until they are removed ({REMOVE})",
     )
+
+
+def test_what_uses_the_lease_is_named() -> None:
+    made, other = network(), pool("10.2.0.128/27")
+    used = State(
+        OWN,
+        networks={made.id: made},
+        pools={made.pool: replace(pool(), id=made.pool), other.id: other},
+    )
+    assert users(used) == f"network {made.id[:12]}, block 10.2.0.128/27 of no network here"
+    assert users(State(OWN)) == ""
+    many = {str(n): pool(f"10.2.0.{8 * n}/29") for n in range(SHOWN_USERS + 2)}
+    assert users(State(OWN, pools=many)).endswith(" of no network here, 2 more")
 
 
 # --- the file ---
@@ -142,8 +157,8 @@ def test_a_source_that_was_set_waits_until_networks_are_gone(env: Path) -> None:
     kept, problem = ask(leases("subnet-file", env), OWN, IN_USE, FACTS)
     assert (kept, problem) == (
         OWN,
-        "the lease shall come from subnet-file, but networks use 10.2.0.0/24 from standalone: it "
-        "is kept until they are removed",
+        "the settings ask for a lease from subnet-file, but 10.2.0.0/24 from standalone is in use: "
+        f"{USERS}; it is kept until they are removed ({REMOVE})",
     )
     assert ask(leases("subnet-file", env), OWN, (), FACTS) == (FROM_FILE, "")
     assert ask(leases("standalone", env), FROM_FILE, (), FACTS) == (OWN, "")
