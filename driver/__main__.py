@@ -106,6 +106,20 @@ class _Program(Program):
         Lock(self.config.state_dir).take()
         return journal.restore(file, self.config.state_dir / journal.NAME)
 
+    def check_unused(self) -> None:
+        from driver import removal  # noqa: PLC0415
+
+        removal.check_unused(self._basics())
+
+    def _basics(self) -> Basics:
+        self.sources.check()
+        return Basics.read(self.sources.options, self.sources.variables)
+
+    def take_down(self) -> bool:
+        from driver import removal  # noqa: PLC0415
+
+        return removal.take_down(self._basics())
+
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -144,6 +144,13 @@ def _chosen(setting: str) -> str:
 
 def _clear_others(used: str) -> None:
     """Remove what other backends left behind if the setting was changed."""
+    for failure in clear_firewalls(used):
+        log.warning("rules that an earlier run may have left stay: %s", failure)
+
+
+def clear_firewalls(used: str = "") -> list[str]:
+    """Remove what all backends but the used one made; return the failures."""
+    failures = []
     found = {f"iptables-{variant}" for variant in {"legacy"} | iptables_variants.variants()}
     found |= {"nft"} if has_nf_tables() else set()
     for name in sorted(found - {used}):
@@ -151,7 +158,8 @@ def _clear_others(used: str) -> None:
             with closing(_firewall(name)) as other:
                 other.clear()
         except (HostError, OSError) as error:  # OSError: without libnftables
-            log.warning("rules that an earlier run may have left stay: backend=%s: %s", name, error)
+            failures.append(f"firewall {name}: {error}")
+    return failures
 
 
 def _source(

@@ -12,5 +12,6 @@ GROUPS = {
     "See what there is": ("status", "ps", "ports"),
     "Repair": ("adopt", "forget", "backup", "restore"),
     "The service itself": ("serve",),
+    "Remove it": ("take-down",),
 }
 COMMANDS = tuple(chain.from_iterable(GROUPS.values()))

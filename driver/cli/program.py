@@ -40,5 +40,11 @@ class Program(Protocol):
     def backup(self, file: Path) -> None:
         """Copy the state to a file."""
 
+    def check_unused(self) -> None:
+        """Check that no network would lose its driver. Errors: Conflict."""
+
+    def take_down(self) -> bool:
+        """Remove what the plugin made on the host; return False if the managed plugin has it."""
+
     def restore(self, file: Path) -> Path | None:
         """Replace the state by such a copy; return where the old state is kept, if any."""

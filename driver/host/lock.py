@@ -8,12 +8,26 @@ from pathlib import Path
 
 from driver.errors import Conflict, StoreError
 
+MANAGED = "the managed plugin"
+
 
 class Lock:
     """A lock on a folder, held until the process and its children that inherit it have ended."""
 
     def __init__(self, folder: Path) -> None:
         self._folder, self._held = folder, -1
+
+    def is_managed_plugins(self) -> bool:
+        """Whether the managed plugin holds the lock."""
+        try:
+            with (self._folder / "lock").open() as file:
+                if file.read(100).strip() == MANAGED:
+                    fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:
+            pass
+        return False
 
     def take(self) -> None:
         """Take the lock, unless it is held.
@@ -42,4 +56,4 @@ class Lock:
             ) from None
         self._held, pid = held, os.getpid()
         os.ftruncate(held, 0)
-        os.write(held, b"the managed plugin\n" if pid == 1 else f"process {pid}\n".encode())
+        os.write(held, f"{MANAGED if pid == 1 else f'process {pid}'}\n".encode())
