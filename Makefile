@@ -3,7 +3,7 @@ PREFIX ?= /opt/docker-flannel
 ROOTS ?= /var/tmp/docker-flannel-roots
 BIN := .venv/bin
 DOCKER_TESTS := life short_form short_restart short_ipam short_hosts short_crash setup bad_input isolation \
-	ports port_list parallel restart repair crash managed managed_alone backends \
+	ports port_list parallel restart repair crash managed managed_alone backends docker_cli \
 	state_lost sticky unguarded drift
 SCRIPTS := tools/picture tools/release # Python by their first lines
 # the managed plugin: amd64 or arm64, as this machine is

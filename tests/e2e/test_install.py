@@ -1,4 +1,4 @@
-"""The service as it is installed: files, the Docker CLI plugin, readiness, one instance."""
+"""The service as it is installed: files, readiness, one instance."""
 
 from __future__ import annotations
 
@@ -50,17 +50,6 @@ def test_install_and_uninstall() -> None:
     assert '"SchemaVersion": "0.1.0"' in lines[4]
     assert lines[5].startswith("removed;")
     assert lines[6:] == [], "nothing is left"
-
-
-def test_the_docker_cli_plugin(host: Host) -> None:
-    block = network(host, "app")
-    folder = Path(host.docker_env["DOCKER_CONFIG"], "cli-plugins")
-    folder.mkdir(parents=True)
-    (folder / "docker-flannel").symlink_to(COMMAND)
-    assert f" {block} {block[1]} 1 of 62 " in " ".join(
-        host.docker("flannel", "status").stdout.split()
-    )
-    assert "flannel*" in host.docker("--help").stdout
 
 
 def test_a_network_is_forgotten(host: Host) -> None:
