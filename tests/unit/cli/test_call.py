@@ -31,7 +31,7 @@ DOCKER, OWN = "docker flannel", "docker-flannel"
         ("-cx -H unix:///x flannel ps", "ps", {"--context": "x", "--host": "unix:///x"}),
         ("-Dl debug flannel ps", "ps", {"-D": "", "-l": "debug"}),
         ("--config /c --tlscacert /x flannel ps", "ps", {"--config": "/c", "--tlscacert": "/x"}),
-        ("--debug=true --tls=false flannel x --x=true", "x --x=true", {"--debug": "", "--tls": ""}),
+        ("--debug=true --tls=false flannel x --tls=0", "x --tls=0", {"--debug": "", "--tls": ""}),
         ("flannel ports flannel", "ports flannel", {}),
         ("flannel flannel", "flannel", {}),
     ],

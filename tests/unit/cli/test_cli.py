@@ -14,6 +14,7 @@ from driver import __version__
 from driver.__main__ import main
 from driver.api.status import document
 from driver.cli import COMMANDS
+from driver.cli import serve as serve_command
 from driver.config import SETTINGS
 from driver.docker.unix_http import UnixConnection
 from tests.unit.bench import make_core
@@ -90,7 +91,10 @@ def test_wrong_usage(words: list[str], program: str, capsys: pytest.CaptureFixtu
         assert f"error: 'nonsense' is no command; `{program} --help` lists them" in said
 
 
-def test_docker_does_not_serve(capsys: pytest.CaptureFixture[str]) -> None:
+def test_docker_does_not_serve(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serve_command, "run", lambda *_: pytest.fail("it serves"))
     with pytest.raises(SystemExit) as caught:
         main(["flannel", "serve"])
     assert caught.value.code == 2

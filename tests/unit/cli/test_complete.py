@@ -85,6 +85,7 @@ def test_containers_with_ports(
 ) -> None:
     net = on.docker.create_network()
     published, other = on.docker.start(net, port(80, 8080)), on.docker.start(net)
+    on.docker.start(net, port(80, 8081))  # Docker does not list it
     names = {published.id: Container("c1", "web"), other.id: Container("c2", "worker")}
     path = serve(http(on.plugin.client.get("/ports").data))
     known(monkeypatch, path, Names({}, names))
