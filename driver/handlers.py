@@ -22,6 +22,7 @@ from driver.core.reconciler import Reconciler
 from driver.docker.naming import KnownNames
 from driver.errors import BadRequest, FlannelError, NoLease
 from driver.model.facts import Facts
+from driver.model.records import State
 
 log = logging.getLogger(__name__)
 
@@ -55,12 +56,14 @@ def create_app(
     require_ipam: bool = False,
     problems: Callable[[], Iterable[str]] = tuple,
     warnings: Callable[[Facts], Iterable[str]] = lambda _facts: (),
+    settings: Callable[[State], Reply] = lambda _state: {},
     names: KnownNames | None = None,
 ) -> Flask:
     """Return the WSGI application.
 
     `require_ipam`: refuse networks that Docker's own IPAM put outside the lease. `problems` and
-    `warnings` return what the status shows beside the core's own. `names` go into failures.
+    `warnings` return what the status shows beside the core's own, `settings` which are in
+    force. `names` go into failures.
     """
     names = names or KnownNames()
     app = Flask("docker-flannel")
@@ -89,6 +92,10 @@ def create_app(
     @app.get("/status")
     def show_status() -> Response:
         return jsonify(status.document(core, problems(), warnings(core.facts)))
+
+    @app.get("/settings")
+    def show_settings() -> Response:
+        return jsonify(settings(core.state))
 
     @app.get("/ports")
     def show_ports() -> Response:

@@ -40,6 +40,7 @@ from driver.host.servers import Servers
 from driver.host.survey import HostSurvey
 from driver.model.interfaces import Firewall, Source
 from driver.model.records import Overlay
+from driver.setup import in_force
 from driver.setup.sources import Sources
 
 log = logging.getLogger(__name__)
@@ -68,6 +69,7 @@ def application(config: Config, core: Reconciler, sources: Sources) -> WSGIAppli
         require_ipam=config.require_ipam,
         problems=lambda: (*sources.faults, *secrets_shown(SECRETS)),
         warnings=partial(exposure.warnings, config.etcd, ours=config.etcd_from_containers),
+        settings=lambda state: in_force.document(sources, (config, state)),
         names=names,
     )
     for handler in logging.getLogger().handlers:

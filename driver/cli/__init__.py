@@ -9,7 +9,7 @@ from itertools import chain
 
 GROUPS = {
     "Set up this host": ("init", "setup-daemon", "docker-opts"),
-    "See what there is": ("status", "ps", "ports"),
+    "See what there is": ("status", "ps", "ports", "config"),
     "Repair": ("adopt", "forget", "backup", "restore"),
     "The service itself": ("serve",),
     "Remove it": ("take-down",),
