@@ -66,7 +66,8 @@ def _find(before: list[str], typed: str, program: Program) -> Found:
         return {f"{name}={value}": meaning for value, meaning in found.items()}, directive
     if typed.startswith("-"):
         left = {name: action for name, action in options.items() if name not in before}
-        return {name: (a.help or "") % vars(a) for name, a in left.items()}, NO_FILES
+        known = {"prog": command}  # what a help text may name, with the action's own
+        return {n: (a.help or "") % (known | vars(a)) for n, a in left.items()}, NO_FILES
     places = [action for action in actions if not action.option_strings]
     filled = sum(a not in valued and not b.startswith("-") for a, b in pairwise(before))
     return _values(command, places[filled], program) if filled < len(places) else ({}, NO_FILES)

@@ -24,7 +24,8 @@ def arguments(parser: ArgumentParser) -> None:
     length = "--subnet-len"  # also a setting, but its default is for standalone hosts only
     words = "prefix length of each host's lease"
     parser.add_argument(length, dest=length, metavar="VALUE", help=words)
-    parser.add_argument("--backend", choices=("vxlan", "host-gw"), default="vxlan")
+    words = "how packets reach the other hosts (default %(default)s)"
+    parser.add_argument("--backend", choices=("vxlan", "host-gw"), default="vxlan", help=words)
 
 
 def run(program: Program, args: Namespace) -> None:

@@ -203,6 +203,7 @@ def copy(source: Path, target: Path) -> None:
     """
     part = Path(f"{target}.part")
     try:
+        source.stat()  # sqlite does not say why it cannot open a file
         part.unlink(missing_ok=True)
         asked = f"{source.absolute().as_uri()}?mode=ro"
         with (

@@ -134,6 +134,12 @@ def test_only_root_may_ask(
     )
 
 
+def test_a_state_that_cannot_be_copied(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    said = refusal(capsys, "backup", "--state-dir", str(tmp_path), str(tmp_path / "copy"))
+    assert "No such file or directory" in said
+    assert not list(tmp_path.iterdir())
+
+
 def test_an_interrupted_command_ends_as_a_shell_expects(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

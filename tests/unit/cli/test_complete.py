@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,16 @@ def test_options_and_their_values(line: str, found: str, capsys: Capture) -> Non
     """:0 has the shell propose files, :4 nothing."""
     assert proposed(capsys, *line.split(" ")) == found.split()
     assert proposed(capsys, "flannel", *line.split(" ")) == found.split()
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_option_of_every_command_is_described(command: str, capsys: Capture) -> None:
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    shown = set(re.findall(r"^  (?:-\w[^,]*, )?(--[\w-]+)", capsys.readouterr().out, re.MULTILINE))
+    *found, _ = proposed(capsys, command, "--", request="__complete")
+    assert {line.partition("\t")[0] for line in found} == shown
+    assert all(line.partition("\t")[2] and "%(" not in line for line in found)
 
 
 def known(monkeypatch: Patch, path: Path, names: Names) -> None:
