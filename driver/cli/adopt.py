@@ -1,4 +1,4 @@
-"""Ask Docker for networks and containers that the plugin does not know."""
+"""Take over networks and containers that Docker knows and the plugin does not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Show dockerd's settings for this lease.
+"""Show dockerd's settings for this host's lease.
 
 There are two ways without the driver's networks: Docker cuts its own networks' subnets from the
 lease, or all containers are on docker0, as with flanneld.

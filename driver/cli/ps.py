@@ -1,4 +1,4 @@
-"""List containers with Docker's and lease address.
+"""List containers with Docker's address and the lease address.
 
 A driver learns only ids; names come from Docker's API, if it answers. Otherwise `docker inspect`
 shows the endpoint's id, and a SandboxID that begins with the sandbox.

@@ -1,4 +1,4 @@
-"""Answer Docker until SIGTERM."""
+"""Answer Docker until SIGTERM: systemd runs it."""
 
 from __future__ import annotations
 

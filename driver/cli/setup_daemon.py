@@ -1,4 +1,4 @@
-"""Show daemon.json's lines for `-d flannel` with nothing else.
+"""Show or write the lines of daemon.json that make `-d flannel` enough.
 
 Only this module touches Docker's own settings. It never restarts dockerd.
 """
