@@ -10,7 +10,7 @@ SCRIPTS := tools/picture tools/release # Python by their first lines
 PLUGIN ?= flannel-driver
 FOLDER ?= build/plugin
 BASE ?=
-PLUGIN_DEPS := debootstrap docker-registry # of its tests
+PLUGIN_DEPS := debootstrap docker-registry ignition shellcheck # of its tests
 VM_DEPS := mmdebstrap qemu-system-x86 qemu-utils apt-utils debian-archive-keyring
 
 help: ## list the targets
