@@ -131,7 +131,8 @@ def _answer_failures(app: Flask, core: Reconciler, names: KnownNames) -> None:
     def broken(error: Exception) -> tuple[Response, int]:
         mark = secrets.token_hex(2)
         log.error("call=%s internal error %s", request.path[1:], mark, exc_info=error)
-        return _failure(f"internal error {mark}; the log of docker-flannel has more"), 500
+        where = "`journalctl -u docker-flannel`, or Docker's log if it is a managed plugin"
+        return _failure(f"internal error {mark}; please report what the log says: {where}"), 500
 
 
 def _explained(error: NoLease, core: Reconciler) -> str:

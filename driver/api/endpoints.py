@@ -112,7 +112,8 @@ def _taken(edit: Edit, pool: Pool, wish: Wish) -> IPv4Interface:
 def _check_free(edit: Edit, endpoint: Endpoint) -> None:
     for other in edit.state.endpoints_of(endpoint.network):
         if other.shown_ip.ip == endpoint.shown_ip.ip:
-            raise Conflict(f"address {other.shown_ip.ip} is in use by endpoint {short(other.id)}")
+            ip, user = other.shown_ip.ip, short(other.id)
+            raise Conflict(f"address {ip} is in use by endpoint {user}; choose another")
 
 
 def delete_endpoint(core: Reconciler, req: Body) -> Reply:

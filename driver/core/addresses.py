@@ -13,7 +13,7 @@ from itertools import chain
 
 from driver.errors import BadRequest, Conflict, Exhausted, Unavailable
 from driver.ipam import check_held
-from driver.model.records import Claim, Hold, Pool, State, hold_id, replace
+from driver.model.records import Claim, Hold, Pool, State, hold_id, replace, short
 
 UNCLAIMED_S = 60.0
 TOGETHER_S = 0.15  # `docker stop a b` frees both within some 0.05 s, two commands within 0.25 s
@@ -91,7 +91,9 @@ def _check_address(state: State, pool: Pool, wish: Wish, now: float, left: Conta
         raise Conflict(f"address {ip} is the gateway of {pool.cidr}; choose another")
     if hold.id in left or hold in orphans(state, now):
         return
-    raise Conflict(f"address {ip} is already in use in {pool.cidr}")
+    users = (e for e in state.endpoints.values() if e.ip.ip == ip)
+    by = next((f" by endpoint {short(user.id)}" for user in users), "")
+    raise Conflict(f"address {ip} is already in use in {pool.cidr}{by}; choose another")
 
 
 def _any_address(

@@ -119,7 +119,8 @@ class Passes:
             self.converge()
         except Exception as error:  # the one catch-all: the next pass may succeed
             log.error("a pass failed", exc_info=error)
-            self.history.note(Report(self.clock(), errors=(f"a pass failed: {error!r}",)))
+            words = f"a pass failed: {error!r}; please report what the log says"
+            self.history.note(Report(self.clock(), errors=(words,)))
 
     def converge(self) -> Report:
         """Make one pass. It takes the lock only if there is something to do."""

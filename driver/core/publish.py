@@ -97,5 +97,6 @@ def _none_free(binding: Binding, owner: str) -> Conflict | Exhausted:
         return Conflict(f"{words}for {binding.proto} by another program: {look}")
     return Exhausted(
         f"no free host port for container port {binding.port}/{binding.proto}: all of "
-        f"{binding.first}-{binding.last} are taken"
+        f"{binding.first}-{binding.last} are taken; `docker flannel ports` and "
+        f"`ss -ln{LISTENING[binding.proto]}p` show by whom"
     )

@@ -152,11 +152,11 @@ class Reconciler(Passes):
         if plan.remove:
             self.takeover.note_removed(plan)
         for error in self.dataplane.take_away(plan):
-            log.warning("left to the next pass: %s", error)
+            log.warning("not removed, the next pass tries again: %s", error)
             self.wake()
         return self.dataplane.make(plan)
 
     def _undo(self, plan: Plan) -> None:
         for error in self._apply(plan.inverse()):
-            log.warning("undo: %s", error)
+            log.warning("a change could not be undone, the next pass tries again: %s", error)
         self.wake()

@@ -185,7 +185,9 @@ def _refused(hold: PortSocket, error: OSError) -> FlannelError:
     if error.errno == errno.EADDRINUSE:
         return _taken(hold)
     if error.errno == errno.EADDRNOTAVAIL:
-        return BadRequest(f"host address {hold.ip} is not an address of this host")
+        return BadRequest(
+            f"host address {hold.ip} is not an address of this host; `ip -4 address` lists them"
+        )
     reason = os.strerror(error.errno or 0)
     return HostError(f"host port {hold.ip}:{hold.port}/{hold.proto} cannot be held: {reason}")
 

@@ -133,7 +133,8 @@ def test_a_new_owner_keeps_the_socket(sockets):
 
 def test_an_address_the_host_does_not_have(sockets):
     assert refused(sockets, PortSocket("tcp", IPv4Address("203.0.113.9"), 80, "e1")) == {
-        BadRequest: "host address 203.0.113.9 is not an address of this host"
+        BadRequest: "host address 203.0.113.9 is not an address of this host; "
+        "`ip -4 address` lists them"
     }
 
 

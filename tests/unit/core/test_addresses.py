@@ -137,7 +137,7 @@ def test_an_address_that_was_asked_for_moves_no_cursor() -> None:
         ("10.2.3.31", "endpoint", BadRequest, "is the broadcast address of 10.2.3.0/27"),
         ("10.2.3.31", "gateway", BadRequest, "is the broadcast address"),
         ("10.2.3.1", "endpoint", Conflict, "is the gateway of 10.2.3.0/27"),
-        ("10.2.3.2", "endpoint", Conflict, "is already in use in 10.2.3.0/27"),
+        ("10.2.3.2", "endpoint", Conflict, "is already in use in 10.2.3.0/27; choose another"),
         ("10.2.3.2", "gateway", Conflict, "is already in use in 10.2.3.0/27"),
         ("10.2.3.9", "endpoint", Conflict, "is already in use in 10.2.3.0/27"),
     ],
@@ -149,6 +149,12 @@ def test_an_address_that_cannot_be_given(
     with pytest.raises(error, match=f"^address {ip} ") as caught:
         take(having(POOL, *held), POOL, ip, why)
     assert words in str(caught.value)
+
+
+def test_an_address_that_is_in_use_is_refused_with_its_user() -> None:
+    held = [hold("10.2.3.2"), endpoint(ip="10.2.3.2/27")]
+    with pytest.raises(Conflict, match=r"/27 by endpoint cccccccccccc; choose another$"):
+        take(having(POOL, *held), POOL, "10.2.3.2")
 
 
 @pytest.mark.parametrize(

@@ -84,7 +84,8 @@ def test_a_range_gives_what_is_free_of_it() -> None:
     with pytest.raises(Exhausted) as caught:
         choose(held(mapped(8000), mapped(8001)), wish(8000, 8001, port=443))
     assert str(caught.value) == (
-        "no free host port for container port 443/tcp: all of 8000-8001 are taken"
+        "no free host port for container port 443/tcp: all of 8000-8001 are taken; "
+        "`docker flannel ports` and `ss -lntp` show by whom"
     )
 
 
