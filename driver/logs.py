@@ -84,6 +84,6 @@ def _is_journal(stream: TextIO, environment: Mapping[str, str]) -> bool:
     """Whether a stream leads to systemd's journal: a child process inherits the variable alone."""
     try:
         found = os.fstat(stream.fileno())
-    except (OSError, ValueError):  # it has no file
+    except (OSError, ValueError, AttributeError):  # it has no file, or is closed
         return False
     return environment.get("JOURNAL_STREAM") == f"{found.st_dev}:{found.st_ino}"

@@ -5,12 +5,14 @@ from __future__ import annotations
 import time
 from argparse import Namespace
 from collections.abc import Iterator
+from contextlib import suppress
 
 from driver.cli import client
 from driver.cli.output import Document, add_format, show, to_table
 from driver.cli.program import Program
 from driver.docker.engine import Names
 from driver.docker.naming import named
+from driver.errors import BadRequest
 from driver.model.records import short
 from driver.text import visible
 
@@ -27,7 +29,10 @@ arguments = add_format
 def run(program: Program, args: Namespace) -> None:
     """Ask the plugin and Docker, and print what they know."""
     status = client.ask(program.socket, "GET", "/status")
-    show(add_names(status, program.docker.names()), args.format, render)
+    names = Names()
+    with suppress(BadRequest):  # DOCKER_HOST may lead to another host
+        names = program.docker.names()
+    show(add_names(status, names), args.format, render)
 
 
 def add_names(doc: Document, names: Names) -> Document:

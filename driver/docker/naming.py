@@ -7,6 +7,7 @@ import re
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 from driver.docker.engine import Names
 from driver.text import visible
@@ -59,7 +60,8 @@ class KnownNames:
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Put the names into what is logged; all of it is."""
-        record.msg, record.args = self(record.getMessage()), None
+        with suppress(TypeError, ValueError, KeyError):  # a bad message: the handler reports it
+            record.msg, record.args = self(record.getMessage()), None
         return True
 
     def outdate(self) -> None:

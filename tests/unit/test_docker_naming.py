@@ -88,6 +88,13 @@ def test_what_is_logged_has_the_names(known: KnownNames, caplog: pytest.LogCaptu
     assert caplog.messages == ["network aaaaaaaaaaaa (app) is odd: 7%"]
 
 
+def test_a_bad_message_ends_nothing(known: KnownNames) -> None:
+    known.look()
+    bad = logging.LogRecord("x", logging.INFO, "x", 1, "%d", ("network",), None)
+    assert known.filter(bad)
+    assert (bad.msg, bad.args) == ("%d", ("network",))
+
+
 def test_docker_is_asked_once_soon_after_the_calls_that_bring_names(
     known: KnownNames, docker: Asked, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -83,6 +83,12 @@ def test_elsewhere_the_level_is_a_word(kind: str, off_by: int) -> None:
     assert lines[-1] == "WARNING gunicorn.error: Worker (pid:7) was sent SIGKILL!"
 
 
+def test_a_closed_stream_is_no_journal() -> None:
+    words = "import sys; from driver import logs; logs.start('info', {}, managed=False)"
+    shell = f'exec {sys.executable} -c "$0" 2>&-'
+    assert subprocess.run(["sh", "-c", shell, words], check=False, timeout=60).returncode == 0
+
+
 def test_a_managed_plugin_has_only_what_is_wrong_on_stderr() -> None:
     out, lines = said("managed")
     assert [line.split()[0] for line in out] == ["DEBUG", "INFO", "Level", "INFO"]

@@ -121,6 +121,15 @@ def test_who_calls_the_program_itself_means_this_host(
     assert "DOCKER_HOST leads to" in said, "Docker has to be asked"
 
 
+def test_status_needs_no_names(
+    serve: Serve, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DOCKER_HOST", "tcp://192.0.2.1")
+    path = serve(http(json.dumps(document(make_core().core)).encode()))
+    assert main(["status", "--socket", str(path)]) == 0
+    assert "networks   0" in capsys.readouterr().out
+
+
 def test_only_root_may_ask(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
