@@ -19,7 +19,7 @@ help: ## list the targets
 demo: deps venv ## see it work on this machine: three hosts, one etcd, compose, a published port
 	$(BIN)/python -m demo
 
-test: deps check test-kernel test-e2e ## everything: lint, types, unit, kernel and end-to-end tests
+test: deps check test-kernel test-e2e test-vm-short ## lint, types, unit, kernel and end-to-end tests, a real machine
 
 check: lint type test-unit ## what needs no root
 
@@ -42,9 +42,14 @@ test-e2e: deps venv ## real dockerd, real compose, hosts made of namespaces (roo
 	@tools/deps $(PLUGIN_DEPS)
 	$(BIN)/python -m pytest -q tests/e2e
 
-test-vm: deps venv ## real machines: Debian with systemd and a kernel of its own, under QEMU (root)
-	@tools/deps $(VM_DEPS)
+test-vm: vm ## the package on real machines: Debian 12 and 13 with their kernels, under QEMU (root)
 	ROOTS=$(ROOTS) $(BIN)/python -m pytest -q tests/vm
+
+test-vm-short: vm # on one machine: install, first container, reboot, uninstall
+	ROOTS=$(ROOTS) $(BIN)/python -m pytest -q tests/vm/test_short.py
+
+vm: deps venv
+	@tools/deps $(VM_DEPS)
 
 coverage: deps venv ## which lines of driver/ the unit and kernel tests leave out (root)
 	$(BIN)/coverage run -m pytest -q tests/unit tests/kernel
@@ -126,6 +131,6 @@ venv: .venv/ready
 	$(BIN)/pip install -q --disable-pip-version-check -e '.[dev]'
 	@touch $@
 
-.PHONY: help demo test check lint type test-unit test-kernel test-e2e test-vm coverage test-dockers \
+.PHONY: help demo test check lint type test-unit test-kernel test-e2e test-vm test-vm-short vm coverage test-dockers \
 	test-dockers-quick bench fmt picture run status rootfs create plugin enable push disable sbom audit release deb lock \
 	install uninstall clean deps venv

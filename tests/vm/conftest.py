@@ -8,6 +8,7 @@ import pytest
 
 from tests.vm.base import SUITES
 from tests.vm.lab import Lab
+from tests.vm.scene import times
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -28,3 +29,10 @@ def lab(suite: str) -> Iterator[Lab]:
     """Yield a LAN for machines of a release; it is gone after the module."""
     with Lab(suite) as made:
         yield made
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Show the times that the tests measured."""
+    if times:
+        terminalreporter.section("times")
+        terminalreporter.line("\n".join(times))

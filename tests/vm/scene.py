@@ -1,0 +1,111 @@
+"""What the scenarios share: the package, a web server in a container, and how it comes back."""
+
+import json
+import os
+import subprocess
+from datetime import datetime
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from tests.bed import wait_for
+from tests.bed.rootfs import PROJECT
+from tests.vm.base import ROOTS
+from tests.vm.lab import Lab
+from tests.vm.machine import Machine
+
+BACK_WITHIN_S = 30  # of dockerd's start
+_NETWORK, _WEB, _PLAIN, _PORT = "app", "web", "plain", 8080
+times: list[str] = []  # what the tests measured; shown at the end of the session
+
+
+@cache
+def package(suite: str) -> Path:
+    """Return the Debian package of this source for a release."""
+    argv = ["setpriv", "--pdeathsig", "TERM", str(PROJECT / "tools/deb"), suite]
+    env = {**os.environ, "ROOTS": str(ROOTS)}
+    made = subprocess.run(argv, check=True, stdout=subprocess.PIPE, text=True, env=env)
+    return PROJECT / made.stdout.splitlines()[-1]
+
+
+def install(machine: Machine, suite: str) -> None:
+    """Install the package as its user does; it takes what it needs from the repository."""
+    file = package(suite)
+    machine.put(file, f"/root/{file.name}")
+    note(machine, "apt install", apt(machine, "install", f"/root/{file.name}"))
+
+
+def apt(machine: Machine, *words: str) -> float:
+    """Run apt-get and return how long it took in seconds."""
+    argv = ("apt-get", "-qq", "--yes", "-o", "Dpkg::Use-Pty=0", *words)
+    return machine.run(*argv, limit_s=900).seconds
+
+
+def note(machine: Machine, what: str, seconds: float) -> None:
+    """Remember a measured time."""
+    times.append(f"{machine.name}: {what} {seconds:.1f} s")
+
+
+class Web:
+    """A container with `--restart=always`, an address of its own and a published port.
+
+    Beside it, a plain one on Docker's bridge shows how fast Docker is here without us: an emulated
+    processor is some thirty times slower than a real one.
+    """
+
+    def __init__(self, lab: Lab, machine: Machine) -> None:
+        """Make network and containers."""
+        self.lab, self.machine = lab, machine
+        lease = json.loads(machine.docker("flannel", "status", "--format", "json"))["lease"]
+        start = lease["subnet"].rpartition(".")[0]
+        self.subnet, self.address = f"{start}.0/26", f"{start}.10"
+        create = ("network", "create", "-d", "flannel", "--ipam-driver", "flannel")
+        machine.docker(*create, "--subnet", self.subnet, _NETWORK)
+        run = ("run", "--detach", "--restart", "always", "--name")
+        machine.docker(*run, _PLAIN, "box", "sleep", "1000000")
+        place = ("--network", _NETWORK, "--ip", self.address, "--publish", f"{_PORT}:80")
+        machine.docker(*run, _WEB, *place, "box", "httpd", "-f", "-h", "/www")
+        self.answers()
+
+    def answers(self) -> None:
+        """Wait until the port answers those outside, and check the container's address."""
+        url = f"http://{self.machine.address}:{_PORT}/"
+        wait_for(lambda: self.lab.outside.reaches(url), f"{url} to answer", 300, every_s=1)
+        assert self.lab.outside.fetch(url) == "box\n"
+        shown = self._inspect("{{json .NetworkSettings.Networks}}", _WEB)
+        networks: dict[str, Any] = json.loads(shown)
+        assert [one["IPAddress"] for one in networks.values()] == [self.address]
+
+    def bridge(self) -> dict[str, Any]:
+        """Return what `ip -j address show` says of the network's bridge."""
+        links: list[dict[str, Any]] = json.loads(self.machine.run("ip", "-j", "addr").stdout)
+        [found] = [link for link in links if link["ifname"].startswith("fl-")]
+        return found
+
+    def comes_back(self) -> None:
+        """Reboot; the container must be there again, all as it was, and in time.
+
+        In time is within 30 s of dockerd's start, or twice what the plain container takes.
+        """
+        before = {self._started(_WEB), self._started(_PLAIN)}
+        self.machine.reboot()
+        for name in (_WEB, _PLAIN):
+            wait_for(lambda: self._started(name) not in before, f"{name} to start", 300, every_s=1)
+        ask = ("systemctl", "show", "docker", "--timestamp=unix", "-P", "ExecMainStartTimestamp")
+        dockerd = float(self.machine.run(*ask).stdout.strip().lstrip("@"))
+        web, plain = self._started(_WEB) - dockerd, self._started(_PLAIN) - dockerd
+        note(self.machine, "after dockerd's start, the plain container runs", plain)
+        note(self.machine, "after dockerd's start, flannel's container runs", web)
+        self.answers()
+        assert web < max(BACK_WITHIN_S, 2 * plain)
+
+    def remove(self) -> None:
+        """Remove containers and network."""
+        self.machine.docker("rm", "--force", _WEB, _PLAIN)
+        self.machine.docker("network", "rm", _NETWORK)
+
+    def _started(self, name: str) -> float:
+        return datetime.fromisoformat(self._inspect("{{.State.StartedAt}}", name)).timestamp()
+
+    def _inspect(self, template: str, name: str) -> str:
+        return self.machine.docker("inspect", "--format", template, name)
