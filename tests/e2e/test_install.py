@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
 import sys
 from pathlib import Path
 
+from driver import __version__
+from driver.cli.call import METADATA
 from tests.bed import Host, wait_for
 from tests.e2e.helpers import COMMAND, network
 
@@ -16,40 +19,108 @@ PROJECT = Path(__file__).parents[2]
 INSTALL = """
 set -eu
 mount --make-rprivate /
-for folder in /opt /etc/systemd /etc/NetworkManager /etc/default /usr/local/bin \
-    /usr/local/lib/docker /run/systemd; do
+for folder in /opt /etc/systemd /etc/NetworkManager /etc/default /usr/local/bin /usr/local/share \
+    /usr/local/lib/docker /run/systemd /var/lib/docker-flannel; do
     mkdir -p $folder
     mount -t tmpfs tmpfs $folder
 done
 cd "$1"
-PYTHON="$2" PREFIX=/opt/elsewhere packaging/install
+export PYTHON="$2" PREFIX=/opt/elsewhere
+fails() {
+    ! "$@" >/opt/said 2>&1 || echo "it did not fail"
+    grep ^install: /opt/said || :
+    rm /opt/said
+}
+
+echo "# missing"
+PYTHON=/nowhere/python3 fails packaging/install
+find /opt -mindepth 1
+echo "# fresh, and the service does not start"
+mkdir /run/systemd/system
+cat >/usr/local/bin/systemctl <<'END'
+#!/bin/sh
+case $1 in restart) exit 1 ;; -q) exit 3 ;; esac
+END
+chmod +x /usr/local/bin/systemctl
+export PATH="/usr/local/bin:$PATH"
+fails packaging/install
+find /opt /etc/systemd /usr/local/lib/docker -mindepth 1 ! -type d
+rmdir /run/systemd/system
+echo "# installed"
+packaging/install
 grep ExecStart=/opt/elsewhere/bin/docker-flannel /etc/systemd/system/docker-flannel.service
 stat -c %a /etc/default/docker-flannel
 cmp packaging/networkd/*.network /etc/systemd/network/*
 cmp packaging/NetworkManager/*.conf /etc/NetworkManager/conf.d/*
 /usr/local/bin/docker-flannel --version
 /usr/local/lib/docker/cli-plugins/docker-flannel docker-cli-plugin-metadata
-PREFIX=/opt/elsewhere packaging/uninstall
-find /opt /etc/systemd /etc/NetworkManager /usr/local/bin /usr/local/lib/docker -type f -o -type l
+echo "# an update that cannot be made"
+touch /opt/elsewhere/first
+unreachable="PIP_CONFIG_FILE=/dev/null PIP_INDEX_URL=http://127.0.0.1:9/ PIP_RETRIES=0"
+fails env $unreachable packaging/install
+ls /opt/elsewhere/first
+echo "# an update that does not start"
+echo "#first" >>/etc/systemd/system/docker-flannel.service
+mkdir /run/systemd/system
+fails packaging/install
+rmdir /run/systemd/system
+tail -n 1 /etc/systemd/system/docker-flannel.service
+ls /opt/elsewhere/first
+echo "# updated"
+packaging/install
+find /opt -mindepth 1 -maxdepth 1 -o -name first
+! grep "#first" /etc/systemd/system/docker-flannel.service
+/usr/local/bin/docker-flannel --version
+rm /usr/local/bin/systemctl
+echo "# removed"
+unshare -n packaging/uninstall | cut -d";" -f1
+find /opt /etc/systemd /etc/NetworkManager /usr/local/bin /usr/local/lib/docker /usr/local/share \
+    ! -type d
 """
 
+MISSING = (
+    "install: these packages are missing; install them with: apt-get install "
+    "--no-install-recommends python3 python3-venv python3-dev"
+)
+NO_START = "install: the service does not start; `journalctl -u docker-flannel` says why"
+BACK = "install: the earlier installation is back"
+DONE = "installed in /opt/elsewhere; put settings into /etc/default/docker-flannel"
+UNIT = "ExecStart=/opt/elsewhere/bin/docker-flannel serve"
 
-def test_install_and_uninstall() -> None:
+
+def test_install_update_and_uninstall() -> None:
     python = str(Path(sys.base_prefix, "bin", "python3"))
     ran = subprocess.run(
         ["unshare", "-m", "sh", "-c", INSTALL, "sh", str(PROJECT), python],
         check=False,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=600,
     )
     assert ran.returncode == 0, ran.stdout + ran.stderr
-    lines = ran.stdout.splitlines()
-    assert lines[0].startswith("installed in /opt/elsewhere")
-    assert lines[2] == "600"
-    assert '"SchemaVersion": "0.1.0"' in lines[4]
-    assert lines[5].startswith("removed;")
-    assert lines[6:] == [], "nothing is left"
+    assert _steps(ran.stdout) == {
+        "missing": [MISSING],
+        "fresh, and the service does not start": [
+            NO_START,
+            "install: nothing is installed",
+        ],
+        "installed": [DONE, UNIT, "640", __version__, json.dumps(METADATA)],
+        "an update that cannot be made": ["/opt/elsewhere/first"],
+        "an update that does not start": [
+            NO_START,
+            BACK,
+            "#first",
+            "/opt/elsewhere/first",
+        ],
+        "updated": [DONE, "/opt/elsewhere", __version__],
+        "removed": ["removed"],
+    }
+
+
+def _steps(text: str) -> dict[str, list[str]]:
+    """Return the lines of each step by its heading."""
+    parts = [part.splitlines() for part in text.split("# ")[1:]]
+    return {lines[0]: lines[1:] for lines in parts}
 
 
 def test_a_network_is_forgotten(host: Host) -> None:
