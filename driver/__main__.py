@@ -26,6 +26,8 @@ from driver.text import visible
 if TYPE_CHECKING:
     from driver.flannel.etcd.registry import Registry
     from driver.flannel.etcd.settings import EtcdSettings
+    from driver.model.preflight import Preflight
+    from driver.model.records import Overlay
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -93,6 +95,12 @@ class _Program(Program):
         from driver.flannel.etcd.client import Etcd  # noqa: PLC0415
 
         return Etcd(settings)
+
+    def preflight(self, overlay: Overlay | None) -> Preflight:
+        from driver.host import preflight  # noqa: PLC0415
+
+        port = overlay.port if overlay else preflight.PORT
+        return preflight.look(self.config.iface or None, self.config.public_ip, port)
 
     def backup(self, file: Path) -> None:
         from driver.host import journal  # noqa: PLC0415

@@ -9,6 +9,8 @@ from driver.config import Config
 from driver.docker.engine import Engine
 from driver.flannel.etcd.registry import Registry
 from driver.flannel.etcd.settings import EtcdSettings
+from driver.model.preflight import Preflight
+from driver.model.records import Overlay
 from driver.setup.sources import Sources
 
 
@@ -36,6 +38,9 @@ class Program(Protocol):
 
     def registry(self, settings: EtcdSettings) -> Registry:
         """Return a client of etcd."""
+
+    def preflight(self, overlay: Overlay | None) -> Preflight:
+        """Try what the plugin needs of this host, for this overlay if etcd has one."""
 
     def backup(self, file: Path) -> None:
         """Copy the state to a file."""

@@ -73,6 +73,24 @@ class Engine:
             raise Unavailable("Docker does not list its networks: it names none")
         return ids
 
+    def version(self) -> str:
+        """Return Docker's version, such as "28.5.2". Errors: Unavailable."""
+        try:
+            return str(self._get("/version", NAMES_LIMIT_S)["Version"])
+        except FAILURES as error:
+            raise Unavailable(f"Docker cannot be asked on {self.socket}: {error}") from error
+
+    def other_subnets(self) -> dict[str, list[str]]:
+        """Return the subnets of the networks of other drivers, by name. Errors: Unavailable."""
+        try:
+            others = [n for n in self._get("/networks") if n["Driver"] != DRIVER]
+            return {
+                n["Name"]: [c["Subnet"] for c in n["IPAM"]["Config"] or [] if c.get("Subnet")]
+                for n in others
+            }
+        except FAILURES as error:
+            raise Unavailable(f"Docker cannot be asked on {self.socket}: {error}") from error
+
     def described(self) -> dict[str, Any]:
         """Return the networks of this driver, and their endpoints in running containers.
 

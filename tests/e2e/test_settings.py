@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from driver.flannel.lease_types import REMOVE
 from driver.setup.settings_file import OURS
 from tests.bed import Host, wait_for
 from tests.bed.rootfs import PROJECT
@@ -81,11 +82,11 @@ def test_a_lease_that_networks_use_is_kept_until_they_are_removed(world: World) 
     held = lease(host)["subnet"]
     told = (
         f"the settings ask for a lease from etcd, but {held} from standalone is in use: network "
-        f"{net} (app); it is kept until they are removed (`docker network rm`, or `docker compose down` "
-        "for a compose project)"
+        f"{net} (app); it is kept until they are removed ({REMOVE})"
     )
     assert told in status(host)["problems"]
-    assert told.replace(" (app)", "") in host.plugin_log().replace(" (app)", ""), "at the start"
+    log = host.plugin_log().replace(" (app)", "")
+    assert told.replace(" (app)", "") in log, "at the start"
     unmet = {name: s["note"] for name, s in config(host).items() if not s["in_effect"]}
     assert list(unmet) == ["FLANNELD_ETCD_ENDPOINTS"]
     assert f"networks use {held} of 10.7.0.0/16 from standalone" in unmet.popitem()[1]
