@@ -93,8 +93,9 @@ class Facts:
     """What the plugin needs to know about the host beyond its own objects.
 
     `uplinks`: other programs' bridges that lead out of the host; `foreign`: those that do not, with
-    somebody's containers. `onlink`, `lans`, `places`: see `LocalAddresses`; `routed`: prefixes of
-    other programs' routes, except the default; `resolvers`: name servers. `firewall`: its backend.
+    somebody's containers. `onlink`, `lans`, `places`: see `LocalAddresses`; `holders`: the links of
+    `onlink`. `routed`: prefixes of other programs' routes, except the default; `resolvers`: name
+    servers. `firewall`: its backend.
     `gates`: the iptables variants in use, "nft", "legacy".
     `forwarding`: the host forwards; `forwards`: the plugin turns that on while it has networks.
     `uplink_mtu`: of the default route's link, in bytes. `external`: None if there is none or no use
@@ -105,6 +106,7 @@ class Facts:
 
     uplinks: frozenset[str] = frozenset()
     onlink: tuple[IPv4Network, ...] = ()
+    holders: tuple[tuple[IPv4Network, str], ...] = ()
     foreign: frozenset[str] = frozenset()
     firewall: str = "nft"
     gates: frozenset[str] = frozenset()

@@ -167,7 +167,7 @@ def test_a_file_that_cannot_be_written_is_told_and_tried_again(tmp_path: Path) -
 def test_a_lost_lease_gives_neither_blocks_nor_addresses() -> None:
     state = State(replace(LEASE, held=False), pools={POOL.id: POOL})
     with pytest.raises(Unavailable, match="is lost, and another host may use it"):
-        take_pool(state, PoolRequest(), (), "beef", 0.0)
+        take_pool(state, PoolRequest(), {}, "beef", 0.0)
     with pytest.raises(Unavailable, match="is lost, and another host may use it"):
         take_address(state, POOL, Wish(), 0.0)
 
