@@ -52,7 +52,7 @@ class Engine:
             return Names(
                 {network["Id"]: network["Name"] for network in networks},
                 {
-                    place["EndpointID"]: Container(made["Id"], made["Names"][0].removeprefix("/"))
+                    place["EndpointID"]: Container(made["Id"], _name(made))
                     for made in running
                     for place in made["NetworkSettings"]["Networks"].values()
                 },
@@ -126,6 +126,15 @@ def dockerd() -> int:
     except (OSError, ValueError):
         return 0
     return number if name == "dockerd" else 0
+
+
+def _name(made: dict[str, Any]) -> str:
+    """Return a container's own name: with `--link`, it has others with another container's first.
+
+    A container that is being removed may have none: then the beginning of its id.
+    """
+    own = (name for name in made["Names"] or () if name.count("/") == 1)
+    return str(next(own, made["Id"][:12])).removeprefix("/")
 
 
 def _place(container: dict[str, Any], place: dict[str, Any]) -> dict[str, Any]:

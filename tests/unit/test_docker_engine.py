@@ -56,7 +56,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
         return Engine(path)
 
     with socketserver.UnixStreamServer(str(path), Answer) as server:
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         yield serving
         server.shutdown()
@@ -66,6 +66,17 @@ def start(tmp_path: Path) -> Iterator[Start]:
 def test_names_by_id(start: Start) -> None:
     web = Container("c1", "web")
     assert start(ANSWERS).names() == Names({"n1": "app", "n2": "bridge"}, {"e1": web, "e2": web})
+
+
+@pytest.mark.parametrize(
+    ("names", "name"),
+    [(["/other/alias", "/web"], "web"), ([], "c" * 12), (None, "c" * 12)],
+)
+def test_a_container_without_a_plain_name(names: object, name: str, start: Start) -> None:
+    web = {**WEB, "Id": "c" * 64, "Names": names}
+    found = start({**ANSWERS, "/containers/json": [web]}).names()
+    assert found.containers["e1"] == Container("c" * 64, name)
+    assert found.networks["n1"] == "app"
 
 
 BROKEN = [b"no json", b"[7]", [{}], [{"Id": "n1"}], {"message": "no"}]
