@@ -93,8 +93,11 @@ def _none_free(binding: Binding, owner: str) -> Conflict | Exhausted:
         words = f"Bind for {binding.host_ip}:{binding.first} failed: port is already allocated, "
         if owner:
             return Conflict(f"{words}for {binding.proto} by endpoint {short(owner)}")
-        look = f"`ss -ln{LISTENING[binding.proto]}p sport = :{binding.first}` shows which"
-        return Conflict(f"{words}for {binding.proto} by another program: {look}")
+        return Conflict(
+            f"{words}for {binding.proto} by another program; "
+            f"`ss -ln{LISTENING[binding.proto]}p sport = :{binding.first}` shows which, and "
+            f"`docker ps -f publish={binding.first}` if it is a container on another network"
+        )
     return Exhausted(
         f"no free host port for container port {binding.port}/{binding.proto}: all of "
         f"{binding.first}-{binding.last} are taken; `docker flannel ports` and "

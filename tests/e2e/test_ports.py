@@ -98,11 +98,13 @@ def test_a_taken_port_is_refused_in_the_words_people_know(host: Host) -> None:
     assert "8080" in refusal("-p", "8080:80"), "Docker's own bridge sees our socket"
     host.docker("rm", "-f", "first")
     host.docker("run", "-d", "--name", "second", "-p", "8080:80", "box", "sleep", "1000")
-    assert words in refusal("--network", "app", "-p", "8080:80"), "by Docker's own bridge"
+    theirs = refusal("--network", "app", "-p", "8080:80")
+    [look] = re.findall(f"{words}, .* `docker (.*)` if", theirs)
+    assert " second\n" in host.docker(*look.split()).stdout, "by Docker's own bridge"
     host.docker("rm", "-f", "second")
     other = host.serve("something else", 8080)
     [found] = re.findall(
-        f"{words}, for tcp by another program: `(.*)` shows which",
+        f"{words}, for tcp by another program; `([^`]*)` shows which",
         refusal("--network", "app", "-p", "8080:80"),
     )
     assert "busybox" in host.run(*found.split()).stdout

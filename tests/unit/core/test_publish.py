@@ -109,8 +109,9 @@ def test_another_programs_port_is_refused_with_how_to_find_it(proto: Proto, lett
     with pytest.raises(Conflict) as caught:
         choose(State(), wish(8000, proto=proto), tried={(proto, IPv4Address(0), 8000)})
     assert str(caught.value) == (
-        f"Bind for 0.0.0.0:8000 failed: port is already allocated, for {proto} by another program: "
-        f"`ss -ln{letter}p sport = :8000` shows which"
+        f"Bind for 0.0.0.0:8000 failed: port is already allocated, for {proto} by another program; "
+        f"`ss -ln{letter}p sport = :8000` shows which, and `docker ps -f publish=8000` if it is a "
+        "container on another network"
     )
 
 
