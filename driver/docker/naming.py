@@ -16,7 +16,7 @@ from driver.text import visible
 _MENTIONED = re.compile(r"\b(network[ =]|fl-|endpoint |flh)([0-9a-f]{12})\b(?! \()")
 _NETWORK, _BRIDGE = "network", "fl-"
 SOON_S = 1.0  # Docker lists a container some moments after its calls
-SHARE = 50  # asking may take this part of the time
+SHARE = 50  # asking takes at most a fiftieth of the time
 
 
 def named(text: str, names: Names) -> str:
@@ -28,13 +28,11 @@ def named(text: str, names: Names) -> str:
     def add(found: re.Match[str]) -> str:
         kind, cut = found.groups()
         if kind.startswith((_NETWORK, _BRIDGE)):
-            known = ((i, name) for i, name in names.networks.items())
-            prefix = "network " if kind == _BRIDGE else ""
+            label, known = "network " if kind == _BRIDGE else "", names.networks
         else:
-            known = ((i, container.name) for i, container in names.containers.items())
-            prefix = "container "
-        name = next((name for i, name in known if i.startswith(cut)), "")
-        return f"{found[0]} ({prefix}{visible(name)})" if name else found[0]
+            label, known = "container ", {i: c.name for i, c in names.containers.items()}
+        name = next((name for i, name in known.items() if i.startswith(cut)), "")
+        return f"{found[0]} ({label}{visible(name)})" if name else found[0]
 
     return _MENTIONED.sub(add, text)
 
