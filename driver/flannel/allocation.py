@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from ipaddress import IPv4Network
+from collections.abc import Iterable, Iterator, Sequence
+from hashlib import sha256
+from ipaddress import IPv4Address, IPv4Network
 from itertools import islice
 
 from driver.errors import BadRecord
@@ -12,7 +13,7 @@ from driver.flannel.records import LeaseRecord, ParseCache, read_key
 from driver.model.prefixes import overlap, parts
 from driver.model.records import Overlay
 
-CHOICES = 100  # free subnets to choose from at random, so that hosts seldom pick the same one
+CHOICES = 100  # free subnets to choose from, so that hosts seldom pick the same one
 
 
 class AllowedSubnets:
@@ -39,6 +40,16 @@ def compatible(overlay: Overlay, subnet: IPv4Network) -> bool:
         subnet.prefixlen == overlay.subnet_len
         and overlay.subnet_min <= subnet.network_address <= overlay.subnet_max
     )
+
+
+def preferred(host: IPv4Address, free: Sequence[IPv4Network]) -> IPv4Network:
+    """Return the free subnet that suits a public IP best.
+
+    Each host ranks subnets in an order of its own, always the same one. So hosts seldom want the
+    same subnet, and a host that comes back after its lease has ended gets its subnet again if that
+    is free.
+    """
+    return max(free, key=lambda subnet: sha256(f"{host} {subnet}".encode()).digest())
 
 
 def taken_subnets(

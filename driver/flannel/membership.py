@@ -7,19 +7,19 @@ unreachable, everything stays as it was.
 from __future__ import annotations
 
 import logging
-import random
 import threading
 import time
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field, replace
+from functools import partial
 from ipaddress import IPv4Network
 
 from driver.errors import Compacted, FlannelError
+from driver.flannel.allocation import preferred
 from driver.flannel.etcd.registry import Entry, Registry, Watch
 from driver.flannel.lease_policy import step, written
 from driver.flannel.lease_types import (
-    Choose,
     Delete,
     EtcdView,
     LeaseTimes,
@@ -69,7 +69,6 @@ class Options:
     pause_s: float = FIRST_PAUSE_S
     burst_s: float = BURST_S
     clock: Callable[[], float] = lambda: time.clock_gettime(time.CLOCK_BOOTTIME)
-    choose: Choose = random.SystemRandom().choice
 
 
 class Membership:
@@ -172,7 +171,8 @@ class Membership:
         for _ in range(MOST_STEPS):
             view, now = self._mirror.view(), self._options.clock()
             host = replace(self._host, in_use=self._in_use())
-            found = step(self._state, view, host, now, self._options.choose)
+            choose = partial(preferred, host.public_ip)
+            found = step(self._state, view, host, now, choose)
             found = self._yielding_to_flanneld(found)
             self._state = found.state
             if self._published != (view, host, found):

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from driver.flannel.allocation import compatible, free_subnets, taken_subnets
+from driver.flannel.allocation import compatible, free_subnets, preferred, taken_subnets
 from driver.flannel.etcd.registry import Entry
 from driver.flannel.records import ParseCache, read_leases
 from driver.model.records import Overlay
@@ -65,3 +65,15 @@ def test_a_key_alone_takes_a_subnet_unless_it_would_take_all() -> None:
 )  # fmt: skip
 def test_compatible(subnet: str, fits: bool) -> None:
     assert compatible(OVERLAY, N(subnet)) is fits
+
+
+def test_each_host_has_a_favourite_of_its_own_and_keeps_it() -> None:
+    free = list(N("10.2.0.0/16").subnets(new_prefix=21))
+    hosts = [IP(f"192.0.2.{n}") for n in range(1, 9)]
+    chosen = {host: preferred(host, free) for host in hosts}
+    assert len(set(chosen.values())) > 5, "few hosts want the same subnet"
+    for host, subnet in chosen.items():
+        others = [n for n in chosen.values() if n != subnet]
+        assert preferred(host, [n for n in free if n not in others]) == subnet
+        assert preferred(host, list(reversed(free))) == subnet
+        assert preferred(host, [n for n in free if n != subnet]) != subnet
