@@ -56,6 +56,26 @@ class AuthenticateRequest:
 class AuthenticateResponse:
     token: str
 
+class Permission:
+    permType: int  # noqa: N815
+    key: bytes
+    range_end: bytes
+
+class AuthRoleAddRequest:
+    def __init__(self, *, name: str) -> None: ...
+
+class AuthRoleGrantPermissionRequest:
+    perm: Permission
+    def __init__(self, *, name: str) -> None: ...
+
+class AuthUserAddRequest:
+    def __init__(self, *, name: str, password: str) -> None: ...
+
+class AuthUserGrantRoleRequest:
+    def __init__(self, *, user: str, role: str) -> None: ...
+
+class AuthEnableRequest: ...
+
 class WatchCreateRequest:
     def __init__(
         self, *, key: bytes, range_end: bytes, start_revision: int, progress_notify: bool
@@ -89,6 +109,11 @@ class LeaseStub:
 
 class AuthStub:
     Authenticate: grpc.Unary[AuthenticateRequest, AuthenticateResponse]
+    RoleAdd: grpc.Unary[AuthRoleAddRequest, object]
+    RoleGrantPermission: grpc.Unary[AuthRoleGrantPermissionRequest, object]
+    UserAdd: grpc.Unary[AuthUserAddRequest, object]
+    UserGrantRole: grpc.Unary[AuthUserGrantRoleRequest, object]
+    AuthEnable: grpc.Unary[AuthEnableRequest, object]
     def __init__(self, channel: grpc.Channel) -> None: ...
 
 class WatchCall(Iterator[WatchResponse]):

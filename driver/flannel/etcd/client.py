@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     import grpc
     from etcd3.etcdrpc import KeyValue, WatchResponse
 
-__all__ = ["Etcd", "EtcdSettings"]
+__all__ = ["Etcd", "EtcdSettings", "etcdrpc"]
 
 T = TypeVar("T")
 A = TypeVar("A")
