@@ -7,8 +7,10 @@ import os
 import signal
 import sys
 from collections.abc import Mapping
+from contextlib import closing
 from functools import cached_property
 from io import TextIOWrapper
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +28,7 @@ from driver.text import visible
 if TYPE_CHECKING:
     from driver.flannel.etcd.registry import Registry
     from driver.flannel.etcd.settings import EtcdSettings
+    from driver.model.facts import External
     from driver.model.preflight import Preflight
     from driver.model.records import Overlay
 
@@ -101,6 +104,19 @@ class _Program(Program):
 
         port = overlay.port if overlay else preflight.PORT
         return preflight.look(self.config.iface or None, self.config.public_ip, port)
+
+    def limit(self, settings: EtcdSettings) -> None:
+        from driver.flannel.etcd.users import Administrator  # noqa: PLC0415
+
+        with closing(Administrator(settings)) as etcd:
+            etcd.limit_to(settings.prefix)
+
+    def underlay(self, iface: str, public_ip: IPv4Address | None) -> External:
+        from driver.host import surroundings, underlay  # noqa: PLC0415
+        from driver.host.netlink.channel import Channel  # noqa: PLC0415
+
+        with closing(Channel()) as channel:
+            return underlay.external(surroundings.look(channel), iface or None, public_ip)
 
     def backup(self, file: Path) -> None:
         from driver.host import journal  # noqa: PLC0415

@@ -1,70 +1,55 @@
-"""Write flannel's network config if etcd has none."""
+"""Set up a flannel network, with this host as its first one."""
 
 from __future__ import annotations
 
-import json
 from argparse import ArgumentParser, Namespace
-from ipaddress import IPv4Network
 
+from driver.cli.machine import described, given, machine_of
 from driver.cli.program import Program
-from driver.errors import BadRequest, Conflict
-from driver.flannel.etcd.registry import Registry
-from driver.flannel.network_config import read_config
-from driver.flannel.records import config_key
-from driver.model.records import Overlay
+from driver.errors import BadRequest
+from driver.flannel.etcd.settings import DEFAULT_PREFIX
+from driver.flannel.network_config import BACKENDS
+from driver.setup.entering import PREFIX
+from driver.setup.first_host import BACKEND, USUAL_LENGTH, Network, describe, init
 
-SETTINGS = (
-    *("--etcd-endpoints", "--etcd-prefix", "--etcd-username", "--network"),
+ETCD = (
+    *("--etcd-endpoints", "--etcd-username"),
     *("--etcd-cafile", "--etcd-certfile", "--etcd-keyfile"),
 )
+HOST = ("--iface", "--public-ip")
+SETTINGS = (*ETCD, "--etcd-prefix", *HOST)
 
 
 def arguments(parser: ArgumentParser) -> None:
-    """Add the rest of the config."""
-    length = "--subnet-len"  # also a setting, but its default is for standalone hosts only
-    words = "prefix length of each host's lease"
-    parser.add_argument(length, dest=length, metavar="VALUE", help=words)
-    words = "how packets reach the other hosts (default %(default)s)"
-    parser.add_argument("--backend", choices=("vxlan", "host-gw"), default="vxlan", help=words)
+    """Add the network config. Network and length are settings, too, but of standalone hosts."""
+    words = "the network that all hosts share (default DOCKER_FLANNEL_NETWORK, else 10.2.0.0/16)"
+    parser.add_argument("--network", metavar="PREFIX", help=words)
+    words = f"prefix length of each host's part of it (default {USUAL_LENGTH})"
+    parser.add_argument("--subnet-len", type=int, metavar="LENGTH", help=words)
+    words = f"how packets get to other hosts (default {BACKEND})"
+    parser.add_argument("--backend", choices=BACKENDS, help=words)
 
 
 def run(program: Program, args: Namespace) -> None:
-    """Write the config and print it."""
-    config = program.config
-    if config.etcd is None:
-        raise BadRequest("init needs --etcd-endpoints")
-    overlay = init_config(
-        program.registry(config.etcd),
-        config.etcd.prefix,
-        config.network,
-        config.subnet_len if vars(args)["--subnet-len"] else None,
-        args.backend,
-    )
+    """Set up the network; print it, the lease, and how other hosts join."""
+    config, machine = program.config, machine_of(program)
+    asked = given(args, *ETCD)
+    if asked and config.etcd is None:
+        raise BadRequest(f"{', '.join(asked)} need --etcd-endpoints")
+    prefix = given(args, "--etcd-prefix").get(PREFIX) or machine.in_force().get(PREFIX)
+    network = Network.read(config.network, args.network, args.subnet_len, args.backend)
+    overlay, token, status = init(
+        machine, config.etcd, prefix or DEFAULT_PREFIX, network, given(args, *HOST),
+        asked=bool(asked),
+    )  # fmt: skip
     print(
-        f"the flannel network is {overlay.network}, a /{overlay.subnet_len} for each host, "
-        f"backend {overlay.backend}"
+        f"the flannel network is set up: {describe(overlay)}",
+        *described(status),
+        "",
+        "on each other host, run this; it holds a secret: whoever has it can join",
+        f"docker-flannel join {token.encode()}",
+        "",
+        "a firewall on this host must let the other hosts in: UDP port 8472, and to etcd TCP port "
+        "2379",
+        sep="\n",
     )
-
-
-def init_config(
-    registry: Registry,
-    prefix: str,
-    network: IPv4Network,
-    subnet_len: int | None = None,
-    backend: str = "vxlan",
-    **options: int | bool,
-) -> Overlay:
-    """Write a network config if there is none; return it.
-
-    `options`: the backend's, with flannel's names.
-    Errors: BadRecord if the config would be invalid, Conflict if there is one already.
-    """
-    fields: dict[str, object] = {"Network": str(network)}
-    if subnet_len is not None:
-        fields["SubnetLen"] = subnet_len
-    text = json.dumps({**fields, "Backend": {"Type": backend, **options}})
-    overlay = read_config(text)
-    key = config_key(prefix)
-    if registry.put_if(key, text, 0) is None:
-        raise Conflict(f"there is a network config in etcd at {key} already: it is left as it is")
-    return overlay

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Protocol
 
@@ -9,6 +10,7 @@ from driver.config import Config
 from driver.docker.engine import Engine
 from driver.flannel.etcd.registry import Registry
 from driver.flannel.etcd.settings import EtcdSettings
+from driver.model.facts import External
 from driver.model.preflight import Preflight
 from driver.model.records import Overlay
 from driver.setup.sources import Sources
@@ -41,6 +43,12 @@ class Program(Protocol):
 
     def preflight(self, overlay: Overlay | None) -> Preflight:
         """Try what the plugin needs of this host, for this overlay if etcd has one."""
+
+    def limit(self, settings: EtcdSettings) -> None:
+        """Let etcd's users do only what they need; `settings` are those of its root."""
+
+    def underlay(self, iface: str, public_ip: IPv4Address | None) -> External:
+        """Find the interface to the other hosts; "" and None: not set."""
 
     def backup(self, file: Path) -> None:
         """Copy the state to a file."""

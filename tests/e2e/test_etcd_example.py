@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tests.bed import Bed, Node, wait_for
 from tests.bed.rootfs import PROJECT
+from tests.e2e.members import UNIT, machine
 from tests.e2e.outage import status
 
 EXAMPLES = PROJECT / "packaging" / "examples"
@@ -17,7 +18,11 @@ MAKE, SETTINGS, INIT = re.findall(r"```sh\n(.*?)```", GUIDE, re.DOTALL)
 
 
 def test_the_etcd_of_the_examples_takes_the_hosts_and_nobody_else(bed: Bed) -> None:
-    store, host, stranger = bed.client("etcd"), bed.host("h1"), bed.client("stranger")
+    store, host, stranger = (
+        bed.client("etcd"),
+        machine(bed, "h1", docker=False),
+        bed.client("stranger"),
+    )
 
     def here(text: str) -> str:
         return text.replace("192.0.2.1", store.address)
@@ -36,9 +41,8 @@ def test_the_etcd_of_the_examples_takes_the_hosts_and_nobody_else(bed: Bed) -> N
     settings = Path("/etc/default/docker-flannel")
     host.run("mkdir", "-p", settings.parent)
     host.run("tee", settings, input=here(SETTINGS))
-    wait_for(lambda: host.run("sh", "-ec", INIT, env=PATH, check=False).ok, "etcd")
     host.run("ip", "link", "add", "docker0", "type", "bridge")
-    host.start_plugin(dict(line.split("=") for line in here(SETTINGS).split()))
+    wait_for(lambda: host.run("sh", "-ec", INIT, env=PATH, check=False).ok, "etcd")
     wait_for(lambda: status(host)["phase"] == "held", "a lease")
     assert status(host)["warnings"] == []
 
@@ -51,7 +55,8 @@ def test_the_etcd_of_the_examples_takes_the_hosts_and_nobody_else(bed: Bed) -> N
     assert writes(stranger, store.address, *client)
     assert not writes(stranger, store.address)
     assert not writes(store, "127.0.0.1", *client), "it listens on the LAN alone"
-    host.kill_plugin()
+    host.run("systemctl", "stop", UNIT)
+    host.run("rm", settings)
     open_to_all = f"http://{store.address}:2379"
     host.start_plugin({"FLANNELD_ETCD_ENDPOINTS": open_to_all})
     told = status(host)["warnings"]

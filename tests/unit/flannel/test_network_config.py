@@ -9,11 +9,9 @@ from typing import Any
 
 import pytest
 
-from driver.cli.init import init_config
-from driver.errors import BadRecord, Conflict
+from driver.errors import BadRecord
 from driver.flannel.network_config import read_config
 from driver.model.records import Overlay
-from tests.unit.etcd_fake import FakeRegistry
 
 VXLAN = {"Type": "vxlan"}
 
@@ -190,24 +188,3 @@ def test_nothing_else_than_a_bad_record_comes_of_damage() -> None:
         assert overlay.subnet_min in overlay.network
         taken += 1
     assert 0 < taken < 3000, "damage of both kinds"
-
-
-# --- the first one ---
-
-
-def test_the_first_config_is_written_once() -> None:
-    registry = FakeRegistry()
-    overlay = init_config(registry, "/f", IPv4Network("10.3.0.0/16"), 25, VNI=7, DirectRouting=True)
-    assert (overlay.subnet_len, overlay.vni, overlay.direct_routing) == (25, 7, True)
-    text = registry.values()["/f/config"]
-    assert read_config(text) == overlay
-    with pytest.raises(Conflict, match="/f/config already"):
-        init_config(registry, "/f", IPv4Network("10.4.0.0/16"))
-    assert registry.values() == {"/f/config": text}
-
-
-def test_no_bad_config_is_written() -> None:
-    registry = FakeRegistry()
-    with pytest.raises(BadRecord, match="SubnetLen 31"):
-        init_config(registry, "/f", IPv4Network("10.3.0.0/16"), 31)
-    assert registry.values() == {}

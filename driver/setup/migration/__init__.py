@@ -1,1 +1,0 @@
-"""The way from flanneld and dockerd's --bip to this driver, a step at a time."""
