@@ -69,6 +69,19 @@ def test_a_lease_that_nothing_uses_is_replaced(world: World) -> None:
     shown = config(host)["FLANNELD_ETCD_ENDPOINTS"]
     assert (shown["value"], shown["from"], shown["in_effect"]) == (world.url, str(OURS), True)
 
+    checked = json.loads(host.run(*COMMAND, "check", "--format", "json", cwd=PROJECT).stdout)
+    told = {row["check"]: row["what"] for row in checked["checks"] if row["result"] == "ok"}
+    assert checked["failed"] == 0
+    assert told["etcd"] == f"{world.url} answers"
+    assert told["interface"].startswith(f"other hosts reach this one by eth0, {host.address}")
+    assert told["Docker"].startswith("Docker ")
+    assert {"kernel", "firewall", "UDP port"} <= told.keys()
+    world.etcd.cable(up=False)
+    refused = host.run(*COMMAND, "check", cwd=PROJECT, check=False)
+    world.etcd.cable(up=True)
+    assert refused.code == 1
+    assert world.url in refused.stdout
+
 
 def test_a_lease_that_networks_use_is_kept_until_they_are_removed(world: World) -> None:
     host = standalone(world, "h2")
