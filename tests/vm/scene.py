@@ -41,9 +41,9 @@ def apt(machine: Machine, *words: str) -> float:
     return machine.run(*argv, limit_s=900).seconds
 
 
-def note(machine: Machine, what: str, seconds: float) -> None:
-    """Remember a measured time."""
-    times.append(f"{machine.name}: {what} {seconds:.1f} s")
+def note(machine: Machine, what: str, *seconds: float) -> None:
+    """Remember what was measured."""
+    times.append(f"{machine.name}: {what}: {', '.join(f'{one:.1f} s' for one in seconds)}")
 
 
 class Web:
@@ -68,21 +68,24 @@ class Web:
         self.answers()
 
     def answers(self) -> None:
-        """Wait until the port answers those outside, and check the container's address."""
+        """Wait until the port answers those outside; check the container's address and way out."""
         url = f"http://{self.machine.address}:{_PORT}/"
         wait_for(lambda: self.lab.outside.reaches(url), f"{url} to answer", 300, every_s=1)
         assert self.lab.outside.fetch(url) == "box\n"
         shown = self._inspect("{{json .NetworkSettings.Networks}}", _WEB)
         networks: dict[str, Any] = json.loads(shown)
         assert [one["IPAddress"] for one in networks.values()] == [self.address]
+        self.machine.docker("exec", _WEB, "ping", "-c", "1", "-w", "60", self.lab.lan.gateway)
 
     def bridge(self) -> dict[str, Any]:
-        """Return what `ip -j address show` says of the network's bridge."""
-        links: list[dict[str, Any]] = json.loads(self.machine.run("ip", "-j", "addr").stdout)
-        [found] = [link for link in links if link["ifname"].startswith("fl-")]
-        return found
+        """Return name, MTU, state and IPv4 addresses of the network's bridge."""
+        show = ("ip", "-4", "-j", "address", "show", "type", "bridge")
+        links: list[dict[str, Any]] = json.loads(self.machine.run(*show).stdout)
+        [found] = [link for link in links if link.get("ifname", "").startswith("fl-")]
+        addresses = {one["local"]: one["prefixlen"] for one in found["addr_info"]}
+        return {**{key: found[key] for key in ("ifname", "mtu", "operstate")}, **addresses}
 
-    def comes_back(self) -> None:
+    def comes_back(self, beside: str = "nothing") -> None:
         """Reboot; the container must be there again, all as it was, and in time.
 
         In time is within 30 s of dockerd's start, or twice what the plain container takes.
@@ -94,8 +97,8 @@ class Web:
         ask = ("systemctl", "show", "docker", "--timestamp=unix", "-P", "ExecMainStartTimestamp")
         dockerd = float(self.machine.run(*ask).stdout.strip().lstrip("@"))
         web, plain = self._started(_WEB) - dockerd, self._started(_PLAIN) - dockerd
-        note(self.machine, "after dockerd's start, the plain container runs", plain)
-        note(self.machine, "after dockerd's start, flannel's container runs", web)
+        text = f"beside {beside}, after dockerd's start, flannel's container and a plain one ran"
+        note(self.machine, text, web, plain)
         self.answers()
         assert web < max(BACK_WITHIN_S, 2 * plain)
 
