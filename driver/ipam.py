@@ -5,7 +5,7 @@ A block is a network's own part of the lease, with its real mask.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Network
 
@@ -15,6 +15,7 @@ from driver.model.records import Lease, Pool, State, short
 LARGEST_DEFAULT = 26  # prefix lengths: of a block whose size nobody requested,
 SMALLEST_DEFAULT = 29  # of such a block when the lease runs low,
 SMALLEST = 30  # of a block whose size was requested
+DOCKER0 = "docker0"  # the bridge of Docker's own network
 BURST_S = 2.0
 BURST = 8
 
@@ -29,21 +30,22 @@ class PoolRequest:
 
 
 def take_pool(
-    state: State, want: PoolRequest, onlink: Iterable[IPv4Network], serial: str, now: float
+    state: State, want: PoolRequest, used: Mapping[IPv4Network, str], serial: str, now: float
 ) -> Pool:
     """Choose the block for a new network.
 
-    `onlink`: prefixes that the host uses otherwise; `serial` makes the pool's id unique.
+    `used`: prefixes that the host uses otherwise, each with the link that has it, or ""; `serial`
+    makes the pool's id unique.
     Errors: Unavailable without a lease; BadRequest, Conflict, Exhausted.
     """
     lease = lease_of(state)
     check_held(lease)
     if want.cidr is None:
         _check_burst(state, now)
-        cidr = _free_block(state, lease, want.prefix, tuple(onlink))
+        cidr = _free_block(state, lease, want.prefix, used)
     else:
         cidr = want.cidr
-        _check_block(state, lease, cidr, onlink)
+        _check_block(state, lease, cidr, used)
         if want.sub is not None and not want.sub.subnet_of(cidr):
             raise BadRequest(f"--ip-range {want.sub} is not inside --subnet {cidr}")
     return Pool(f"{cidr}/{serial}", cidr, want.sub, None, now, automatic=want.cidr is None)
@@ -66,7 +68,7 @@ def check_inside(lease: Lease, cidr: IPv4Network) -> None:
 
 
 def _check_block(
-    state: State, lease: Lease, cidr: IPv4Network, onlink: Iterable[IPv4Network]
+    state: State, lease: Lease, cidr: IPv4Network, used: Mapping[IPv4Network, str]
 ) -> None:
     check_inside(lease, cidr)
     if cidr.prefixlen > SMALLEST:
@@ -74,14 +76,31 @@ def _check_block(
     for block, holder in _blocks(state).items():
         if block.overlaps(cidr):
             raise Conflict(f"subnet {cidr} overlaps {block} of {holder}")
-    for prefix in _foreign(lease, onlink):
+    for prefix in _foreign(lease, used):
         if prefix.overlaps(cidr):
-            raise Conflict(f"subnet {cidr} overlaps {prefix}, which this host already uses")
+            link = used[prefix]
+            where = f"{prefix} on {link}" if link else f"{prefix}"
+            raise Conflict(
+                f"subnet {cidr} overlaps {where}, which this host already uses{_cure([link])}"
+            )
 
 
-def _foreign(lease: Lease, onlink: Iterable[IPv4Network]) -> list[IPv4Network]:
+def _foreign(lease: Lease, used: Mapping[IPv4Network, str]) -> list[IPv4Network]:
     """Leave out the lease's first address: flannel's device has it, and no container gets it."""
-    return [p for p in onlink if p != IPv4Network(lease.subnet.network_address)]
+    return [p for p in used if p != IPv4Network(lease.subnet.network_address)]
+
+
+def _cure(links: Collection[str]) -> str:
+    """Return what to do about links that have parts of the lease; "" where only their owner knows.
+
+    Source: moby, daemon/config: --bip and "bip" set the prefix of docker0.
+    """
+    if DOCKER0 not in links:
+        return ""
+    return (
+        f"; {DOCKER0} has its prefix from --bip on dockerd's command line or from bip in "
+        "daemon.json: `docker-flannel migrate` shows how to move it"
+    )
 
 
 def _check_burst(state: State, now: float) -> None:
@@ -108,7 +127,7 @@ def unclaimed_pools(state: State) -> list[Pool]:
 
 
 def _free_block(
-    state: State, lease: Lease, prefix: int | None, onlink: tuple[IPv4Network, ...]
+    state: State, lease: Lease, prefix: int | None, used: Mapping[IPv4Network, str]
 ) -> IPv4Network:
     """Choose a free block of the wanted size, or of an eighth of the lease or smaller.
 
@@ -119,7 +138,8 @@ def _free_block(
         raise BadRequest(f"flannel.size /{prefix} is not between /{shortest} and /{SMALLEST}")
     last, default = max(SMALLEST_DEFAULT, shortest), default_prefix(lease.subnet)
     blocks = _blocks(state)
-    taken = [*_foreign(lease, onlink), *blocks]
+    foreign = _foreign(lease, used)
+    taken = [*foreign, *blocks]
     for size in [prefix] if prefix is not None else range(default, last + 1):
         free = [
             block
@@ -128,11 +148,14 @@ def _free_block(
         ]
         if free:
             return min(free, key=lambda block: (_freed_at(state, block), block))
-    held = ", ".join(f"{block} ({blocks[block]})" for block in sorted(blocks))
+    there = {p: f"on {used[p] or 'this host'}" for p in foreign if p.overlaps(lease.subnet)}
+    held = ", ".join(f"{block} ({what})" for block, what in sorted({**blocks, **there}.items()))
     wanted = f"/{prefix}" if prefix is not None else f"/{default} or smaller"
+    cure = _cure([used[p] for p in there])
+    if blocks or not cure:
+        cure += "; remove a network, or give hosts larger leases (SubnetLen)"
     raise Exhausted(
-        f"the lease {lease.subnet} has no free block of {wanted}; it is held by "
-        f"{held or 'the host'}; remove a network, or give hosts larger leases (SubnetLen)"
+        f"the lease {lease.subnet} has no free block of {wanted}; it is held by {held}{cure}"
     )
 
 

@@ -41,7 +41,7 @@ def check_unused(basics: Basics) -> None:
             known = len(journal.load().networks)
     if known or running:
         raise Conflict(
-            f"there are {known} networks of this driver, with {running} running containers; remove "
+            f"networks of this driver exist: {known}, with {running} running containers; remove "
             "them first: `docker network ls --filter driver=flannel` lists them, and "
             "`docker-flannel forget` gives up one that Docker no longer has"
         )

@@ -83,7 +83,7 @@ def _take_pool(core: Reconciler, config: Body) -> None:
     """Take the block that this plugin's IPAM chose, with its gateway and reserved addresses."""
     want = PoolRequest(config.prefix("Subnet"), config.prefix("IPRange"))
     with core.edit() as edit:
-        pool = take_pool(edit.state, want, (), "", edit.now)
+        pool = take_pool(edit.state, want, {}, "", edit.now)
         pool = replace(pool, automatic=False).owned("adopted", str(pool.cidr))
         edit.take(pool)
         aux = config.part("AuxiliaryAddresses")

@@ -209,7 +209,7 @@ def _pool_of(edit: Edit, network_id: str, given: _Given) -> Pool:
                 return pool
         raise BadRequest(f"subnet {cidr} was not given out by this plugin's IPAM")
     _drop_forgotten(edit, network_id, cidr)
-    pool = take_pool(edit.state, PoolRequest(cidr), (), "", edit.now)
+    pool = take_pool(edit.state, PoolRequest(cidr), {}, "", edit.now)
     return pool.owned("docker", network_id)
 
 

@@ -8,7 +8,10 @@ options, and `run` runs the command. If there are any, `arguments` adds other ar
 from itertools import chain
 
 GROUPS = {
-    "Set up this host": ("check", "init", "join", "leave", "setup-daemon", "docker-opts"),
+    "Set up this host": (
+        *("check", "init", "join", "leave"),
+        *("setup-daemon", "docker-opts", "migrate"),
+    ),
     "See what there is": ("status", "ps", "ports", "config"),
     "Repair": ("adopt", "forget", "backup", "restore"),
     "The service itself": ("serve",),

@@ -108,10 +108,14 @@ class Reconciler(Passes):
         with self._lock:
             return self.state
 
-    def used_prefixes(self) -> tuple[IPv4Network, ...]:
-        """Return the prefixes no new network may get: those of others and of unknown bridges."""
+    def used_prefixes(self) -> dict[IPv4Network, str]:
+        """Return the prefixes no new network may get, each with the link that has it, or "".
+
+        They are those of others and of unknown bridges.
+        """
         self.facts = self.survey.facts()
-        return (*self.facts.onlink, *self.takeover.blocks)
+        used = (*self.facts.onlink, *self.takeover.blocks)
+        return {**dict.fromkeys(used, ""), **dict(self.facts.holders)}
 
     def _carry_out(self, edit: Edit) -> None:
         if edit.adds():

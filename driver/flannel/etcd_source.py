@@ -17,7 +17,7 @@ from driver.flannel.membership import Membership, MembershipStatus
 from driver.flannel.subnet_env import flannelds_lease, write_docker_options, write_subnet_env
 from driver.model.facts import External, Facts
 from driver.model.interfaces import LeaseStatus
-from driver.model.records import Lease, State, Vtep, replace
+from driver.model.records import Lease, Overlay, State, Vtep, replace
 
 TOLD = ("refused", "beside")  # phases of which a call is told the problem
 FIRST_S = 1.0  # a host without a lease can do nothing for Docker anyway
@@ -77,9 +77,9 @@ class EtcdSource:
                 frozenset(state.peers.values()),
             )  # fmt: skip
         public_ip = self._settings.public_ip or external.ip
-        vtep = Vtep(public_ip, state.vtep.mac if state.vtep else self._mac)
         status = self._membership.status() if self._membership else _stored(state)
         overlay = status.overlay
+        vtep = Vtep(public_ip, self._mac_of(state, facts, overlay))
         found = LeaseStatus(
             None, status.phase, status.problems, overlay, vtep, status.peers,
             local=facts.local_addresses,
@@ -103,6 +103,15 @@ class EtcdSource:
                 problems += filter(None, [facts.lan_fault(lease)])
         refusal = status.problems[0] if status.phase in TOLD and status.problems else ""
         return replace(found, lease=lease, problems=tuple(problems), refusal=refusal)
+
+    def _mac_of(self, state: State, facts: Facts, overlay: Overlay | None) -> str:
+        """Return this host's MAC.
+
+        A device with the plugin's mark, before the plugin had a lease in etcd, is a flanneld's that
+        `migrate` handed over: the other hosts know its MAC.
+        """
+        handed_over = "" if _from_etcd(state.lease) else facts.flanneld.own_mac(overlay)
+        return handed_over or (state.vtep.mac if state.vtep else self._mac)
 
     def _yield(self, found: LeaseStatus, state: State, what: str) -> LeaseStatus:
         """Leave the network to the flanneld that has it; use its lease if that may be."""

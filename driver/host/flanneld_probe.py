@@ -38,7 +38,7 @@ class FlanneldProbe:
             self._process = 0
         return Flanneld(
             frozenset((v.name, *read_vxlan(v)[:2]) for v in vxlans if not v.ours),
-            frozenset(link.name for link in vxlans if link.ours),
+            frozenset((link.name, link.mac) for link in vxlans if link.ours),
             self._process,
         )
 

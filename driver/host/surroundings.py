@@ -53,6 +53,7 @@ def facts(found: Surroundings) -> Facts:
         uplinks=frozenset(bridges[index].name for index in bridges.keys() - inner),
         foreign=frozenset(bridges[index].name for index in inner),
         onlink=_sorted(reached.values()),
+        holders=tuple((net, theirs[i].name) for i in reached for net in _sorted([reached[i]])),
         uplink_mtu=next((links[i].mtu for _, i in sorted(defaults) if i in links), None),
         tunnels=_tunnels(links.values()),
         carriers=frozenset(link.name for index, link in bridges.items() if index in carrying),

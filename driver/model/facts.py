@@ -31,12 +31,13 @@ class Flanneld:
     flanneld makes its device before it writes its lease; while it waits for etcd, its process
     shows it.
 
-    `devices`: vxlan devices that are not this plugin's: name, VNI, port. `own`: names of its own.
+    `devices`: vxlan devices that are not this plugin's: name, VNI, port. `own`: name and MAC of its
+    own.
     `process`: the id of a process called flanneld in this network namespace, 0 if there is none.
     """
 
     devices: frozenset[tuple[str, int, int]] = frozenset()
-    own: frozenset[str] = frozenset()
+    own: frozenset[tuple[str, str]] = frozenset()
     process: int = 0
 
     def sign(self, overlay: Overlay | None) -> str:
@@ -56,8 +57,12 @@ class Flanneld:
 
         It then uses the plugin's device, MAC and lease as they are. host-gw has no device.
         """
-        mine = overlay.backend == "host-gw" or overlay.device in self.own
+        mine = overlay.backend == "host-gw" or overlay.device in dict(self.own)
         return mine and not self._device(overlay)
+
+    def own_mac(self, overlay: Overlay | None) -> str:
+        """Return the MAC of the plugin's device of an overlay, "" without one."""
+        return dict(self.own).get(overlay.device, "") if overlay else ""
 
     def has(self, overlay: Overlay) -> bool:
         """Whether a flanneld has the network, so that the plugin makes none of its objects."""
@@ -93,8 +98,9 @@ class Facts:
     """What the plugin needs to know about the host beyond its own objects.
 
     `uplinks`: other programs' bridges that lead out of the host; `foreign`: those that do not, with
-    somebody's containers. `onlink`, `lans`, `places`: see `LocalAddresses`; `routed`: prefixes of
-    other programs' routes, except the default; `resolvers`: name servers. `firewall`: its backend.
+    somebody's containers. `onlink`, `lans`, `places`: see `LocalAddresses`; `holders`: the links of
+    `onlink`. `routed`: prefixes of other programs' routes, except the default; `resolvers`: name
+    servers. `firewall`: its backend.
     `gates`: the iptables variants in use, "nft", "legacy".
     `forwarding`: the host forwards; `forwards`: the plugin turns that on while it has networks.
     `uplink_mtu`: of the default route's link, in bytes. `external`: None if there is none or no use
@@ -105,6 +111,7 @@ class Facts:
 
     uplinks: frozenset[str] = frozenset()
     onlink: tuple[IPv4Network, ...] = ()
+    holders: tuple[tuple[IPv4Network, str], ...] = ()
     foreign: frozenset[str] = frozenset()
     firewall: str = "nft"
     gates: frozenset[str] = frozenset()

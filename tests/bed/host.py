@@ -45,6 +45,11 @@ class Host(Node):
         `daemon_json` are settings beside the bed's own; an underscore in a name stands for a
         dash. Raises WaitError, or AssertionError with the end of its log when dockerd gives up.
         """
+        self.set_up_dockerd(**daemon_json)
+        self._run_dockerd()
+
+    def set_up_dockerd(self, **daemon_json: Any) -> None:
+        """Write /etc/docker/daemon.json, as `start_dockerd` does."""
         settings = {
             "data-root": str(self.folder / "docker"),
             "exec-root": "/run/docker",
@@ -56,7 +61,6 @@ class Host(Node):
         }
         file = self.folder / "etc-docker" / "daemon.json"
         file.write_text(json.dumps(settings, indent=2))
-        self._run_dockerd()
 
     def _run_dockerd(self) -> None:
         self.run("rm", "-f", "/run/docker.pid")  # of a killed one, and the number may be in use

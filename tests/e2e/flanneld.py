@@ -1,19 +1,24 @@
 """A flanneld in small, for machines without one: what it writes, in etcd, the kernel and its file.
 
-As a program: `python -m tests.e2e.flanneld ETCD-URL`. It is called "flanneld" where processes are
+As a program: `python -m tests.e2e.flanneld [ETCD-URL]`, or with the URL and `--ip-masq` in
+flanneld's variables. It is called "flanneld" where processes are
 listed. As the real one it makes its device, takes the lease with its public IP or another, writes
-its file, and then makes peers reachable; SIGTERM leaves all of it. Source: flannel 0.20.
+its file, makes its chains, and then makes peers reachable; SIGTERM leaves all of it. Source:
+flannel 0.20, the chains of 0.21.3.
 """
 
 from __future__ import annotations
 
 import base64
 import json
+import os
 import secrets
+import socket
 import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Iterable
 from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any
@@ -94,20 +99,50 @@ def acquire(etcd: Etcd, network: IPv4Network, address: str, mac: str) -> IPv4Net
     return subnet
 
 
-def furnish(network: IPv4Network, subnet: IPv4Network) -> None:
-    """Address the device, let the network be forwarded, write the file."""
+def furnish(network: IPv4Network, subnet: IPv4Network, *, masquerades: bool) -> None:
+    """Address the device, make the chains, write the file."""
     ip("ip", "addr", "add", f"{subnet.network_address}/32", "dev", DEVICE, check=False)
     ip("ip", "link", "set", DEVICE, "up")
-    for way in ("-s", "-d"):
-        ip("iptables", "-w", "-A", "FORWARD", way, str(network), "-j", "ACCEPT")
+    forward = [("-s", str(network), "-j", "ACCEPT"), ("-d", str(network), "-j", "ACCEPT")]
+    chain("filter", "FORWARD", "FLANNEL-FWD", "flanneld forward", forward)
+    if masquerades:
+        chain(
+            "nat", "POSTROUTING", "FLANNEL-POSTRTG", "flanneld masq", masquerading(network, subnet)
+        )
     Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
     FILE.parent.mkdir(parents=True, exist_ok=True)
     new = FILE.with_name(f".{FILE.name}")
     new.write_text(
         f"FLANNEL_NETWORK={network}\nFLANNEL_SUBNET={subnet[1]}/{subnet.prefixlen}\n"
-        "FLANNEL_MTU=1450\nFLANNEL_IPMASQ=false\n"
+        f"FLANNEL_MTU=1450\nFLANNEL_IPMASQ={str(masquerades).lower()}\n"
     )
     new.replace(FILE)
+
+
+def masquerading(network: IPv4Network, subnet: IPv4Network) -> list[tuple[str, ...]]:
+    """Return the rules of FLANNEL-POSTRTG, as of flannel 0.21.3."""
+    n, s, back, out = str(network), str(subnet), ("-j", "RETURN"), ("-j", "MASQUERADE")
+    return [
+        ("-m", "mark", "--mark", "0x4000/0x4000", *back),
+        ("-s", s, "-d", n, *back),
+        ("-s", n, "-d", s, *back),
+        ("!", "-s", n, "-d", s, *back),
+        ("-s", n, "!", "-d", "224.0.0.0/4", *out, "--random-fully"),
+        ("!", "-s", n, "-d", n, *out, "--random-fully"),
+    ]
+
+
+def chain(
+    table: str, parent: str, name: str, comment: str, rules: Iterable[tuple[str, ...]]
+) -> None:
+    """Make or empty a chain, fill it, and append the jump to it."""
+    told, tables = ("-m", "comment", "--comment", comment), ("iptables", "-w", "-t", table)
+    ip(*tables, "-N", name, check=False)
+    ip(*tables, "-F", name)
+    for rule in rules:
+        ip(*tables, "-A", name, *rule[: rule.index("-j")], *told, *rule[rule.index("-j") :])
+    ip(*tables, "-D", parent, *told, "-j", name, check=False)
+    ip(*tables, "-A", parent, *told, "-j", name)
 
 
 def peer(subnet: IPv4Network, lease: dict[str, Any]) -> None:
@@ -119,6 +154,15 @@ def peer(subnet: IPv4Network, lease: dict[str, Any]) -> None:
     ip("ip", "route", "replace", str(subnet), "via", str(gateway), "dev", DEVICE, "onlink")
 
 
+def ready() -> None:
+    """Tell the bed and, where it waits for that, systemd."""
+    sys.stdout.write("ready\n")
+    sys.stdout.flush()
+    if "NOTIFY_SOCKET" in os.environ:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+            sock.sendto(b"READY=1", os.environ["NOTIFY_SOCKET"])
+
+
 def main(url: str) -> None:
     """Be a flanneld until SIGTERM."""
     Path("/proc/self/comm").write_text("flanneld")
@@ -127,7 +171,7 @@ def main(url: str) -> None:
     shown = json.loads(ip("ip", "-j", "-4", "addr", "show", "eth0"))
     address = str(shown[0]["addr_info"][0]["local"])
     own = acquire(etcd, network, address, device(address))
-    furnish(network, own)
+    furnish(network, own, masquerades=os.environ.get("FLANNELD_IP_MASQ") == "true")
     known: dict[IPv4Network, dict[str, Any]] = {}
     while True:
         found = etcd.leases()
@@ -135,10 +179,9 @@ def main(url: str) -> None:
             if subnet != own and known.get(subnet) != lease:
                 peer(subnet, lease)
         known = found
-        sys.stdout.write("ready\n")
-        sys.stdout.flush()
+        ready()
         time.sleep(0.2)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(sys.argv[1] if sys.argv[1:] else os.environ["FLANNELD_ETCD_ENDPOINTS"])

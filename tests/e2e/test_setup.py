@@ -268,4 +268,5 @@ def test_all_containers_on_docker0(alone: Host) -> None:
     refused = alone.docker(
         "network", "create", "-d", "flannel", "--ipam-driver", "flannel", "app", check=False
     )
-    assert "has no free block" in refused.stderr
+    assert "(on docker0)" in refused.stderr
+    assert "`docker-flannel migrate` shows how to move it" in refused.stderr

@@ -16,7 +16,8 @@ from tests.unit.sample import NET, NOW, blocks, hold, lease, network, pool, stat
 
 def take(state: State, cidr: str = "", prefix: int | None = None, onlink: str = "") -> Pool:
     want = PoolRequest(IPv4Network(cidr) if cidr else None, None, prefix)
-    return take_pool(state, want, blocks(*onlink.split()), "beef", NOW)
+    used = dict.fromkeys(blocks(*onlink.split()), "")
+    return take_pool(state, want, used, "beef", NOW)
 
 
 def used(cidr: str) -> Pool:
@@ -139,7 +140,7 @@ def test_a_certain_block_is_checked(cidr: str, error: type[FlannelError], words:
 
 def test_a_certain_block_is_given_as_asked_for() -> None:
     want = PoolRequest(IPv4Network("10.2.0.32/27"), IPv4Network("10.2.0.40/29"))
-    got = take_pool(state_of(lease("10.2.0.0/24")), want, (), "beef", NOW)
+    got = take_pool(state_of(lease("10.2.0.0/24")), want, {}, "beef", NOW)
     assert (str(got.cidr), str(got.sub), got.automatic) == ("10.2.0.32/27", "10.2.0.40/29", False)
     assert str(take(state_of(lease("10.2.0.0/24")), "10.2.0.0/24").cidr) == "10.2.0.0/24"
 
@@ -147,7 +148,7 @@ def test_a_certain_block_is_given_as_asked_for() -> None:
 def test_ip_range_outside_the_subnet_is_refused() -> None:
     want = PoolRequest(IPv4Network("10.2.0.32/27"), IPv4Network("10.2.0.64/29"))
     with pytest.raises(BadRequest, match=r"--ip-range 10.2.0.64/29 is not inside --subnet"):
-        take_pool(state_of(lease("10.2.0.0/24")), want, (), "beef", NOW)
+        take_pool(state_of(lease("10.2.0.0/24")), want, {}, "beef", NOW)
 
 
 def burst(count: int, age_s: float = 0.0, **changes: Any) -> list[Pool]:
@@ -190,9 +191,32 @@ def test_exhaustion_names_who_holds_the_lease_and_ends_when_one_goes() -> None:
         "10.2.0.0/25 (network aaaaaaaaaaaa), 10.2.0.128/25 (a network of another driver); "
         "remove a network, or give hosts larger leases (SubnetLen)"
     )
-    with pytest.raises(Exhausted, match="it is held by the host;"):
+    with pytest.raises(Exhausted, match=r"held by 10.2.0.0/16 \(on this host\); remove a network"):
         take(state_of(lease("10.2.0.0/24")), onlink="10.2.0.0/16")
     assert str(take(state_of(lease("10.2.0.0/24"), theirs)).cidr) == "10.2.0.0/27"
+
+
+def test_what_docker0_holds_is_named_with_its_setting_and_the_next_command() -> None:
+    ours, whole = used("10.2.0.0/25"), PoolRequest(IPv4Network("10.2.0.0/24"))
+    bip = {IPv4Network("10.2.0.0/24"): "docker0", IPv4Network("192.168.1.0/24"): "eth0"}
+    full = state_of(lease("10.2.0.0/24"))
+    cure = (
+        "; docker0 has its prefix from --bip on dockerd's command line or from bip in daemon.json: "
+        "`docker-flannel migrate` shows how to move it"
+    )
+    with pytest.raises(Exhausted) as caught:
+        take_pool(full, PoolRequest(), bip, "x", NOW)
+    held = "the lease 10.2.0.0/24 has no free block of /27 or smaller; it is held by "
+    assert str(caught.value) == f"{held}10.2.0.0/24 (on docker0){cure}"
+    with pytest.raises(Conflict) as caught_too:
+        take_pool(full, whole, bip, "x", NOW)
+    told = "subnet 10.2.0.0/24 overlaps 10.2.0.0/24 on docker0, which this host already uses"
+    assert str(caught_too.value) == told + cure
+    half = {IPv4Network("10.2.0.128/25"): "docker0"}
+    with pytest.raises(Exhausted, match="shows how to move it; remove a network, or give hosts"):
+        take_pool(
+            state_of(lease("10.2.0.0/24"), ours, user_of(ours)), PoolRequest(), half, "x", NOW
+        )
 
 
 def test_a_block_outside_the_lease_is_told_from_one_inside() -> None:
@@ -204,7 +228,7 @@ def test_a_block_outside_the_lease_is_told_from_one_inside() -> None:
 @pytest.mark.parametrize("seed", range(4))
 def test_blocks_never_overlap_and_stay_inside_whatever_is_taken_and_freed(seed: int) -> None:
     rng, own, now = seeded(seed), lease("10.2.0.0/24"), NOW
-    onlink = blocks("10.2.0.48/29")
+    onlink = dict.fromkeys(blocks("10.2.0.48/29"), "")
     held: dict[str, Pool] = {}
     freed: dict[str, Freed] = {}
     given = 0

@@ -1,6 +1,7 @@
 """What the netlink adapter tells of the host's own links and routes."""
 
 from contextlib import closing
+from ipaddress import IPv4Network
 
 import pytest
 
@@ -51,6 +52,7 @@ def test_uplinks_are_bridges_that_lead_out(full, host):
         "route add 10.99.0.0/16 nexthop via 192.168.8.254 nexthop via 192.168.9.254",
     )
     assert facts_of(full).uplinks == {"br0", "br1", "br2", "br3"}
+    assert (IPv4Network("172.17.0.0/16"), "docker0") in facts_of(full).holders
     host.ip("route del default", "route del 10.99.0.0/16", "link set vxlan0 nomaster")
     assert facts_of(full).uplinks == frozenset()
 

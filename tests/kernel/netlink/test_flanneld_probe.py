@@ -45,11 +45,12 @@ def test_devices_that_are_ours_and_those_that_are_not(host):
         assert lookout.look() == Flanneld()
         host.ip(
             "link add flannel.1 type vxlan id 1 dstport 8472 dev lo local 127.0.0.1",
-            f"link add flannel.7 group {GROUP} type vxlan id 7 dstport 8472 dev lo local 127.0.0.1",
+            f"link add flannel.7 address 02:00:00:00:00:07 group {GROUP} type vxlan id 7 "
+            "dstport 8472 dev lo local 127.0.0.1",
             "link add flannel.9 type bridge",
         )
         assert lookout.look() == Flanneld(
-            frozenset({("flannel.1", 1, 8472)}), frozenset({"flannel.7"})
+            frozenset({("flannel.1", 1, 8472)}), frozenset({("flannel.7", "02:00:00:00:00:07")})
         )
 
 

@@ -23,7 +23,7 @@ from tests.unit.sample import OVERLAY, PEER, VTEP
 
 FLANNEL_1 = ("flannel.1", 1, 8472)
 GATEWAYS = replace(OVERLAY, backend="host-gw")
-OWN = frozenset({"flannel.1"})
+OWN = frozenset({("flannel.1", "02:00:00:00:00:01")})
 
 
 @pytest.mark.parametrize(

@@ -167,7 +167,7 @@ def test_a_file_that_cannot_be_written_is_told_and_tried_again(tmp_path: Path) -
 def test_a_lost_lease_gives_neither_blocks_nor_addresses() -> None:
     state = State(replace(LEASE, held=False), pools={POOL.id: POOL})
     with pytest.raises(Unavailable, match="is lost, and another host may use it"):
-        take_pool(state, PoolRequest(), (), "beef", 0.0)
+        take_pool(state, PoolRequest(), {}, "beef", 0.0)
     with pytest.raises(Unavailable, match="is lost, and another host may use it"):
         take_address(state, POOL, Wish(), 0.0)
 
@@ -176,7 +176,8 @@ def test_a_lost_lease_gives_neither_blocks_nor_addresses() -> None:
 
 FOREIGN = Flanneld(frozenset({("flannel.1", 1, 8472)}))
 WAITS = Flanneld(process=7)
-LATER = Flanneld(own=frozenset({"flannel.1"}), process=7)
+OWN = frozenset({("flannel.1", "02:00:00:00:00:01")})
+LATER = Flanneld(own=OWN, process=7)
 FILE = """FLANNEL_NETWORK=10.2.0.0/16
 FLANNEL_SUBNET=10.2.3.1/24
 FLANNEL_MTU=1450
@@ -288,3 +289,12 @@ def test_when_the_flanneld_is_gone_its_lease_goes_on_as_ours(tmp_path: Path) -> 
     found = ask(source(other, tmp_path, auto=True), used, HERE)
     assert found.lease == THEIRS
     assert "10.2.3.0/24 from subnet-file is in use" in found.problems[0]
+
+
+def test_a_device_that_was_handed_over_keeps_the_mac_that_others_know(tmp_path: Path) -> None:
+    here = replace(HERE, flanneld=Flanneld(own=OWN))
+    for state in (State(THEIRS, OVERLAY, VTEP, pools=BLOCKS), State(THEIRS), State()):
+        found = ask(source(FakeMembership(HELD), tmp_path, auto=True), state, here)
+        assert found.vtep == replace(VTEP, mac="02:00:00:00:00:01")
+    held = ask(source(FakeMembership(HELD), tmp_path), State(OURS, OVERLAY, VTEP), here)
+    assert held.vtep == VTEP, "what changes the MAC of a held lease's device is undone"

@@ -169,7 +169,7 @@ def test_the_network_is_the_one_in_etcd(root: Path) -> None:
         (Flanneld(frozenset({("vx0", 2, 8472)})), None, []),
         (Flanneld(frozenset({("vx0", 1, 8472)})), OVERLAY, []),
         (Flanneld(frozenset({("vx0", 7, 9)})), OVERLAY, [FAILED]),
-        (Flanneld(own=frozenset({"flannel.1"})), None, []),
+        (Flanneld(own=frozenset({("flannel.1", "02:00:00:00:00:01")})), None, []),
     ],
 )
 def test_a_device_with_our_vni_and_port(
