@@ -28,6 +28,8 @@ set -e
 cp -a /usr/lib/docker-flannel /opt/docker-flannel
 sed -i '1s|/usr/lib|/opt|' /opt/docker-flannel/bin/docker-flannel
 mkdir -p /usr/local/lib/docker/cli-plugins
+install -D -t /etc/systemd/network /usr/lib/systemd/network/05-docker-flannel.network
+install -D -t /etc/NetworkManager/conf.d /usr/lib/NetworkManager/conf.d/10-docker-flannel.conf
 for folder in /usr/local/bin /usr/local/lib/docker/cli-plugins; do
     ln -s /opt/docker-flannel/bin/docker-flannel $folder
 done
@@ -128,7 +130,8 @@ def test_it_takes_over_from_make_install(lab: Lab, machine: Machine, suite: str)
         )
         assert machine.run("systemctl", "is-enabled", PACKAGE).stdout == "enabled\n"
         assert machine.run("cat", SETTINGS).stdout == "DOCKER_FLANNEL_LOG_LEVEL=debug\n"
-        left = machine.run("find", "/usr/local", "/etc/systemd", "-name", "docker-flannel*")
+        folders = ("/usr/local", "/etc/systemd", "/etc/NetworkManager")
+        left = machine.run("find", *folders, "-name", "*docker-flannel*")
         assert left.stdout.split() == [
             "/etc/systemd/system/multi-user.target.wants/docker-flannel.service"
         ]
