@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from ipaddress import IPv4Address
 
+# Docker repeats a call whose connection broke, without its body; nothing else sends none
+NO_BODY = "the request has no body"
 Place = tuple[str, IPv4Address, int]  # a host port: protocol, address, number
 
 

@@ -1,6 +1,6 @@
 """Docker's two APIs over HTTP: the calls, and the answers to failures.
 
-`standby.STATIC` has the replies that need no state, `CALLS` all other calls.
+`standin.STATIC` has the replies that need no state, `CALLS` all other calls.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from werkzeug.exceptions import HTTPException
 
 from driver.api import admin, adopt, endpoints, networks, pools, ports, status
 from driver.api.body import Body, Reply
-from driver.api.standby import STATIC
 from driver.core.reconciler import Reconciler
 from driver.docker.naming import KnownNames
 from driver.errors import BadRequest, FlannelError, NoLease
 from driver.model.facts import Facts
 from driver.model.records import State
+from driver.standin import STATIC
 
 log = logging.getLogger(__name__)
 

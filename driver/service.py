@@ -27,6 +27,7 @@ from driver.host.lock import Lock
 from driver.host.narrow import MANAGED, narrow
 from driver.host.rights import check_rights
 from driver.setup.sources import Sources
+from driver.standin import is_standin
 from driver.worker import Worker
 
 if TYPE_CHECKING:
@@ -185,5 +186,7 @@ def _refuse_served(path: Path) -> None:
         except OSError:
             return  # nobody serves it; a stale file is replaced
         pid, _, _ = PEER.unpack(probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, PEER.size))
+        if is_standin(probe):
+            return  # it goes when the file is another's
     who = f"process {pid}" if pid else "the managed plugin, or in a container"
     raise Conflict(f"another process serves {path}; stop it first ({who}), or set another --socket")

@@ -14,8 +14,10 @@ from driver.config import SETTINGS, Config
 from driver.core.dataplane import Dataplane
 from driver.core.flows import Forgetful
 from driver.core.loop import Loop
+from driver.core.passes import Report
 from driver.core.reconciler import Reconciler
 from driver.docker.engine import Engine, dockerd
+from driver.docker.given_up import GivenUp
 from driver.docker.naming import KnownNames
 from driver.errors import HostError
 from driver.flannel import flanneld
@@ -60,7 +62,10 @@ def build(config: Config) -> Reconciler:
 
 
 def application(config: Config, core: Reconciler, sources: Sources) -> WSGIApplication:
-    """Return what answers Docker's calls; it is loaded here, once the host is as it should be."""
+    """Return what answers Docker's calls; it is loaded here, once the host is as it should be.
+
+    From now on containers can start: those that Docker gave up on do.
+    """
     from driver.handlers import create_app  # noqa: PLC0415
 
     names = KnownNames(Engine().names, dockerd)
@@ -75,12 +80,16 @@ def application(config: Config, core: Reconciler, sources: Sources) -> WSGIAppli
     for handler in logging.getLogger().handlers:
         handler.addFilter(names)
     _thread("docker", names.run)
+
+    def tell(done: tuple[str, ...]) -> None:
+        core.history.reports.append(Report(core.clock(), adopted=done))
+
+    _thread("given-up", GivenUp(Engine(), dockerd, tell).run)
     return app
 
 
 def _assembled(config: Config, undo: ExitStack) -> Reconciler:
     """Do what `build` does; `undo` gets what is to be closed after a failure."""
-    # first: the file table grows for the sockets, at no cost while there is only one thread
     store, sockets = SqliteJournal(config.state_dir / NAME), PortSockets()
     undo.callback(store.close)
     monitor = Monitor()

@@ -6,7 +6,7 @@ The command line asks Docker and sends the answers, so no call of Docker's ever 
 from __future__ import annotations
 
 from driver.api import body
-from driver.api.body import SPACE, Body, Reply
+from driver.api.body import Body, Reply
 from driver.api.networks import create_network
 from driver.api.options import network_options
 from driver.core.reconciler import Reconciler
@@ -15,6 +15,7 @@ from driver.ipam import PoolRequest, take_pool
 from driver.model.facts import Resident
 from driver.model.objects import Bridge
 from driver.model.records import HOST_END_PREFIX, Hold, replace, short
+from driver.standin import SPACE
 
 
 def adopt(core: Reconciler, req: Body, *, require_ipam: bool = False) -> Reply:

@@ -13,7 +13,7 @@ from ipaddress import AddressValueError, IPv4Address, IPv4Interface, IPv4Network
 from typing import Any
 
 from driver.core.publish import Binding
-from driver.errors import BadRequest
+from driver.errors import NO_BODY, BadRequest
 from driver.model.records import ANY, PROTOCOLS
 
 ID = re.compile(r"[a-z0-9]{12,64}")
@@ -23,7 +23,6 @@ MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 Reply = dict[str, Any]
 
 NO_SPACE = "null"  # of Docker's IPAM driver that assigns nothing
-SPACE = "flannel"  # one name for both address spaces: Docker 27+ then skips its overlap loop
 LAST_PORT = 65535
 SHOWN = 80  # characters of a refused value
 
@@ -54,7 +53,7 @@ class Body:
         as `{}` the call would seem done.
         """
         if not raw:
-            raise BadRequest("the request has no body; a JSON object is needed")
+            raise BadRequest(f"{NO_BODY}; a JSON object is needed")
         try:
             fields = json.loads(raw)
         except (ValueError, RecursionError) as error:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Interface, IPv4Network
 
 from driver.api import body
-from driver.api.body import SPACE, Body, Reply
+from driver.api.body import Body, Reply
 from driver.api.options import SIZE, block_prefix, network_options
 from driver.core.addresses import Wish, take_address
 from driver.core.edit import Edit
@@ -19,6 +19,7 @@ from driver.core.reconciler import Reconciler
 from driver.errors import BadRequest, Conflict
 from driver.ipam import PoolRequest, lease_of, take_pool
 from driver.model.records import Hold, Network, Pool, pool_id, replace, short
+from driver.standin import SPACE
 
 log = logging.getLogger(__name__)
 

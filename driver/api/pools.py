@@ -10,12 +10,13 @@ from contextlib import suppress
 from ipaddress import IPv4Interface
 
 from driver.api import body
-from driver.api.body import SPACE, Body, Reply
+from driver.api.body import Body, Reply
 from driver.api.options import ipam_prefix
 from driver.core.addresses import Wish
 from driver.core.reconciler import Reconciler
 from driver.errors import BadRequest, UnknownObject
 from driver.ipam import PoolRequest, take_pool
+from driver.standin import SPACE
 
 LONGEST_NAME = 255  # of a container, as it is remembered
 

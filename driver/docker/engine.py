@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
 from driver.docker.unix_http import LIMIT_S, request
 from driver.errors import Unavailable
@@ -15,6 +17,8 @@ from driver.errors import Unavailable
 SOCKET = Path("/var/run/docker.sock")
 DRIVER = "flannel"
 NAMES_LIMIT_S = 3.0  # names are shown where Docker has them: they are not worth a long wait
+START_LIMIT_S = 120.0  # a volume's driver may take long, and so may an application's first steps
+EXITED = quote(json.dumps({"status": ["exited"]}))
 PID_FILE = Path("/var/run/docker.pid")
 FAILURES = (OSError, ValueError, TypeError, KeyError, IndexError, AttributeError, HTTPException)
 
@@ -24,6 +28,15 @@ class Container(NamedTuple):
 
     id: str
     name: str
+
+
+class Exited(NamedTuple):
+    """A container that has run and does not now; `error`: why its last start failed, "" if not."""
+
+    id: str
+    name: str
+    policy: str
+    error: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +120,36 @@ class Engine:
         except FAILURES as error:
             raise Unavailable(f"Docker cannot be asked on {self.socket}: {error}") from error
         return {"Networks": ours, "Endpoints": places}
+
+    def exited(self) -> list[Exited]:
+        """Return the containers that have ended; wait for a dockerd that is starting.
+
+        Errors: Unavailable.
+        """
+        try:
+            listed = self._get(f"/containers/json?all=1&filters={EXITED}")
+            found = [self._get(f"/containers/{made['Id']}/json") for made in listed]
+            return [
+                Exited(
+                    made["Id"],
+                    made["Name"].removeprefix("/"),
+                    made["HostConfig"]["RestartPolicy"]["Name"],
+                    made["State"]["Error"],
+                )
+                for made in found
+            ]
+        except FAILURES as error:
+            raise Unavailable(f"Docker does not list its containers: {error}") from error
+
+    def start(self, container: str) -> None:
+        """Start a container, by its id; one that runs is left alone. Errors: Unavailable."""
+        try:
+            what = f"/containers/{container}/start"
+            status, told = request(self.socket, "POST", what, limit_s=START_LIMIT_S)
+        except FAILURES as error:
+            raise Unavailable(str(error)) from error
+        if status not in (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED):
+            raise Unavailable(told["message"] if isinstance(told, dict) else str(status))
 
     def _get(self, what: str, limit_s: float = LIMIT_S) -> Any:
         status, found = request(self.socket, "GET", what, limit_s=limit_s)

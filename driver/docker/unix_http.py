@@ -30,12 +30,13 @@ def request(
 ) -> tuple[int, Any]:
     """Send a request, with `body` as JSON; return the status and the JSON of the answer.
 
+    An answer without content counts as null.
     Errors: OSError if nobody answers, HTTPException if it is no HTTP, ValueError if it is no JSON.
     """
     connection = UnixConnection(path, limit_s)
     try:
         connection.request(method, what, None if body is None else json.dumps(body))
         reply = connection.getresponse()
-        return reply.status, json.loads(reply.read())
+        return reply.status, json.loads(reply.read() or b"null")
     finally:
         connection.close()

@@ -171,7 +171,7 @@ def confine_calls(unit: Settings) -> None:
     families = {FAMILIES[name] for name in unit["RestrictAddressFamilies"]}
     for family in set(range(46)) - families:
         denied.add(DENY, "socket", (0, EQ, family, 0))
-    kept = sum(NAMESPACES[name] for name in unit["RestrictNamespaces"])
+    kept = sum(NAMESPACES[name] for name in unit["RestrictNamespaces"] if name != "yes")
     denied.add(DENY, "setns", (1, EQ, 0, 0))
     for bit in (1 << n for n in range(32) if ALL_NAMESPACES & ~kept & 1 << n):
         denied.add(DENY, "setns", (1, MASKED, bit, bit))

@@ -162,8 +162,12 @@ def test_ready_is_notified_when_docker_can_call(host: Host) -> None:
     assert "start it with `systemctl start docker-flannel`" in told.stderr
 
 
-def test_the_unit_starts_before_docker_and_always_again() -> None:
+def test_the_units_start_docker_in_time_and_themselves_again() -> None:
     unit = (PROJECT / "packaging/docker-flannel.service").read_text().splitlines()
-    for line in ("Before=docker.service", "Type=notify", "Restart=always"):
+    standin = (PROJECT / "packaging/docker-flannel-standin.service").read_text().splitlines()
+    for line in ("Type=notify", "Restart=always"):
         assert line in unit
+        assert line in standin
+    assert "Before=docker.service" in standin
+    assert "Before=docker.service" not in unit, "it may come late"
     assert os.access(PROJECT / "packaging/install", os.X_OK)

@@ -9,9 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from driver.api.body import SPACE
 from driver.errors import FlannelError
 from driver.model.records import CONTAINER_END_PREFIX, HOST_END_PREFIX, short
+from driver.standin import SPACE
 from tests.unit.bench import Bench
 from tests.unit.fakes import Crash
 

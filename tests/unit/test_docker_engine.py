@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from driver.docker.engine import Container, Engine, Names
+from driver.docker.engine import Container, Engine, Exited, Names
 from driver.errors import Unavailable
 
 NETWORKS = [
@@ -30,6 +30,12 @@ ANSWERS: dict[str, object] = {
     "/containers/json": [WEB],
     "/containers/c1/json": INSPECTED,
 }
+STARTS = {
+    "/containers/stopped/start": (204, b""),
+    "/containers/running/start": (304, b""),
+    "/containers/broken/start": (500, b'{"message": "no such command"}'),
+    "/containers/odd/start": (500, b"[7]"),
+}
 Start = Callable[[dict[str, object]], Engine]
 
 
@@ -44,6 +50,12 @@ def start(tmp_path: Path) -> Iterator[Start]:
             self.send_response(404 if found is None else 200)
             self.end_headers()
             self.wfile.write(found if isinstance(found, bytes) else json.dumps(found).encode())
+
+        def do_POST(self) -> None:
+            status, message = STARTS[self.path]
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(message)
 
         def log_message(self, *_: object) -> None:
             pass
@@ -128,3 +140,33 @@ def test_what_is_of_this_driver(start: Start) -> None:
 def test_a_part_that_is_missing_is_not_left_out(path: str, start: Start) -> None:
     with pytest.raises(Unavailable):
         start({**ANSWERS, path: {"message": "no"}}).described()
+
+
+ENDED = {
+    "Name": "/web",
+    "HostConfig": {"RestartPolicy": {"Name": "always"}},
+    "State": {"Error": "no driver"},
+}
+LIST = "/containers/json?all=1&filters=%7B%22status%22%3A%20%5B%22exited%22%5D%7D"
+
+
+def test_what_ended(start: Start) -> None:
+    engine = start({LIST: [{"Id": "c1"}], "/containers/c1/json": {"Id": "c1", **ENDED}})
+    assert engine.exited() == [Exited("c1", "web", "always", "no driver")]
+
+
+@pytest.mark.parametrize("answer", [{"Id": "c1"}, [7], None])
+def test_what_ended_is_listed_or_refused(answer: object, start: Start) -> None:
+    with pytest.raises(Unavailable, match="Docker does not list its containers: "):
+        start({LIST: [{"Id": "c1"}], "/containers/c1/json": answer}).exited()
+
+
+def test_a_start(start: Start, tmp_path: Path) -> None:
+    engine = start({})
+    engine.start("stopped")
+    engine.start("running")
+    for container, words in (("broken", "no such command"), ("odd", "500")):
+        with pytest.raises(Unavailable, match=words):
+            engine.start(container)
+    with pytest.raises(Unavailable):
+        Engine(tmp_path / "absent").start("stopped")

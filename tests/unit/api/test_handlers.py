@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from driver.api.standby import STATIC
 from driver.model.firewall import (
     BridgePair,
     ClosedPrefix,
@@ -19,6 +18,7 @@ from driver.model.firewall import (
 )
 from driver.model.objects import Bridge
 from driver.model.records import replace
+from driver.standin import STATIC
 from tests.unit.bench import Bench
 from tests.unit.docker import GATEWAY, Net, Refused, port, portmap
 from tests.unit.fakes import FACTS

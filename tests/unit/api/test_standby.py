@@ -9,9 +9,10 @@ from wsgiref.types import WSGIApplication
 
 import pytest
 
-from driver.api.standby import STATIC, Standby
+from driver.api.standby import Standby
 from driver.errors import BadRequest, StoreError
 from driver.handlers import CALLS
+from driver.standin import AWAY, STATIC
 from tests.bed import wait_for
 
 
@@ -51,7 +52,7 @@ class Parts:
         (BadRequest("--network 'here' is bad"), "--network 'here' is bad"),
         (ImportError("no module named 'flask'"), "no module named 'flask'; install or repair what"),
         (OSError(2, "libnftables.so.1 cannot\nopen"), "libnftables.so.1 cannot open; install"),
-        (KeyError("x"), "docker-flannel cannot start: KeyError 'x'; it is tried again"),
+        (KeyError("x"), "docker-flannel is not available: KeyError 'x'; it is tried again"),
     ],
 )
 def test_every_call_tells_what_is_wrong_and_docker_finds_the_plugin(
@@ -64,6 +65,7 @@ def test_every_call_tells_what_is_wrong_and_docker_finds_the_plugin(
         status, reply = ask(app, method, what)
         assert status not in (200, 404)
         assert reply["Err"] == reply["Error"]
+        assert reply["Err"].startswith(f"{AWAY}: ")
         assert words in reply["Err"]
         assert reply["Err"].isprintable()
 
@@ -89,4 +91,20 @@ def test_a_bad_setting_stays_bad() -> None:
     before = threads()
     Standby(parts.make, retry_s=0.01)
     assert threads() == before
+    assert parts.tried == 1
+
+
+def test_a_slow_start_keeps_docker_waiting_for_a_while_only() -> None:
+    slow, parts = threading.Event(), Parts(None)
+
+    def make() -> WSGIApplication:
+        slow.wait()
+        return parts.make()
+
+    app = Standby(make, patience_s=0.01)
+    status, reply = ask(app, "POST", "/NetworkDriver.Join")
+    assert status == 500
+    assert reply["Err"] == "docker-flannel is not available: it is starting"
+    slow.set()
+    wait_for(lambda: ask(app, "GET", "/status") == (200, "at work"), "the plugin")
     assert parts.tried == 1

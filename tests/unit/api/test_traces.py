@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from driver.api.standby import STATIC
 from driver.flannel.local_source import LocalSource
 from driver.handlers import CALLS
+from driver.standin import STATIC
 from tests.unit.bench import Bench, make_core
 from tests.unit.docker import Docker, direct, port
 from tests.unit.plugin import Plugin
