@@ -60,6 +60,20 @@ def network_manager(lab: Lab, machine: Machine) -> None:
     machine.run(*add, "manual", *address)
 
 
+def ufw(_: Lab, machine: Machine) -> None:
+    apt(machine, "install", "--no-install-recommends", "ufw")
+    machine.run("ufw", "allow", "8472/udp")
+    machine.run("ufw", "--force", "enable")
+
+
+def firewalld(_: Lab, machine: Machine) -> None:
+    apt(machine, "install", "--no-install-recommends", "firewalld")
+    once = ("firewall-cmd", "--permanent")
+    machine.run(*once, "--zone=trusted", "--add-interface=fl-+", "--add-interface=flannel.+")
+    machine.run(*once, "--add-port=8472/udp")
+    machine.run("firewall-cmd", "--reload")
+
+
 # how to have it on a host, what then runs, and a command that shows that it is at work
 NEIGHBOURS: dict[str, tuple[Callable[[Lab, Machine], None], str, tuple[str, ...], str]] = {
     "systemd-networkd": (
@@ -74,6 +88,8 @@ NEIGHBOURS: dict[str, tuple[Callable[[Lab, Machine], None], str, tuple[str, ...]
         ("nmcli", "--terse", "--fields", "DEVICE,STATE", "device"),
         "eth0:connected",
     ),
+    "ufw": (ufw, "ufw", ("ufw", "status"), "Status: active"),
+    "firewalld": (firewalld, "firewalld", ("firewall-cmd", "--state"), "running"),
 }
 
 
