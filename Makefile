@@ -5,7 +5,7 @@ BIN := .venv/bin
 DOCKER_TESTS := life short_form short_restart short_ipam short_hosts short_crash setup bad_input isolation \
 	ports port_list parallel restart repair crash managed managed_alone backends docker_cli \
 	state_lost sticky unguarded drift
-SCRIPTS := tools/picture tools/release # Python by their first lines
+SCRIPTS := tools/picture tools/release tools/settings # Python by their first lines
 # the managed plugin: amd64 or arm64, as this machine is
 PLUGIN ?= flannel-driver
 FOLDER ?= build/plugin
@@ -28,6 +28,7 @@ lint: venv ## ruff, that the code is formatted, who imports whom, and that docs/
 	$(BIN)/ruff format --check . $(SCRIPTS)
 	$(BIN)/lint-imports --no-cache --no-logo
 	@$(BIN)/python tools/picture --check
+	@$(BIN)/python tools/settings --check
 
 type: venv ## mypy, strict; of the kernel tests, which are not annotated, the bodies
 	$(BIN)/mypy driver tests demo benchmarks tools/drawing.py $(SCRIPTS)
@@ -74,6 +75,9 @@ fmt: venv ## format the code
 
 picture: ## draw docs/architecture.svg from the code
 	@$(PYTHON) tools/picture
+
+settings: venv ## write the table of docs/settings.md from the code
+	@$(BIN)/python tools/settings
 
 run: venv ## serve in the foreground, with debug log
 	$(BIN)/docker-flannel serve --log-level debug
@@ -132,5 +136,5 @@ venv: .venv/ready
 	@touch $@
 
 .PHONY: help demo test check lint type test-unit test-kernel test-e2e test-vm test-vm-short vm coverage test-dockers \
-	test-dockers-quick bench fmt picture run status rootfs create plugin enable push disable sbom audit release deb lock \
+	test-dockers-quick bench fmt picture settings run status rootfs create plugin enable push disable sbom audit release deb lock \
 	install uninstall clean deps venv

@@ -13,6 +13,7 @@ from ipaddress import IPv4Interface, IPv4Network
 from pathlib import Path
 from typing import Any
 
+from tests import pages
 from tests.bed import Host, Result, cgroups, wait_for
 from tests.bed.host import PLUGIN_SOCKET
 from tests.bed.rootfs import PROJECT
@@ -176,12 +177,13 @@ class OldHost:
 
     def stack(self, text: str) -> None:
         """Start the stack; one that runs is taken down first."""
+        down, up = pages.commands("docs/migration.md", "Your stacks")
         self.folder.mkdir(exist_ok=True)
         file = self.folder / "docker-compose.yml"
         if file.exists():
-            self.compose("down")
+            self.compose(*down.split()[2:])
         file.write_text(text.format(host=self.name))
-        self.compose("up", "-d")
+        self.compose(*up.split()[2:])
 
     def compose(self, *words: str) -> None:
         """Run Compose on the stack."""

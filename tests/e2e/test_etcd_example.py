@@ -6,15 +6,16 @@ import re
 import sys
 from pathlib import Path
 
+from tests import pages
 from tests.bed import Bed, Node, wait_for
 from tests.bed.rootfs import PROJECT
 from tests.e2e.members import UNIT, machine
 from tests.e2e.outage import status
 
 EXAMPLES = PROJECT / "packaging" / "examples"
-GUIDE = (EXAMPLES / "etcd.md").read_text()
 PATH = {"PATH": f"{sys.prefix}/bin:/usr/sbin:/usr/bin:/sbin:/bin"}  # with docker-flannel
-MAKE, SETTINGS, INIT = re.findall(r"```sh\n(.*?)```", GUIDE, re.DOTALL)
+[MAKE] = pages.blocks("packaging/examples/etcd.md", "Certificates")
+SETTINGS, INIT = pages.blocks("packaging/examples/etcd.md", "The hosts")
 
 
 def test_the_etcd_of_the_examples_takes_the_hosts_and_nobody_else(bed: Bed) -> None:

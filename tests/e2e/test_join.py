@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests import pages
 from tests.bed import Bed, Host, Node, wait_for
 from tests.e2e.etcd_bed import Authority
 from tests.e2e.helpers import status
@@ -194,9 +195,14 @@ class Three:
 
     @property
     def options(self) -> list[str]:
+        """Return what is after `init` on the page for users, with what is here in its place."""
+        [line] = pages.commands("docs/hosts.md", "An etcd of your own")
+        command, name, *options = line.split()
+        assert (command, name) == ("docker-flannel", "init")
         cert, key = map(str, self.client)
-        return ["--etcd-endpoints", self.urls, "--etcd-cafile", str(self.authority.cert),
-                "--etcd-certfile", cert, "--etcd-keyfile", key]  # fmt: skip
+        here = {"ca.pem": str(self.authority.cert), "client.pem": cert, "client.key": key}
+        given = ",".join(f"https://192.0.2.{n}:2379" for n in (1, 2, 3))
+        return [{**here, given: self.urls}.get(word, word) for word in options]
 
     def _healthy(self) -> bool:
         cert, key = map(str, self.client)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests import pages
 from tests.bed import wait_for
 from tests.bed.rootfs import PROJECT
 from tests.e2e import managed
@@ -37,7 +38,9 @@ def two() -> Iterator[World]:
             managed.serve_registry(host, storage)
             if name == "h1":
                 managed.publish(host, folder)
-            managed.install(host, f"FLANNELD_ETCD_ENDPOINTS={world.url}")
+            [line] = pages.commands("docs/install.md", "As a managed plugin")
+            line = line.replace("registry.example", managed.REGISTRY)
+            host.docker(*line.replace("https://192.0.2.1:2379", world.url).split()[1:])
             world.populate(host)
             managed.serve_lines(host, own(host))
         yield world

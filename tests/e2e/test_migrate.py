@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import pages
 from tests.bed import wait_for
 from tests.bed.rootfs import PROJECT
 from tests.e2e.helpers import FLANNEL, enter, gets, inspect, pings, status
@@ -143,7 +144,8 @@ def test_the_first_network_and_what_migrate_says(world: World, two: list[OldHost
         refused = host.host.docker("network", "create", *FLANNEL, "app", check=False).stderr
         assert f"it is held by {host.docker0()} (on docker0)" in refused
         assert "`docker-flannel migrate` shows how to move it" in refused
-        shown = host.command("migrate").stdout
+        [look] = pages.commands("docs/migration.md", "From flanneld and --bip to this driver")
+        shown = host.command(*look.split()[1:]).stdout
         source = "/etc/docker/daemon.json" if host.in_file else "/run/flannel/docker"
         for words in (
             "flanneld.service, enabled", f"FLANNELD_ETCD_ENDPOINTS={world.url}",

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from tests import pages
 from tests.vm import Machine
 from tests.vm.lab import Lab
 from tests.vm.scene import Web, apt, install
@@ -62,16 +63,15 @@ def network_manager(lab: Lab, machine: Machine) -> None:
 
 def ufw(_: Lab, machine: Machine) -> None:
     apt(machine, "install", "--no-install-recommends", "ufw")
-    machine.run("ufw", "allow", "8472/udp")
+    for command in pages.commands("docs/ports.md", "ufw"):
+        machine.run(*command.split())
     machine.run("ufw", "--force", "enable")
 
 
 def firewalld(_: Lab, machine: Machine) -> None:
     apt(machine, "install", "--no-install-recommends", "firewalld")
-    once = ("firewall-cmd", "--permanent")
-    machine.run(*once, "--zone=trusted", "--add-interface=fl-+", "--add-interface=flannel.+")
-    machine.run(*once, "--add-port=8472/udp")
-    machine.run("firewall-cmd", "--reload")
+    for command in pages.commands("docs/ports.md", "firewalld"):
+        machine.run(*command.split())
 
 
 # how to have it on a host, what then runs, and a command that shows that it is at work
