@@ -92,8 +92,9 @@ def start_etcd(store: Node) -> str:
     ]
     store.popen("etcd", *" ".join(words).split(), log_name="etcd")
     wait_for(lambda: store.reaches(f"{url}/health"), "etcd")
-    say("One command defines the flannel network for all hosts.")
-    show(store, f"docker-flannel init --etcd-endpoints {url} --network 10.2.0.0/16")
+    say("One key in etcd defines the network of all hosts; `docker-flannel init` writes it, too.")
+    config = {"Network": "10.2.0.0/16", "SubnetLen": 21, "Backend": {"Type": "vxlan"}}
+    show(store, f"etcdctl put /coreos.com/network/config '{json.dumps(config)}'")
     return url
 
 
