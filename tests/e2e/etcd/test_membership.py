@@ -5,10 +5,11 @@ from __future__ import annotations
 import random
 import time
 from dataclasses import replace
-from ipaddress import IPv4Network
+from ipaddress import IPv4Address, IPv4Network
 
 import pytest
 
+from driver.flannel.allocation import CHOICES, preferred
 from driver.flannel.lease_types import LeaseTimes, ThisHost
 from driver.flannel.peers import select_peers
 from driver.flannel.records import read_leases
@@ -69,13 +70,18 @@ def test_what_cannot_be_read_is_told_and_takes_nobody_along(registry: FakeRegist
 
 
 def test_a_stale_view_at_the_start_loses_the_race_and_tries_again(registry: FakeRegistry) -> None:
+    free = list(IPv4Network("10.5.0.0/16").subnets(new_prefix=24))[1 : CHOICES + 1]
+    wanted = preferred(IPv4Address("192.0.2.11"), free)
+    key = FOLDER + str(wanted).replace("/", "-")
+
     def take() -> None:
-        registry.change((FOLDER + "10.5.1.0-24", value(20)))
+        registry.change((key, value(20)))
 
     registry.before_put.append(take)
-    with Member(registry, vtep(11), choose=lambda free: free[0]) as host:
-        host.until("held", subnet=IPv4Network("10.5.2.0/24"))
-        assert registry.values()[FOLDER + "10.5.1.0-24"] == value(20)
+    with Member(registry, vtep(11)) as host:
+        host.until("held", peers={peer(20, str(wanted))})
+        assert host.subnet != wanted
+        assert registry.values()[key] == value(20)
     assert len(registry.leases) == 1
 
 
