@@ -75,7 +75,8 @@ class Web:
         shown = self._inspect("{{json .NetworkSettings.Networks}}", _WEB)
         networks: dict[str, Any] = json.loads(shown)
         assert [one["IPAddress"] for one in networks.values()] == [self.address]
-        self.machine.docker("exec", _WEB, "ping", "-c", "1", "-w", "60", self.lab.lan.gateway)
+        ping = ("docker", "exec", _WEB, "ping", "-c", "1", "-w", "5", self.lab.lan.gateway)
+        wait_for(lambda: self.machine.run(*ping, check=False).ok, "the way out", 300, every_s=1)
 
     def bridge(self) -> dict[str, Any]:
         """Return name, MTU, state and IPv4 addresses of the network's bridge."""
