@@ -41,7 +41,7 @@ test-kernel: deps venv ## adapters against the real kernel, each test in its own
 
 test-e2e: deps venv ## real dockerd, real compose, hosts made of namespaces (root)
 	@tools/deps $(PLUGIN_DEPS)
-	$(BIN)/python -m pytest -q tests/e2e
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile tests/e2e
 
 test-vm: vm ## the package on real machines: Debian 12 and 13 with their kernels, under QEMU (root)
 	ROOTS=$(ROOTS) $(BIN)/python -m pytest -q tests/vm
