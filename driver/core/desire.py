@@ -213,12 +213,13 @@ def lost(state: State, links: frozenset[str]) -> list[Endpoint]:
 
 
 def surely_dead(
-    state: State, links: frozenset[str], wanted: IPv4Interface | None = None
+    state: State, links: frozenset[str], found: State, wanted: IPv4Interface | None = None
 ) -> list[Endpoint]:
     """List the joined endpoints that certainly have no container any more.
 
-    Their veths vanished with their sandboxes; or the container end is back on the host, and Docker
-    has released the address or given it to another endpoint (`wanted`).
+    Their veths vanished with their sandboxes; or the container end is back on the host, and one of
+    these is so: Docker has released the address, or has given it to another endpoint (`wanted`), or
+    the endpoint is as the previous process or dockerd left it (`found`): its Join is long over.
     """
     own = {pool.id for pool in state.pools.values() if pool.owner == "network"}
     released = {h.id for h in state.holds.values() if h.released and h.pool not in own}
@@ -226,7 +227,9 @@ def surely_dead(
     return lost(state, links) + [
         e
         for e in back
-        if e.shown_ip == wanted or hold_id(state.networks[e.network].pool, e.ip.ip) in released
+        if e.shown_ip == wanted
+        or hold_id(state.networks[e.network].pool, e.ip.ip) in released
+        or found.endpoints.get(e.id) == e
     ]
 
 

@@ -44,14 +44,15 @@ class Reconciler(Passes):
         """Call `act`; after a conflict, drop endpoints that certainly died and call it again.
 
         With its own IPAM, Docker never reports the endpoints it lost in a crash, and at once
-        restarts their containers with the same addresses and ports. `wanted`: an address it gave to
-        another endpoint.
+        restarts their containers with the same addresses and ports. With ours, it does not repeat
+        what it reported while this plugin was away. `wanted`: an address it gave to another
+        endpoint.
         """
         try:
             return act()
         except (Conflict, Exhausted):
             with self.edit() as edit:
-                dead = surely_dead(edit.state, self.survey.links(), wanted)
+                dead = surely_dead(edit.state, self.survey.links(), self._found, wanted)
                 for endpoint in dead:
                     log.info("endpoint %s has no sandbox any more: dropped", short(endpoint.id))
                     edit.drop(endpoint)

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from driver.standin import AWAY, READY_S
 from tests.bed import Bed, Host, Process, cgroups, unixhttp, wait_for
 from tests.bed.host import PLUGIN_SOCKET
 from tests.bed.rootfs import PROJECT, shared
-from tests.e2e.helpers import container, network, status
+from tests.e2e.helpers import address, container, network, status
 
 UNIT = PROJECT / "packaging/docker-flannel-standin.service"
 CONFINE = (sys.executable, PROJECT / "tests/bed/confine.py", UNIT)
@@ -26,6 +27,7 @@ PROMISED_S = 15  # until `docker ps` answers
 NETWORKS = 8
 WITHOUT_S = 300  # without the stand-in, it may take minutes
 FORGOTTEN_S = 150  # after two passes
+BLOCK = IPv4Network("10.2.0.0/26")
 LIBRARY = "libnftables.so.1"
 
 
@@ -135,6 +137,25 @@ def test_many_networks_and_a_plugin_that_comes_late(machine: Host) -> None:
         machine.start_plugin()
         all_came(machine, missing)
         wait_for(lambda: not status(machine)["problems"], "all to be well")
+
+
+def test_what_docker_stopped_without_the_plugin_has_its_place_again(machine: Host) -> None:
+    network(machine, "n0", "--subnet", str(BLOCK))
+    always = ("--restart", "always", "-p")
+    container(machine, "named", "n0", *always, "8080:80", "--ip", str(BLOCK[10]))
+    container(machine, "other", "n0", *always, "8081:80")
+    plain(machine)
+    with standing_in(machine):
+        machine.stop_plugin()
+        stands_in(machine)
+        machine.stop_dockerd()
+        boot_dockerd(machine)
+        wait_for(lambda: given_up(machine) == {"named", "other"}, "Docker to give up")
+        machine.start_plugin()
+        all_came(machine, {"named", "other"})
+    assert address(machine, "named", "n0") == str(BLOCK[10])
+    ports = [port for end in status(machine)["endpoints"] for port in end["ports"]]
+    assert sorted(port.partition("->")[0] for port in ports) == ["0.0.0.0:8080", "0.0.0.0:8081"]
 
 
 @pytest.mark.parametrize("stale", [False, True], ids=["no socket", "a socket nobody serves"])

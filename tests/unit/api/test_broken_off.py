@@ -86,14 +86,20 @@ def test_a_start_that_breaks_off_at_any_step_is_followed_by_one_that_works(
         site.check(made)
 
 
-@pytest.mark.parametrize("lost", UNDO)
+@pytest.mark.parametrize("restarts", ["docker-flannel", "dockerd"])
+@pytest.mark.parametrize("lost", [*([call] for call in UNDO), UNDO], ids=str)
 @pytest.mark.parametrize("kind", KINDS)
-def test_after_a_stop_that_broke_off_a_start_works(kind: str, lost: str) -> None:
+def test_after_a_stop_that_broke_off_a_start_works(
+    kind: str, lost: list[str], restarts: str
+) -> None:
     site = Site(kind)
     made = site.start()
-    site.line.lost = {lost}
+    site.line.lost = set(lost)
     site.docker.stop(made)
-    site.bench.boot()
+    if restarts == "dockerd":
+        site.bench.core.docker_restarted()
+    else:
+        site.bench.boot()
     site.line.lost = set()
     site.check(site.start())
 
