@@ -10,7 +10,7 @@ from functools import partial
 from wsgiref.types import WSGIApplication
 
 from driver.api.orphans import Docker, OrphanNetworks
-from driver.config import SETTINGS, Config
+from driver.config import Config
 from driver.core.dataplane import Dataplane
 from driver.core.flows import Forgetful
 from driver.core.loop import Loop
@@ -26,7 +26,6 @@ from driver.flannel.local_source import LocalSource
 from driver.host import underlay
 from driver.host.announce import Announcer
 from driver.host.conntrack import Conntrack
-from driver.host.exposed_secrets import secrets_shown
 from driver.host.firewall import iptables_variants
 from driver.host.firewall.forward_gate import ForwardGates
 from driver.host.firewall.nft_generation import has_nf_tables
@@ -43,11 +42,10 @@ from driver.host.survey import HostSurvey
 from driver.model.interfaces import Firewall, Source
 from driver.model.records import Overlay
 from driver.setup import in_force
+from driver.setup.exposed_secrets import secrets_shown
 from driver.setup.sources import Sources
 
 log = logging.getLogger(__name__)
-
-SECRETS = [s.variable for s in SETTINGS if s.secret]
 
 
 def build(config: Config) -> Reconciler:
@@ -72,7 +70,7 @@ def application(config: Config, core: Reconciler, sources: Sources) -> WSGIAppli
     app = create_app(
         core,
         require_ipam=config.require_ipam,
-        problems=lambda: (*sources.faults, *secrets_shown(SECRETS)),
+        problems=lambda: (*sources.faults, *secrets_shown()),
         warnings=partial(exposure.warnings, config.etcd, ours=config.etcd_from_containers),
         settings=lambda state: in_force.document(sources, (config, state)),
         names=names,
