@@ -31,6 +31,11 @@ def ask(path: Path, method: str, what: str, body: object = None) -> dict[str, An
         raise Unavailable(
             f"docker-flannel does not answer on {path} ({str(error).strip()}); {cure}"
         ) from error
+    if status == HTTPStatus.NOT_FOUND:
+        raise Unavailable(
+            f"what answers on {path} does not know {what}: `systemctl restart docker-flannel` if "
+            "it is of an older version"
+        )
     if status != HTTPStatus.OK:
         raise Unavailable(fields.get("Err") or f"another program answers on {path}: {status}")
     return fields

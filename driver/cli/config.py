@@ -12,7 +12,7 @@ from driver.setup import in_force
 
 SETTINGS = ("--socket",)
 RESTART = "`systemctl restart docker-flannel` puts changed settings into effect\n"
-NO_SERVICE = "no service is at work; it would start with these settings:\n"
+NO_SERVICE = "no service says what is in force; a new one would have these settings:\n"
 COLUMNS = ("setting", "value", "from", "in_effect")
 
 arguments = add_format

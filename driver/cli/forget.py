@@ -17,9 +17,12 @@ def arguments(parser: ArgumentParser) -> None:
 
 
 def values(program: Program) -> dict[str, str]:
-    """Return the ids of the networks that Docker does not list, each with its block."""
-    known = program.docker.names().networks
+    """Return the ids of the networks that Docker does not list, each with its block.
+
+    Errors: Unavailable, also if Docker does not answer: any network might be in use.
+    """
     networks = client.ask(program.socket, "GET", "/status")["networks"]
+    known = program.docker.networks()
     return {short(n["id"]): n["block"] for n in networks if n["id"] not in known}
 
 

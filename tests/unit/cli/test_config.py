@@ -61,8 +61,18 @@ def test_without_a_service_the_files_are_shown(
     assert "does not answer on" in found["problems"][0]
     assert main([*words, "table"]) == 0
     out = capsys.readouterr().out
-    assert out.startswith("no service is at work; it would start with these settings:\n")
+    assert out.startswith(
+        "no service says what is in force; a new one would have these settings:\n"
+    )
     assert "IN EFFECT" not in out
+
+
+def test_an_older_service_does_not_say(serve: Serve, capsys: pytest.CaptureFixture[str]) -> None:
+    path = serve(http(b'{"Err": "GET /settings: Not Found"}', "404 NOT FOUND"))
+    assert main(["config", "--socket", str(path)]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("no service says what is in force; ")
+    assert f"what answers on {path} does not know /settings: `systemctl restart" in out
 
 
 def test_half_of_the_settings_are_not_shown(
