@@ -22,6 +22,7 @@ from driver.config import Basics, Config
 from driver.docker import endpoint
 from driver.docker.engine import Engine
 from driver.errors import FlannelError
+from driver.model.preflight import VXLAN_PORT
 from driver.setup.sources import Sources
 from driver.text import visible
 
@@ -102,7 +103,7 @@ class _Program(Program):
     def preflight(self, overlay: Overlay | None) -> Preflight:
         from driver.host import preflight  # noqa: PLC0415
 
-        port = overlay.port if overlay else preflight.PORT
+        port = overlay.port if overlay else VXLAN_PORT
         return preflight.look(self.config.iface or None, self.config.public_ip, port)
 
     def limit(self, settings: EtcdSettings) -> None:

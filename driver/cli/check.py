@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from argparse import Namespace
+from ipaddress import IPv4Network
 
 from driver.cli.output import Document, add_format, show, to_table
 from driver.cli.program import Program
@@ -35,7 +36,7 @@ def look(program: Program) -> Look:
     config, docker = program.config, program.docker
     members = tuple(etcd_look.look(config.etcd, program.registry)) if config.etcd else ()
     overlay = next((m.overlay for m in members if m.overlay), None)
-    version, fault, subnets = "", "", dict[str, list[str]]()
+    version, fault, subnets = "", "", list[tuple[str, IPv4Network]]()
     try:
         version, subnets = docker.version(), docker.other_subnets()
     except Unavailable as error:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from http.client import HTTPException
+from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
@@ -63,9 +64,9 @@ class Engine:
             networks = self._get("/networks", NAMES_LIMIT_S)
             running = self._get("/containers/json", NAMES_LIMIT_S)
             return Names(
-                {network["Id"]: network["Name"] for network in networks},
+                {str(network["Id"]): str(network["Name"]) for network in networks},
                 {
-                    place["EndpointID"]: Container(made["Id"], _name(made))
+                    str(place["EndpointID"]): Container(str(made["Id"]), _name(made))
                     for made in running
                     for place in made["NetworkSettings"]["Networks"].values()
                 },
@@ -93,14 +94,19 @@ class Engine:
         except FAILURES as error:
             raise Unavailable(f"Docker cannot be asked on {self.socket}: {error}") from error
 
-    def other_subnets(self) -> dict[str, list[str]]:
-        """Return the subnets of the networks of other drivers, by name. Errors: Unavailable."""
+    def other_subnets(self) -> list[tuple[str, IPv4Network]]:
+        """Return the IPv4 subnets of other drivers' networks, each with the network's name.
+
+        Errors: Unavailable.
+        """
         try:
-            others = [n for n in self._get("/networks") if n["Driver"] != DRIVER]
-            return {
-                n["Name"]: [c["Subnet"] for c in n["IPAM"]["Config"] or [] if c.get("Subnet")]
-                for n in others
-            }
+            return [
+                (str(network["Name"]), IPv4Network(part["Subnet"], strict=False))  # as it was given
+                for network in self._get("/networks")
+                if network["Driver"] != DRIVER
+                for part in network["IPAM"]["Config"] or ()
+                if "." in part.get("Subnet", "")
+            ]
         except FAILURES as error:
             raise Unavailable(f"Docker cannot be asked on {self.socket}: {error}") from error
 

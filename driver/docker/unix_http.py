@@ -38,5 +38,7 @@ def request(
         connection.request(method, what, None if body is None else json.dumps(body))
         reply = connection.getresponse()
         return reply.status, json.loads(reply.read() or b"null")
+    except RecursionError as error:
+        raise ValueError(str(error)) from error
     finally:
         connection.close()

@@ -22,11 +22,19 @@ from driver.host.netlink.channel import Channel
 from driver.host.netlink.encoder import attribute, nest, ours, string, u32
 from driver.model.firewall import Ruleset
 from driver.model.objects import LoopbackGuard, Plan
-from driver.model.preflight import BRIDGE, GUARDS, LIBNFTABLES, NF_TABLES, VETH, VXLAN, Preflight
+from driver.model.preflight import (
+    BRIDGE,
+    GUARDS,
+    LIBNFTABLES,
+    NF_TABLES,
+    VETH,
+    VXLAN,
+    VXLAN_PORT,
+    Preflight,
+)
 from driver.model.records import replace
 
 PROBE = "fl-probe"
-PORT = 8472  # of flannel, where no config says another
 
 
 def look(iface: str | None, public_ip: IPv4Address | None, port: int) -> Preflight:
@@ -53,7 +61,7 @@ def look(iface: str | None, public_ip: IPv4Address | None, port: int) -> Preflig
 
 def _lacking() -> Iterator[str]:
     """Return what the kernel lacks, tried in the present network namespace."""
-    vni = u32(nl.IFLA_VXLAN_ID, 1) + attribute(nl.IFLA_VXLAN_PORT, PORT.to_bytes(2, "big"))
+    vni = u32(nl.IFLA_VXLAN_ID, 1) + attribute(nl.IFLA_VXLAN_PORT, VXLAN_PORT.to_bytes(2, "big"))
     with closing(Channel()) as channel:
         for kind, data in ((BRIDGE, b""), (VETH, b""), (VXLAN, nest(nl.IFLA_INFO_DATA, vni))):
             info = nest(nl.IFLA_LINKINFO, string(nl.IFLA_INFO_KIND, kind), data)

@@ -6,20 +6,29 @@ Each looks at what was found and returns findings; none of them touches the host
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from ipaddress import IPv4Network
 from pathlib import Path
 from typing import NamedTuple
 
 from driver.config import Config
-from driver.model.preflight import BRIDGE, GUARDS, LIBNFTABLES, NF_TABLES, VETH, VXLAN, Preflight
+from driver.model.preflight import (
+    BRIDGE,
+    GUARDS,
+    LIBNFTABLES,
+    NF_TABLES,
+    VETH,
+    VXLAN,
+    VXLAN_PORT,
+    Preflight,
+)
 from driver.model.records import Overlay
+from driver.setup import settings_file
 from driver.setup.etcd_look import MemberLook
 
 OK, NOTE, FAILED = "ok", "note", "failed"
 CLOCK_S = 5.0  # of difference that is no note yet
-PORT = 8472
 OLDEST, ADDRESS_BY_DRIVER = (20, 10), 28
 CRASHING = ((29, 0, 0), (29, 0, 2))  # from, to
 
@@ -41,8 +50,8 @@ class Finding(NamedTuple):
 class Look:
     """All that was found. `docker`: its version, "" with the reason in `docker_fault`.
 
-    `subnets`: those of Docker's other networks, by name; `missing`: programs that are not there;
-    `root`: where the files of other programs' settings are.
+    `subnets`: those of Docker's other networks, with the network's name; `missing`: programs that
+    are not there; `root`: where the files of other programs' settings are.
     """
 
     config: Config
@@ -50,7 +59,7 @@ class Look:
     members: tuple[MemberLook, ...] = ()
     docker: str = ""
     docker_fault: str = ""
-    subnets: dict[str, list[str]] = field(default_factory=dict)
+    subnets: Sequence[tuple[str, IPv4Network]] = ()
     missing: tuple[str, ...] = ()
     root: Path = Path("/")
 
@@ -63,6 +72,11 @@ class Look:
     def network(self) -> IPv4Network:
         """The flannel network, as far as it is known."""
         return self.overlay.network if self.overlay else self.config.network
+
+    @property
+    def port(self) -> int:
+        """The UDP port of the overlay, as far as it is known."""
+        return self.overlay.port if self.overlay else VXLAN_PORT
 
 
 def findings(look: Look) -> Iterator[tuple[str, Finding]]:
@@ -124,17 +138,15 @@ def _docker(look: Look) -> Iterator[Finding]:
 
 def _subnets(look: Look) -> Iterator[Finding]:
     net, facts = look.network, look.host.facts
-    known = set[IPv4Network]()
-    for name, subnets in look.subnets.items():
-        for subnet in map(IPv4Network, (s for s in subnets if ":" not in s)):
-            known.add(subnet)
-            if subnet.overlaps(net):
-                cure = "--bip" if name == "bridge" else "default-address-pools"
-                yield Finding(
-                    NOTE,
-                    f"Docker's network {name} has {subnet}, inside {net}: those addresses are left "
-                    f"out; set another {cure} in /etc/docker/daemon.json",
-                )
+    for name, subnet in look.subnets:
+        if subnet.overlaps(net):
+            cure = "--bip" if name == "bridge" else "default-address-pools"
+            yield Finding(
+                NOTE,
+                f"Docker's network {name} has {subnet}, inside {net}: those addresses are left "
+                f"out; set another {cure} in /etc/docker/daemon.json",
+            )
+    known = {subnet for _, subnet in look.subnets}
     for other in sorted({*facts.onlink, *facts.routed} - known):
         if not other.overlaps(net):
             continue
@@ -161,8 +173,7 @@ def _underlay(look: Look) -> Iterator[Finding]:
 
 
 def _port(look: Look) -> Iterator[Finding]:
-    port = look.overlay.port if look.overlay else PORT
-    vni = look.overlay.vni if look.overlay else 1
+    port, vni = look.port, look.overlay.vni if look.overlay else 1
     for name, other_vni, other_port in sorted(look.host.facts.flanneld.devices):
         if other_port == port and other_vni == vni:
             yield Finding(
@@ -225,14 +236,14 @@ def _managers(look: Look) -> Iterator[Finding]:
 
 
 def _firewalls(look: Look) -> Iterator[Finding]:
-    ufw = look.root / "etc/ufw/ufw.conf"
-    if ufw.is_file() and "ENABLED=yes" in ufw.read_text():
-        yield Finding(NOTE, f"ufw is on: `ufw allow {PORT}/udp` lets other hosts in")
+    ufw = settings_file.read(look.root / "etc/ufw/ufw.conf")
+    if ufw.get("ENABLED", "").lower() == "yes":
+        yield Finding(NOTE, f"ufw is on: `ufw allow {look.port}/udp` lets other hosts in")
     if (look.root / "run/firewalld").exists():
         yield Finding(
             NOTE,
             "firewalld is on: `firewall-cmd --permanent --zone=trusted --add-interface=fl-+ "
-            f"--add-interface=flannel.+` and `--add-port={PORT}/udp`, then `--reload`",
+            f"--add-interface=flannel.+` and `--add-port={look.port}/udp`, then `--reload`",
         )
 
 

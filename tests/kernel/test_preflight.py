@@ -9,11 +9,11 @@ from driver.config import Config
 from driver.errors import HostError
 from driver.host import preflight
 from driver.host.loopback import LoopbackGuards
-from driver.model.preflight import BRIDGE, GUARDS, NF_TABLES, VETH, VXLAN
+from driver.model.preflight import BRIDGE, GUARDS, NF_TABLES, VETH, VXLAN, VXLAN_PORT
 from driver.setup.check import FAILED, Look, findings
 
 pytestmark = pytest.mark.kernel
-PORT = preflight.PORT
+PORT = VXLAN_PORT
 ETCD = {"FLANNELD_ETCD_ENDPOINTS": "http://192.0.2.1:2379"}
 
 

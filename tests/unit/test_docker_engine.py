@@ -7,6 +7,7 @@ import socketserver
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler
+from ipaddress import IPv4Network
 from pathlib import Path
 
 import pytest
@@ -91,7 +92,27 @@ def test_a_container_without_a_plain_name(names: object, name: str, start: Start
     assert found.networks["n1"] == "app"
 
 
-BROKEN = [b"no json", b"[7]", [{}], [{"Id": "n1"}], {"message": "no"}]
+def test_names_are_texts(start: Start) -> None:
+    networks = [{"Id": 1, "Name": 2}, {"Id": "n3", "Name": None}]
+    found = start({**ANSWERS, "/networks": networks}).names()
+    assert found.networks == {"1": "2", "n3": "None"}
+
+
+def test_subnets_of_other_drivers_as_docker_shows_them(start: Start) -> None:
+    """Docker 20.10 shows a subnet as it was given to it, also with the bits of a host."""
+    parts = [{"Subnet": "172.30.0.5/16"}, {"Subnet": "fd00::/64"}, {"Gateway": "10.0.0.1"}]
+    networks = [
+        {"Name": "odd", "Driver": "macvlan", "IPAM": {"Config": parts}},
+        {"Name": "none", "Driver": "null", "IPAM": {"Config": None}},
+        {"Name": "app", "Driver": "flannel", "IPAM": {"Config": [{"Subnet": "10.2.0.0/26"}]}},
+    ]
+    assert start({"/networks": networks}).other_subnets() == [("odd", IPv4Network("172.30.0.0/16"))]
+    parts[0]["Subnet"] = "172.30.0.0.5"
+    with pytest.raises(Unavailable, match="Docker cannot be asked on "):
+        start({"/networks": networks}).other_subnets()
+
+
+BROKEN = [b"no json", b"[7]", [{}], [{"Id": "n1"}], {"message": "no"}, b"[" * 100_000]
 
 
 @pytest.mark.parametrize("answer", BROKEN)

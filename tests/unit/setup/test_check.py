@@ -127,7 +127,7 @@ def test_no_docker_is_a_note(root: Path) -> None:
 
 
 def test_docker_and_the_plugin_compete_for_addresses(root: Path) -> None:
-    subnets = {"bridge": ["10.2.0.0/24", "fd00::/64"], "app": ["172.18.0.0/16"]}
+    subnets = list(zip(("bridge", "app"), nets("10.2.0.0/24", "172.18.0.0/16"), strict=True))
     facts = Facts(onlink=nets("10.2.0.0/24", "172.18.0.0/16"))
     said = found(root, {}, host=Preflight(facts=facts), subnets=subnets, docker="20.10.24")
     (text,) = [f[2] for f in said if f[0] == "subnets"]
@@ -229,7 +229,12 @@ def test_network_managers_that_would_take_the_interfaces(root: Path) -> None:
 def test_firewalls_of_the_host(root: Path) -> None:
     write(root / "etc/ufw/ufw.conf", "ENABLED=no\n")
     assert "host's firewall" not in {f[0] for f in found(root, {})}
-    write(root / "etc/ufw/ufw.conf", "ENABLED=yes\n")
+    write(root / "etc/ufw/ufw.conf", "ENABLED=no\n#ENABLED=yes\n")
+    assert "host's firewall" not in {f[0] for f in found(root, {})}
+    (root / "etc/ufw/ufw.conf").write_bytes(b'# caf\xe9\nENABLED="Yes"\n')
     (root / "run/firewalld").mkdir(parents=True)
-    told = [f[2].split()[0] for f in sorted(found(root, {})) if f[0] == "host's firewall"]
-    assert told == ["firewalld", "ufw"]
+    members = (MemberLook(MEMBER, overlay=OVERLAY),)
+    said = found(root, ETCD, host=Preflight(external=HERE), members=members)
+    told = [f[2] for f in sorted(said) if f[0] == "host's firewall"]
+    assert [text.split()[0] for text in told] == ["firewalld", "ufw"]
+    assert all("9/udp`" in text for text in told), "the port that etcd names"
