@@ -104,7 +104,7 @@ def _firewall(look: Look) -> Iterator[Finding]:
     lacking, wanted = look.host.lacking, look.config.firewall
     if wanted == "iptables" or (wanted == "auto" and NF_TABLES in lacking):
         if "iptables" in look.missing:
-            yield Finding(FAILED, "there is no nf_tables and no iptables: `apt install iptables`")
+            yield Finding(FAILED, "iptables is to be used and is not there: `apt install iptables`")
         elif wanted == "auto":
             yield Finding(NOTE, "the kernel has no nf_tables: iptables is used, which is slower")
     elif NF_TABLES in lacking:
@@ -165,7 +165,7 @@ def _underlay(look: Look) -> Iterator[Finding]:
         return
     found = look.host.external
     if found is None:
-        yield Finding(FAILED, f"{look.host.no_external}; set FLANNELD_IFACE")
+        yield Finding(FAILED, look.host.no_external)
     else:
         yield Finding(
             OK, f"other hosts reach this one by {found.name}, {found.ip}, MTU {found.mtu}"

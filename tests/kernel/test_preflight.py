@@ -1,5 +1,6 @@
 """What the preflight finds on a real kernel."""
 
+import sys
 from contextlib import closing
 from ipaddress import IPv4Address, IPv4Network
 
@@ -8,8 +9,9 @@ import pytest
 from driver.config import Config
 from driver.errors import HostError
 from driver.host import preflight
+from driver.host.firewall import nft
 from driver.host.loopback import LoopbackGuards
-from driver.model.preflight import BRIDGE, GUARDS, NF_TABLES, VETH, VXLAN, VXLAN_PORT
+from driver.model.preflight import BRIDGE, GUARDS, LIBNFTABLES, NF_TABLES, VETH, VXLAN, VXLAN_PORT
 from driver.setup.check import FAILED, Look, findings
 
 pytestmark = pytest.mark.kernel
@@ -53,6 +55,15 @@ def test_a_kernel_without_nf_tables(host, monkeypatch):
     monkeypatch.setattr(preflight, "has_nf_tables", lambda: False)
     with host:
         assert look().lacking == {NF_TABLES}
+
+
+def test_a_host_without_libnftables(host, monkeypatch):
+    monkeypatch.setattr(nft, "LIBRARY", "libnosuch.so.1")
+    unraised = list[object]()
+    monkeypatch.setattr(sys, "unraisablehook", unraised.append)
+    with host:
+        assert look().lacking == {LIBNFTABLES}
+    assert unraised == [], "that would be a traceback on stderr"
 
 
 def test_a_foreign_vxlan_device(host):

@@ -15,6 +15,7 @@ import json
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
+from ctypes import CDLL
 from itertools import groupby
 from typing import Any, ClassVar
 
@@ -32,6 +33,7 @@ from driver.model.identity import Key
 from driver.model.objects import HostObject, Plan
 
 PATH = f"inet {TABLE}"
+LIBRARY = "libnftables.so.1"
 
 
 class NftFirewall:
@@ -40,9 +42,11 @@ class NftFirewall:
     kinds: ClassVar[tuple[type[HostObject], ...]] = (Ruleset, FirewallEntry)
 
     def __init__(self) -> None:
+        """Errors: OSError without libnftables."""
         self.name = "nft"
         self._lock = threading.Lock()  # a pass looks while a call changes
-        self._nft = nftables.Nftables()
+        CDLL(LIBRARY)  # without it, Nftables fails too, and once more in its own __del__
+        self._nft = nftables.Nftables(LIBRARY)
         self._nft.set_stateless_output(True)
         self._nft.set_numeric_proto_output(True)  # names need /etc/protocols, which images lack
         self._installed: nft_listing.Skeleton | None = None  # how it reads if it is intact
