@@ -61,7 +61,7 @@ class Token:
             found = json.loads(_unpacked(text[start.end() :]))
             token = cls(**{f.name: found.get(f.name, "") for f in fields(cls)})
             token._check()
-        except (ValueError, zlib.error, AttributeError, BadRequest):
+        except (ValueError, RecursionError, zlib.error, AttributeError, BadRequest):
             raise BadRequest(f"the token is cut or damaged: {WORDS}") from None
         return token
 

@@ -85,6 +85,12 @@ def test_a_well_packed_token_that_init_never_prints(fields: object) -> None:
         Token.decode(f"dfl1.{packed.rstrip('=')}")
 
 
+def test_a_token_that_is_nested_too_deeply() -> None:
+    packed = base64.urlsafe_b64encode(zlib.compress(b"[" * 200_000)).decode()
+    with pytest.raises(BadRequest, match="cut or damaged"):
+        Token.decode(f"dfl1.{packed.rstrip('=')}")
+
+
 def test_no_secret_is_in_what_is_logged() -> None:
     assert "secret" not in repr(WHOLE)
     assert KEY not in repr(WHOLE)
