@@ -6,13 +6,14 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
 
 from driver.errors import HostError
-from driver.setup.commands import run
+from driver.setup.commands import outcome, run
 
 DAYS = "3650"
 CONFIG = """\
@@ -50,10 +51,11 @@ FILES = tuple(f"{c.name}.{ending}" for c in ALL for ending in ("pem", "key"))
 
 
 def make(folder: Path, addresses: tuple[IPv4Address, ...]) -> bool:
-    """Make those that are missing, the server's for these addresses; return whether any was.
+    """Make those that are missing; return whether any was.
 
-    The folder has the mode 0700, each file 0600. Each file appears as a whole; a key comes before
-    its certificate. Without the authority, all are made anew.
+    A certificate of the server that lacks one of these addresses is made anew. Without the
+    authority, all are. The folder has the mode 0700, each file 0600. Each file appears as a whole;
+    a key comes before its certificate.
     Errors: HostError.
     """
     try:
@@ -61,6 +63,8 @@ def make(folder: Path, addresses: tuple[IPv4Address, ...]) -> bool:
         folder.chmod(0o700)
         anew = not _there(folder, AUTHORITY)
         missing = [c for c in ALL if anew or not _there(folder, c)]
+        if SERVER not in missing and not _named(folder).issuperset(map(str, addresses)):
+            missing.append(SERVER)
         if missing:
             _make(folder, missing, addresses)
     except OSError as error:
@@ -70,6 +74,12 @@ def make(folder: Path, addresses: tuple[IPv4Address, ...]) -> bool:
 
 def _there(folder: Path, wanted: Certificate) -> bool:
     return all((folder / f"{wanted.name}.{ending}").exists() for ending in ("pem", "key"))
+
+
+def _named(folder: Path) -> set[str]:
+    """Return the addresses in the server's certificate; none if it cannot be read."""
+    show = ("x509", "-noout", "-ext", "subjectAltName", "-in", str(folder / "server.pem"))
+    return set(re.findall(r"IP Address:([0-9.]+)", outcome("openssl", *show)[1]))
 
 
 def _make(folder: Path, missing: list[Certificate], addresses: tuple[IPv4Address, ...]) -> None:

@@ -48,6 +48,19 @@ def test_a_missing_one_is_made_again(name: str, tmp_path: Path) -> None:
     run("openssl", "verify", "-CAfile", str(tmp_path / "ca.pem"), str(tmp_path / "client.pem"))
 
 
+def test_a_server_with_another_address(tmp_path: Path) -> None:
+    make(tmp_path, (IP,))
+    before = {f.name: f.read_text() for f in tmp_path.iterdir()}
+    both = (IP + 1, IP)
+    assert make(tmp_path, both)
+    changed = {f.name for f in tmp_path.iterdir() if f.read_text() != before[f.name]}
+    assert changed == {"server.pem", "server.key"}
+    assert not make(tmp_path, both)
+    assert not make(tmp_path, (IP,)), "one address less is no reason"
+    (tmp_path / "server.pem").write_text("damaged")
+    assert make(tmp_path, both)
+
+
 def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(HostError, match="file/x cannot be written"):
