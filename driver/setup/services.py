@@ -10,6 +10,7 @@ from driver.setup.commands import outcome, run
 
 START_S = 120.0
 INSTALL_S = 600.0
+LOCK_S = 300  # another apt-get may be at work, as after the first boot
 RUNNING = Path("/run/systemd/system")  # there where systemd runs the machine
 
 
@@ -110,8 +111,9 @@ class AptGet:
     def install(self, name: str) -> None:
         """Install a package without a question."""
         quiet = ("env", "DEBIAN_FRONTEND=noninteractive")
+        lock = ("-o", f"DPkg::Lock::Timeout={LOCK_S}")
         try:
-            run(*quiet, "apt-get", "install", "--yes", "--quiet", name, limit_s=INSTALL_S)
+            run(*quiet, "apt-get", "install", "--yes", "--quiet", *lock, name, limit_s=INSTALL_S)
         except HostError as error:
             raise HostError(
                 f"the package {name} cannot be installed: {error}; install it yourself, or pass "
