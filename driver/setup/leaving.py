@@ -38,8 +38,9 @@ def leave(machine: Machine, *, with_etcd: bool = False) -> bool:
         status = machine.running()
         machine.check_networks(status, "goes with the flannel network")
         lease = _lease(status)
-        if record.etcd is not None and not with_etcd:
-            _check_others(machine, now, lease)
+        known = {**written, **now}  # without endpoints, `init` has not come to its token
+        if record.etcd is not None and not with_etcd and ENDPOINTS in known:
+            _check_others(machine, known, lease)
         record.leaving, record.applied = lease, False
         record.save()
     machine.say(f"stopping {UNIT}")

@@ -99,6 +99,25 @@ def test_a_second_run_completes_the_first(
     assert kills["leave"] >= fewest - 4
 
 
+@pytest.mark.parametrize("enters", [joins, inits])
+def test_leave_undoes_what_was_killed(
+    enters: Callable[[World], None], tmp_path: Path, certificates: Path
+) -> None:
+    for kills in count():
+        own = certificates if enters is inits else None
+        world, before = new(tmp_path / str(kills), own), new(tmp_path / f"{kills}-before", own)
+        world.step = killing_after(kills)
+        try:
+            enters(world)
+        except Killed:
+            world.step = lambda: None
+            leave(world.machine)
+            assert states(world)["files"] == states(before)["files"], f"killed after {kills} steps"
+            continue
+        break
+    assert kills >= 9
+
+
 def states(world: World) -> dict[str, object]:
     """Return what is left, without the names of the folder and the revisions."""
     found = world.standing()
