@@ -189,7 +189,7 @@ class Config:
             etcd=etcd,
             etcd_from_containers=_flag("--etcd-from-containers", text),
             iface=text["--iface"],
-            public_ip=_public_ip(text["--public-ip"]),
+            public_ip=public_ip(text["--public-ip"]),
             firewall=_one_of("--firewall", text["--firewall"], FIREWALLS),
             state_dir=Path(text["--state-dir"]),
             sockets=_sockets(text["--socket"]),
@@ -223,7 +223,8 @@ def _etcd(text: Mapping[str, str]) -> EtcdSettings | None:
     return EtcdSettings.read(endpoints, text["--etcd-prefix"], **rest) if endpoints else None
 
 
-def _public_ip(value: str) -> IPv4Address | None:
+def public_ip(value: str) -> IPv4Address | None:
+    """Return the public IP of the setting, None if it is not set. Errors: BadRequest."""
     try:
         return IPv4Address(value) if value else None
     except ValueError:

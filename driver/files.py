@@ -33,6 +33,14 @@ def read_file(path: Path) -> bytes:
     return text
 
 
+def text_of(path: Path) -> str:
+    """Return the text of a file, "" if it cannot be read."""
+    try:
+        return read_file(path).decode(errors="surrogateescape")
+    except OSError:
+        return ""
+
+
 def write_file(path: Path, content: bytes, mode: int) -> None:
     """Write or replace a file, as in `replacement`. Errors: OSError; nothing has changed then."""
     with replacement(path, content, mode):

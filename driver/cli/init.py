@@ -7,7 +7,7 @@ from argparse import ArgumentParser, Namespace
 from driver.cli.machine import described, given, machine_of
 from driver.cli.program import Program
 from driver.errors import BadRequest
-from driver.flannel.etcd.settings import DEFAULT_PREFIX
+from driver.flannel.etcd.settings import DEFAULT_PORT, DEFAULT_PREFIX
 from driver.flannel.network_config import BACKENDS
 from driver.setup.entering import PREFIX
 from driver.setup.first_host import BACKEND, USUAL_LENGTH, Network, describe, init
@@ -38,18 +38,20 @@ def run(program: Program, args: Namespace) -> None:
         raise BadRequest(f"{', '.join(asked)} need --etcd-endpoints")
     prefix = given(args, "--etcd-prefix").get(PREFIX) or machine.in_force().get(PREFIX)
     network = Network.read(config.network, args.network, args.subnet_len, args.backend)
-    overlay, token, status = init(
-        machine, config.etcd, prefix or DEFAULT_PREFIX, network, given(args, *HOST),
-        asked=bool(asked),
-    )  # fmt: skip
+    with machine.alone():
+        overlay, token, status = init(
+            machine, config.etcd, prefix or DEFAULT_PREFIX, network, given(args, *HOST),
+            asked=bool(asked),
+        )  # fmt: skip
     print(
         f"the flannel network is set up: {describe(overlay)}",
         *described(status),
         "",
         "on each other host, run this; it holds a secret: whoever has it can join",
         f"docker-flannel join {token.encode()}",
-        "",
-        "a firewall on this host must let the other hosts in: UDP port 8472, and to etcd TCP port "
-        "2379",
         sep="\n",
     )
+    ports = [f"UDP port {overlay.port}"] * (overlay.backend == "vxlan")
+    ports += [f"TCP port {DEFAULT_PORT} (etcd)"] * machine.etcd.ours
+    if ports:
+        print(f"\na firewall on this host must let the other hosts in: {', '.join(ports)}")

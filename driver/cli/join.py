@@ -22,5 +22,7 @@ def arguments(parser: ArgumentParser) -> None:
 def run(program: Program, args: Namespace) -> None:
     """Join, and print the lease and the peers."""
     line = sys.stdin.read(LONGEST) if args.token == "-" else args.token  # noqa: S105
-    status = join(machine_of(program), line, given(args, *SETTINGS))
+    machine = machine_of(program)
+    with machine.alone():
+        status = join(machine, line, given(args, *SETTINGS))
     print(*described(status), sep="\n")

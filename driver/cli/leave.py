@@ -19,6 +19,8 @@ def arguments(parser: ArgumentParser) -> None:
 
 def run(program: Program, args: Namespace) -> None:
     """Leave, and say so."""
-    left = leave(machine_of(program), with_etcd=args.with_etcd)
+    machine = machine_of(program)
+    with machine.alone():
+        left = leave(machine, with_etcd=args.with_etcd)
     words = "has left the flannel network" if left else "is in no network of `init` or `join`"
     print(f"this host {words}")

@@ -6,11 +6,10 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address
 from pathlib import Path
 
 from driver.errors import Conflict, Exhausted, FlannelError, HostError, Unavailable
-from driver.files import read_file, write_file
+from driver.files import text_of, write_file
 from driver.flannel.etcd.settings import EtcdSettings
 from driver.flannel.lease_policy import step
 from driver.flannel.lease_types import PolicyState, ThisHost
@@ -25,7 +24,6 @@ from driver.setup.waiting import holds, until_held
 ENDPOINTS = "FLANNELD_ETCD_ENDPOINTS"
 PREFIX = "FLANNELD_ETCD_PREFIX"
 LEASE = "DOCKER_FLANNEL_LEASE"
-IFACE, PUBLIC_IP = "FLANNELD_IFACE", "FLANNELD_PUBLIC_IP"
 FILES = ("ca.pem", "client.pem", "client.key")
 WHY = "the flannel network's lease would replace"
 
@@ -102,19 +100,12 @@ def check_elsewhere(token: Token, now: Mapping[str, str]) -> None:
         if there.endpoints == wanted.endpoints:
             return
         authority = now.get("FLANNELD_ETCD_CAFILE")
-        if authority and token.authority and _text(Path(authority)) == token.authority:
+        if authority and token.authority and text_of(Path(authority)) == token.authority:
             return
     raise Conflict(
         f"this host has joined another network: {ENDPOINTS} is {now[ENDPOINTS]}, {PREFIX} is "
         f"{there.prefix}; run `docker-flannel leave` first"
     )
-
-
-def _text(path: Path) -> str:
-    try:
-        return read_file(path).decode(errors="replace")
-    except OSError:
-        return ""
 
 
 @contextmanager
@@ -141,7 +132,7 @@ def write_files(folder: Path, files: Mapping[str, str]) -> bool:
         for name, text in files.items():
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             folder.chmod(0o700)
-            if _text(folder / name) != text:
+            if text_of(folder / name) != text:
                 write_file(folder / name, text.encode(), 0o600)
                 changed = True
     except OSError as error:
@@ -156,8 +147,7 @@ def check_etcd(
 
     Errors: Exhausted, Unavailable, FlannelError.
     """
-    given = IPv4Address(now[PUBLIC_IP]) if now.get(PUBLIC_IP) else None
-    public_ip = given or machine.underlay(now.get(IFACE, ""), given).ip
+    _, public_ip = machine.addresses(now)
     mirror = Mirror(machine.registry(etcd), etcd.prefix)
     try:
         mirror.sync()

@@ -15,7 +15,7 @@ from ipaddress import IPv4Address
 from pathlib import Path
 
 from driver.errors import Conflict, FlannelError, HostError
-from driver.files import write_file
+from driver.files import text_of, write_file
 from driver.flannel.etcd.settings import DEFAULT_PORT, EtcdSettings
 from driver.setup import certificates
 from driver.setup.services import Packages, Services
@@ -69,6 +69,7 @@ class Place:
     drop_in: Path = Path("/etc/systemd/system/etcd.service.d/docker-flannel.conf")
     defaults: Path = Path("/etc/default/etcd")
     data: Path = Path("/var/lib/etcd")
+    lock: Path = Path("/run/docker-flannel-setup.lock")
 
     @property
     def environment(self) -> Path:
@@ -217,15 +218,14 @@ class EtcdServer:
 
 
 def _from_package(file: Path) -> bool:
-    return file.parts[:2] != ("/", "etc") and file.parts[:2] != ("/", "run")
+    """Whether the package brought a file of the unit, or it is one for all services."""
+    made_here = file.parts[1] in ("etc", "run")
+    return not made_here or file.parent.name == "service.d"
 
 
 def _has_settings(file: Path) -> bool:
-    try:
-        lines = file.read_text(errors="replace").splitlines()
-    except OSError:
-        return False
-    return any(line.strip() and not line.strip().startswith("#") for line in lines)
+    lines = map(str.strip, text_of(file).splitlines())
+    return any(line and not line.startswith("#") for line in lines)
 
 
 def _listens(address: IPv4Address, port: int) -> bool:
@@ -239,7 +239,7 @@ def _listens(address: IPv4Address, port: int) -> bool:
 def _write(path: Path, text: str, mode: int = 0o600) -> bool:
     """Write a file; return whether that changed it. Errors: HostError."""
     try:
-        if path.exists() and path.read_text() == text:
+        if text_of(path) == text:
             return False
         write_file(path, text.encode(), mode)
     except OSError as error:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Network
 from pathlib import Path
 
-from driver.errors import BadRequest, Conflict, FlannelError
-from driver.files import read_file
+from driver.errors import BadRequest, Conflict, FlannelError, Unavailable
+from driver.files import read_file, text_of
 from driver.flannel.etcd.registry import KeyRange, Registry
 from driver.flannel.etcd.settings import DEFAULT_PORT, EtcdSettings
 from driver.flannel.network_config import read_config
@@ -47,11 +47,14 @@ class Network:
     ) -> Network:
         """Return what the command line says. Errors: BadRequest, BadRecord."""
         try:
-            asked = cls(usual, IPv4Network(network) if network else None, subnet_len, backend)
+            whole = None if network is None else IPv4Network(network)
         except ValueError as error:
             raise BadRequest(
                 f"--network {network!r} is no IPv4 prefix like 10.2.0.0/16: {error}"
             ) from None
+        asked = cls(usual, whole, subnet_len, backend)
+        if subnet_len == 0:  # not set, in flannel's config
+            raise BadRequest("--subnet-len 0 is no prefix length of a subnet")
         asked.text()
         return asked
 
@@ -80,7 +83,6 @@ def init(
     line, not from the settings. `more` are settings of this host alone.
     Errors: FlannelError. If the service cannot use the settings, they are as they were.
     """
-    machine.check_service()
     own = machine.etcd.ours or etcd is None
     if own and etcd is not None and asked:
         raise Conflict(
@@ -96,16 +98,13 @@ def init(
 def _with_own(
     machine: Machine, prefix: str, network: Network, more: Mapping[str, str]
 ) -> tuple[Overlay, Token, Document]:
+    machine.check_service()
     now = {**machine.in_force(), **more}
     entering.check_source(machine, now)
-    if entering.ENDPOINTS in now and not machine.etcd.ours:
-        raise Conflict(
-            f"{entering.ENDPOINTS} is {now[entering.ENDPOINTS]}: this host uses another etcd; run "
-            "`docker-flannel leave` first"
-        )
-    given = IPv4Address(now[entering.PUBLIC_IP]) if now.get(entering.PUBLIC_IP) else None
-    listen = machine.underlay(now.get(entering.IFACE, ""), given).ip
-    public = given or listen
+    listen, public = machine.addresses(now)
+    client = machine.etcd.settings(public, prefix, "client")
+    authority = text_of(client.cafile) if client.cafile else ""
+    entering.check_elsewhere(Token(str(client.endpoints[0]), client.prefix, authority), now)
     status = machine.running()
     machine.check_networks(status, entering.WHY, allowed="etcd")
     machine.etcd.check_free(listen, lambda: machine.registry(DEBIANS).read(KeyRange("/"))[1])
@@ -117,7 +116,6 @@ def _with_own(
         machine.etcd.set_up(listen, public, machine.say)
         root = machine.etcd.settings(public, prefix, "root")
         _until_limited(machine, root)
-        client = machine.etcd.settings(public, prefix, "client")
         overlay = define(machine.registry(client), client.prefix, network)
         token = token_of(client)
         contested = entering.check_etcd(machine, client, now, status)
@@ -149,6 +147,13 @@ def _with(
 ) -> tuple[Overlay, Token, Document]:
     token = token_of(etcd)
     token.check_clock(machine.now())
+    try:
+        machine.check_service()
+    except Unavailable as error:  # the managed plugin's hosts need the network config, too
+        overlay = define(machine.registry(etcd), etcd.prefix, network)
+        raise Unavailable(
+            f"etcd has the network config ({describe(overlay)}), but {error}"
+        ) from None
     now = {**machine.in_force(), **more}
     entering.check_source(machine, now)
     entering.check_elsewhere(token, now)

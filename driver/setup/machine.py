@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
-from driver.errors import Conflict, Unavailable
+from driver import config
+from driver.errors import Conflict, HostError, Unavailable
 from driver.flannel.etcd.registry import Registry
 from driver.flannel.etcd.settings import EtcdSettings
 from driver.model.facts import External
@@ -18,6 +22,7 @@ from driver.setup.etcd_server import EtcdServer, Place
 from driver.setup.services import Services
 
 UNIT = "docker-flannel.service"
+IFACE, PUBLIC_IP = "FLANNELD_IFACE", "FLANNELD_PUBLIC_IP"
 Document = dict[str, Any]
 
 
@@ -61,6 +66,38 @@ class Machine:
         for file in self.settings_files:
             found.update(settings_file.read(file))
         return {name: value for name, value in found.items() if value}
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keep others from changing this host with `init`, `join` or `leave` meanwhile.
+
+        Errors: Conflict if one does, HostError.
+        """
+        file = self.place.lock
+        try:
+            lock = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise HostError(
+                f"{file} cannot be opened: {error.strerror}; run the command as root"
+            ) from None
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield
+        except BlockingIOError:
+            raise Conflict(
+                "another `init`, `join` or `leave` is at work on this host: wait for its end"
+            ) from None
+        finally:
+            os.close(lock)
+
+    def addresses(self, now: Mapping[str, str]) -> tuple[IPv4Address, IPv4Address]:
+        """Return this host's address on its way to the others, and its public IP, by settings.
+
+        Errors: BadRequest, Unavailable.
+        """
+        given = config.public_ip(now.get(PUBLIC_IP, ""))
+        own = self.underlay(now.get(IFACE, ""), given).ip
+        return own, given or own
 
     def check_service(self) -> None:
         """Check that the service can be started here. Errors: Unavailable."""

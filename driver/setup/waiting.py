@@ -10,6 +10,7 @@ EVERY_S = 0.2
 STEADY_S = 5.0  # another host with our public IP takes the lease back within this time
 HELD = ("held", "moved", "renewing")
 HOPELESS = ("refused", "lost", "beside")
+MIGRATE = "; `docker-flannel migrate` shows the steps from flanneld to this driver"
 
 
 def holds(status: Document) -> bool:
@@ -25,7 +26,7 @@ def until_held(machine: Machine, *, contested: bool = False) -> Document:
     Errors: Conflict if there will be none, Unavailable if there is none in time.
     """
     begun = since = machine.clock()
-    told = ""
+    told: set[str] = set()
     while True:
         now, held = machine.clock(), False
         try:
@@ -35,7 +36,7 @@ def until_held(machine: Machine, *, contested: bool = False) -> Document:
         else:
             text, held = _said(status), holds(status)
             if status["phase"] in HOPELESS:
-                raise Conflict(text)
+                raise Conflict(text + MIGRATE * (status["phase"] == "beside"))
             if held and now - since >= STEADY_S * contested:
                 return status
         since = since if held else now
@@ -44,9 +45,9 @@ def until_held(machine: Machine, *, contested: bool = False) -> Document:
                 f"this host has no lease after {LIMIT_S:.0f} s ({text}); the service goes on "
                 "trying: run the same command again to wait, or `docker-flannel leave` to undo it"
             )
-        if text != told:
+        if text not in told:
             machine.say(f"waiting for the lease: {text}")
-            told = text
+            told.add(text)
         machine.sleep(EVERY_S)
 
 

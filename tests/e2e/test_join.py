@@ -161,6 +161,23 @@ def test_init_killed_between_steps(bed: Bed) -> None:
     assert cut > 8
 
 
+def test_two_at_once_and_a_new_address(bed: Bed, other: Host) -> None:
+    host = machine(bed, "twice", docker=False)
+    runs = [started(host, "init"), started(host, "init")]
+    wait_for(lambda: not any(run.running() for run in runs), "both to end", 120)
+    assert sorted(run.code or 0 for run in runs) == [0, 1], [run.log() for run in runs]
+    flannel(other, "join", "-", given=token(flannel(host, "init")))
+    meet(host, other)
+    address, had = "192.0.2.222", {subnet(host), subnet(other)}
+    host.run("ip", "address", "add", f"{address}/24", "dev", "eth0")
+    given = flannel(host, "init", "--public-ip", address)
+    assert given.seconds < 30
+    flannel(other, "join", "-", given=token(given))
+    meet(host, other)
+    assert {subnet(host), subnet(other)} == had
+    assert "joined another network" in refused(host, "init", "--etcd-prefix", "/other")
+
+
 class Three:
     """An etcd of three members, each on a machine of its own, with somebody's own certificates."""
 

@@ -18,7 +18,7 @@ from driver.config import SETTINGS
 from driver.docker import engine
 from driver.docker.unix_http import request
 from driver.errors import FlannelError, HostError, Unavailable
-from driver.files import read_file
+from driver.files import read_file, text_of
 from driver.flannel.subnet_env import read_subnet_file
 from driver.ipam import DOCKER0
 from driver.model.records import ALIAS_PREFIX, FLANNEL_PREFIX, Lease
@@ -70,7 +70,7 @@ class Look:
             rules=_rules(),
             tables=tuple(" ".join(t) for t in _tables()),
             status=status,
-            settings=_text(settings_file.OURS),
+            settings=text_of(settings_file.OURS),
             set_here=settings_file.read(settings_file.OURS),
             reached=frozenset(row["dst"] for row in _json(*ROUTES, str(PROTOCOL))),
             used=tuple(IPv4Network(d) for d in _destinations()),
@@ -169,9 +169,9 @@ def _docker(socket: Path) -> Docker | None:
     units = [Path(p) for p in (own, *shown.get("DropInPaths", "").split()) if p]
     files = DockerFiles(
         daemon_json,
-        _text(daemon_json),
-        {path: _text(path) for path in units},
-        {path: _text(path) for path in _files(shown)},
+        text_of(daemon_json),
+        {path: text_of(path) for path in units},
+        {path: text_of(path) for path in _files(shown)},
     )
     try:
         containers = tuple(_containers(socket))
@@ -197,13 +197,6 @@ def _option(words: list[str], name: str) -> str:
         if word.startswith(f"{name}="):
             return word.partition("=")[2]
     return ""
-
-
-def _text(path: Path) -> str:
-    try:
-        return read_file(path).decode(errors="surrogateescape")
-    except OSError:
-        return ""
 
 
 def _ask(socket: Path, what: str) -> Any:
@@ -271,7 +264,7 @@ def _destinations() -> list[str]:
 def _rules() -> dict[str, tuple[tuple[str, ...], ...]]:
     found = {}
     for name in filter(which, VARIANTS):
-        if name.endswith("legacy") and not _text(Path("/proc/net/ip_tables_names")):
+        if name.endswith("legacy") and not text_of(Path("/proc/net/ip_tables_names")):
             continue  # to ask would make its tables
         if words := tuple(flannel_rules.removals(run(f"{name}-save"))):
             found[name] = words

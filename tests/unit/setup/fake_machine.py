@@ -96,6 +96,7 @@ class World:
             self.folder / "etcd.service.d" / "docker-flannel.conf",
             self.folder / "default" / "etcd",
             self.folder / "data",
+            self.folder / "lock",
         )
         self.settings.parent.mkdir(parents=True)
         self.settings.touch()

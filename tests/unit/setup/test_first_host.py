@@ -8,17 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from driver.errors import BadRecord, BadRequest, Conflict, HostError, Unavailable
+from driver.errors import BadRequest, Conflict, HostError, Unavailable
 from driver.flannel.etcd.settings import EtcdSettings
 from driver.flannel.network_config import read_config
 from driver.flannel.records import config_key, lease_range, lease_value
 from driver.setup.certificates import FILES
+from driver.setup.commands import run
 from driver.setup.etcd_server import PACKAGE, UNIT
-from driver.setup.first_host import Network, define, init
+from driver.setup.first_host import Network, init
 from driver.setup.leaving import leave
+from driver.setup.machine import UNIT as SERVICE
 from driver.setup.token import Token
-from tests.unit.etcd_fake import FakeRegistry
-from tests.unit.setup.fake_machine import CONFIG, DEBIANS, IP, PREFIX, World
+from tests.unit.setup.fake_machine import DEBIANS, IP, PREFIX, World
 
 USUAL = Network(IPv4Network("10.2.0.0/16"))
 OWN = f"https://{IP}:2379"
@@ -127,6 +128,12 @@ def test_an_etcd_of_somebody_is_not_taken_over(
     assert not world.place.folder.exists()
 
 
+def test_a_drop_in_for_all_services_is_no_sign_of_use(world: World) -> None:
+    world.services.units[UNIT] = (DEBIANS, Path("/run/systemd/system/service.d/zzz-lxc.conf"))
+    _, _, status = init(world.machine, None, PREFIX, USUAL, {})
+    assert status["lease"]["source"] == "etcd"
+
+
 def test_a_package_that_cannot_be_installed(world: World) -> None:
     before = world.standing()
 
@@ -153,8 +160,43 @@ def test_an_etcd_that_is_somewhere_else(world: World, tmp_path: Path) -> None:
     )
     with pytest.raises(BadRequest, match=r"no.pem cannot be read: No such file"):
         init(world.machine, missing, PREFIX, USUAL, {}, asked=True)
-    with pytest.raises(Conflict, match="uses another etcd"):
+    with pytest.raises(Conflict, match="has joined another network"):
         init(world.machine, None, PREFIX, USUAL, {})
+
+
+def test_another_prefix_is_another_network(world: World) -> None:
+    init(world.machine, None, PREFIX, USUAL, {})
+    before = world.standing()
+    with pytest.raises(Conflict, match=f"has joined another network: .*_PREFIX is {PREFIX}; run"):
+        init(world.machine, None, "/other", USUAL, {})
+    assert world.standing() == before
+
+
+def test_a_new_address_of_the_host(world: World) -> None:
+    init(world.machine, None, PREFIX, USUAL, {})
+    moved = {"FLANNELD_PUBLIC_IP": str(IP + 1)}
+    _, token, _ = init(world.machine, None, PREFIX, USUAL, moved)
+    assert (
+        token.endpoints == world.variables()["FLANNELD_ETCD_ENDPOINTS"] == f"https://{IP + 1}:2379"
+    )
+    shown = run("openssl", "x509", "-noout", "-text", "-in", f"{world.place.folder}/server.pem")
+    assert f"IP Address:{IP + 1}" in shown
+    restarts = world.services.calls.count(f"restart {UNIT}")
+    init(world.machine, None, PREFIX, USUAL, {})
+    assert world.services.calls.count(f"restart {UNIT}") == restarts
+
+
+def test_without_our_service_the_network_config_is_written(world: World) -> None:
+    """The managed plugin, or a machine without systemd."""
+    del world.services.units[SERVICE]
+    other = EtcdSettings.read("http://192.0.2.1:2379", PREFIX)
+    words = f"etcd has the network config .network 10.2.0.0/16.*, but there is no {SERVICE}"
+    with pytest.raises(Unavailable, match=words):
+        init(world.machine, other, PREFIX, USUAL, {}, asked=True)
+    assert read_config(world.registry.values()[config_key(PREFIX)]).subnet_len == 21
+    with pytest.raises(Unavailable, match=f"^there is no {SERVICE}"):
+        init(world.machine, None, PREFIX, USUAL, {})
+    assert not world.place.folder.exists()
 
 
 def test_settings_by_hand_stay_as_they_are(world: World) -> None:
@@ -203,62 +245,3 @@ def test_etcd_that_never_answers(world: World) -> None:
         init(machine, None, PREFIX, USUAL, {})
     assert world.time >= 60
     assert world.standing() == before
-
-
-# --- the network config ---
-
-
-@pytest.mark.parametrize(
-    ("network", "length"),
-    [
-        ("10.0.0.0/8", 21),
-        ("10.2.0.0/16", 21),
-        ("10.2.0.0/18", 21),
-        ("10.2.0.0/20", 23),
-        ("10.2.0.0/26", 29),
-    ],
-)
-def test_the_usual_length_leaves_room_for_eight_hosts(network: str, length: int) -> None:
-    asked = Network.read(IPv4Network("10.9.0.0/16"), network, None, None)
-    assert read_config(asked.text()).subnet_len == length
-
-
-@pytest.mark.parametrize(
-    ("network", "length", "words"),
-    [
-        ("here", None, "--network 'here' is no IPv4 prefix like 10.2.0.0/16"),
-        ("10.2.0.1/16", None, "host bits set"),
-        ("10.3.0.0/16", 31, "SubnetLen 31"),
-        ("127.0.0.0/8", None, "127.0.0.0/8 cannot be"),
-    ],
-)
-def test_no_bad_config_is_written(network: str, length: int | None, words: str) -> None:
-    with pytest.raises((BadRequest, BadRecord), match=words):
-        Network.read(IPv4Network("10.2.0.0/16"), network, length, None)
-
-
-def test_the_first_config_is_written_once() -> None:
-    registry = FakeRegistry()
-    first = Network(IPv4Network("10.2.0.0/16"), IPv4Network("10.3.0.0/16"), 25, "host-gw")
-    overlay = define(registry, "/f", first)
-    text = registry.values()["/f/config"]
-    assert (overlay.subnet_len, overlay.backend) == (25, "host-gw")
-    assert define(registry, "/f", USUAL) == define(registry, "/f", first) == overlay
-    for other in (
-        Network(USUAL.usual, IPv4Network("10.4.0.0/16")),
-        Network(USUAL.usual, subnet_len=24),
-        Network(USUAL.usual, backend="vxlan"),
-    ):
-        with pytest.raises(Conflict, match=r"at /f/config is already: network 10.3.0.0/16, a /25"):
-            define(registry, "/f", other)
-    assert registry.values() == {"/f/config": text}
-
-
-def test_another_host_is_faster() -> None:
-    registry = FakeRegistry()
-
-    def write() -> None:
-        registry.change(("/f/config", CONFIG))
-
-    registry.before_put.append(write)
-    assert define(registry, "/f", USUAL) == read_config(CONFIG)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from driver.errors import Conflict, Exhausted, FlannelError, HostError, Unavailable
+from driver.errors import BadRequest, Conflict, Exhausted, FlannelError, HostError, Unavailable
 from driver.flannel.records import config_key, lease_range, lease_value
 from driver.setup.certificates import make
 from driver.setup.entering import join
@@ -158,6 +158,27 @@ def test_a_lease_that_will_never_be(world: World, phase: str) -> None:
     assert {**left, "keys": before["keys"]} == before
 
 
+def test_beside_a_flanneld_join_names_the_way_from_it(world: World) -> None:
+    world.phase, world.problems = "beside", ["a flanneld runs"]
+    with pytest.raises(Conflict, match="a flanneld runs; `docker-flannel migrate` shows"):
+        join(world.machine, PLAIN.encode(), {})
+
+
+def test_a_public_ip_that_is_none(world: World) -> None:
+    before = world.standing()
+    with pytest.raises(BadRequest, match="--public-ip 'here' is no IPv4 address"):
+        join(world.machine, PLAIN.encode(), {"FLANNELD_PUBLIC_IP": "here"})
+    assert world.standing() == before
+
+
+def test_one_at_a_time(world: World) -> None:
+    busy = pytest.raises(Conflict, match="another `init`, `join` or `leave` is at work")
+    with world.machine.alone(), busy, world.machine.alone():
+        pytest.fail("two at once")
+    with world.machine.alone():
+        pass
+
+
 def test_a_lease_that_takes_longer_may_still_come(world: World) -> None:
     world.phase, world.problems = "unreachable", ["etcd cannot be reached"]
     with pytest.raises(Unavailable, match=r"no lease after 60 s \(unreachable: etcd cannot be"):
@@ -167,6 +188,14 @@ def test_a_lease_that_takes_longer_may_still_come(world: World) -> None:
     assert sum("waiting for the lease" in told for told in world.told) == 1, "told once"
     world.phase = "held"
     join(world.machine, PLAIN.encode(), {})
+
+
+def test_reasons_that_alternate_are_told_once(world: World) -> None:
+    world.phase, world.problems = "unreachable", ["no answer", "no space"]
+    world.step = world.problems.reverse
+    with pytest.raises(Unavailable, match="no lease after 60 s"):
+        join(world.machine, PLAIN.encode(), {})
+    assert sum("waiting for the lease" in told for told in world.told) == 2
 
 
 def test_a_public_ip_that_another_host_may_have_is_watched(world: World) -> None:
