@@ -176,17 +176,20 @@ def _prepare(path: Path) -> None:
     path.unlink(missing_ok=True)
     with socket.socket(socket.AF_UNIX) as probe:
         probe.bind(str(path))
-    path.unlink()
+    path.unlink(missing_ok=True)
 
 
 def _refuse_served(path: Path) -> None:
-    with socket.socket(socket.AF_UNIX) as probe:
-        try:
-            probe.connect(str(path))
-        except OSError:
-            return  # nobody serves it; a stale file is replaced
-        pid, _, _ = PEER.unpack(probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, PEER.size))
-        if is_standin(probe):
-            return  # it goes when the file is another's
+    for _ in range(2):  # a stand-in that is ending answers no more, and is gone the second time
+        with socket.socket(socket.AF_UNIX) as probe:
+            try:
+                probe.connect(str(path))
+            except OSError:
+                return  # nobody serves it; a stale file is replaced
+            pid, *_ = PEER.unpack(
+                probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, PEER.size)
+            )
+            if is_standin(probe):
+                return  # it goes when the file is another's
     who = f"process {pid}" if pid else "the managed plugin, or in a container"
     raise Conflict(f"another process serves {path}; stop it first ({who}), or set another --socket")

@@ -194,9 +194,11 @@ class Standin:
         if not self._path.is_socket():
             return
         before, aside = self._path.lstat().st_ino, self._path.with_name(".flannel.stale")
-        with socket.socket(socket.AF_UNIX) as connection:
-            if connection.connect_ex(str(self._path)) == 0:
-                return
+        for _ in range(2):  # docker-flannel makes its socket a moment before it listens there
+            with socket.socket(socket.AF_UNIX) as connection:
+                if connection.connect_ex(str(self._path)) == 0:
+                    return
+            self._stop.wait(TICK_S)
         self._path.rename(aside)
         if aside.lstat().st_ino == before:
             aside.unlink()

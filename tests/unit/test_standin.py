@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from http import HTTPStatus
 from pathlib import Path
@@ -20,6 +20,7 @@ from driver import standin
 from driver.config import DEFAULT_SOCKET
 from driver.docker.unix_http import request
 from driver.handlers import CALLS
+from driver.service import _prepare
 from tests.bed import wait_for
 
 SCRIPT = Path(standin.__file__)
@@ -46,11 +47,14 @@ def running(path: Path, notify: Path | None = None, grace: float = 0.5) -> Itera
 
 
 @contextmanager
-def serving(path: Path, *, silent: bool = False) -> Iterator[None]:
-    """Serve a socket as docker-flannel does, in place of whatever is there, until killed."""
+def serving(path: Path, *, silent: bool = False) -> Iterator[threading.Event]:
+    """Serve a socket as docker-flannel does, in place of whatever is there, until killed.
+
+    The event is set once the stand-in watches.
+    """
     path.parent.mkdir(exist_ok=True)
-    path.unlink(missing_ok=True)
-    ended = threading.Event()
+    aside = path.with_name("aside")
+    ended, watched = threading.Event(), threading.Event()
 
     class Connection(standin.Call):
         def handle(self) -> None:
@@ -64,16 +68,21 @@ def serving(path: Path, *, silent: bool = False) -> Iterator[None]:
             self.end_headers()
             self.wfile.write(b"{}")
 
-        do_GET = do_POST = answer  # noqa: N815 - as in standin
+        def watch(self) -> None:
+            self.answer()
+            watched.set()
+
+        do_GET, do_POST = answer, watch  # noqa: N815 - as in standin
 
     class Served(ThreadingMixIn, UnixStreamServer):
         daemon_threads = True
 
-    with Served(str(path), Connection) as server:
+    with Served(str(aside), Connection) as server:
+        aside.rename(path)
         thread = threading.Thread(target=server.serve_forever, args=(0.05,))
         thread.start()
         try:
-            yield
+            yield watched
         finally:
             ended.set()
             server.shutdown()
@@ -115,72 +124,122 @@ def test_nonsense_takes_nothing_from_others(path: Path) -> None:
         assert stands_in(path)
 
 
-def test_it_waits_for_an_end_and_longer_than_a_restart_takes(path: Path) -> None:
-    with running(path, grace=1.5):
+def test_it_leaves_time_for_a_restart(path: Path) -> None:
+    with running(path, grace=60):
         for _ in range(2):
-            with serving(path):
-                wait_for(lambda: request(path, "GET", "/")[0] == HTTPStatus.ACCEPTED, "a server")
-        with serving(path):
-            time.sleep(2)  # longer than its patience
-            assert request(path, "GET", "/")[0] == HTTPStatus.ACCEPTED
+            with serving(path) as watched:
+                wait_for(watched.is_set, "it to watch")
         assert not stands_in(path)
+
+
+def test_it_watches_until_the_end(path: Path) -> None:
+    with running(path, grace=1):
+        with serving(path) as watched:
+            wait_for(watched.is_set, "it to watch")
+            inode = path.stat().st_ino
+            time.sleep(2)  # longer than its patience
+            assert path.stat().st_ino == inode
+            assert request(path, "GET", "/")[0] == HTTPStatus.ACCEPTED
+            end = time.monotonic()
         wait_for(lambda: stands_in(path), "it to stand in")
+        assert time.monotonic() - end >= 1
 
 
 def test_it_goes_when_docker_flannel_comes(path: Path) -> None:
     with running(path):
-        wait_for(lambda: stands_in(path), "it to stand in")
-        with serving(path):
-            assert request(path, "GET", "/")[0] == HTTPStatus.ACCEPTED
-            inode = path.stat().st_ino
-            time.sleep(1)
-            assert path.stat().st_ino == inode
-        wait_for(lambda: stands_in(path), "it to stand in again")
-        with serving(path):
-            inode = path.stat().st_ino
-            time.sleep(1)
-        path.unlink()
-    assert not path.exists()
+        for _ in range(2):
+            wait_for(lambda: stands_in(path), "it to stand in")
+            with serving(path) as watched:
+                inode = path.stat().st_ino
+                wait_for(watched.is_set, "it to watch")
+                assert path.stat().st_ino == inode
+                assert request(path, "GET", "/")[0] == HTTPStatus.ACCEPTED
 
 
-def test_another_socket_is_left_at_its_end(path: Path) -> None:
+def test_another_file_is_left_at_its_end(path: Path) -> None:
     with running(path, grace=0.1):
         wait_for(lambda: stands_in(path), "it to stand in")
-        path.unlink()
-        path.touch()
+        other = path.with_name("other")
+        other.touch()
+        other.rename(path)
     assert path.is_file()
 
 
-def test_a_stale_socket_is_replaced_but_no_other_file(path: Path) -> None:
+def test_a_stale_socket_is_replaced(path: Path) -> None:
     path.parent.mkdir()
     with socket.socket(socket.AF_UNIX) as stale:
         stale.bind(str(path))
     with running(path):
         wait_for(lambda: stands_in(path), "it to stand in")
+
+
+def test_no_other_file_is_replaced(path: Path, tmp_path: Path) -> None:
+    path.parent.mkdir()
     path.write_text("mine")
-    with running(path, grace=0.1):
-        time.sleep(1)
+    with listening(tmp_path / "notify") as ready, running(path, tmp_path / "notify", grace=0.1):
+        wait_for(ready, "it to have tried")
     assert path.read_text() == "mine"
 
 
-def ready(listener: socket.socket) -> bool:
-    try:
-        return listener.recv(100) == b"READY=1"
-    except TimeoutError:
-        return False
+def test_a_socket_on_which_somebody_begins_to_listen_is_no_stale_one(path: Path) -> None:
+    path.parent.mkdir()
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(path))
+
+        class Stop(threading.Event):
+            def wait(self, timeout: float | None = None) -> bool:  # noqa: ARG002
+                server.listen()
+                return False
+
+        standin.Standin(path, lambda: None, Stop())._remove_stale()
+        assert path.is_socket()
+
+
+def test_a_stand_in_that_ends_is_no_other_instance(path: Path) -> None:
+    path.parent.mkdir()
+    with socket.socket(socket.AF_UNIX) as ending:
+        ending.bind(str(path))
+        ending.listen()
+
+        def end() -> None:
+            with ending.accept()[0]:
+                path.unlink()
+
+        thread = threading.Thread(target=end)
+        thread.start()
+        _prepare(path)
+        thread.join()
+
+
+@contextmanager
+def listening(path: Path) -> Iterator[Callable[[], bool]]:
+    """Listen as systemd does; yield what returns whether the notification has come."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
+        listener.bind(str(path))
+        listener.settimeout(0.5)
+
+        def ready() -> bool:
+            try:
+                return listener.recv(100) == b"READY=1"
+            except TimeoutError:
+                return False
+
+        yield ready
 
 
 @pytest.mark.parametrize("there", ["nobody", "docker-flannel", "one that does not answer"])
 def test_dockerd_is_started_soon(path: Path, tmp_path: Path, there: str) -> None:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
-        listener.bind(str(tmp_path / "notify"))
-        listener.settimeout(0.5)
-        grace = 60 if there == "docker-flannel" else 2
-        server = nullcontext() if there == "nobody" else serving(path, silent="not" in there)
-        with server, running(path, tmp_path / "notify", grace):
-            if there != "docker-flannel":
-                assert not ready(listener), "too early"
-            wait_for(lambda: ready(listener), "the notification", 30)
+    grace = 120 if there == "docker-flannel" else 1
+    server = nullcontext() if there == "nobody" else serving(path, silent="not" in there)
+    began = time.monotonic()
+    with (
+        listening(tmp_path / "notify") as ready,
+        server,
+        running(path, tmp_path / "notify", grace),
+    ):
+        wait_for(ready, "the notification", 60)
+        if there != "docker-flannel":
+            assert time.monotonic() - began >= grace
 
 
 def test_it_takes_the_socket_that_docker_flannel_has() -> None:
