@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.bed import Bed, Host, Node, assert_no_leaks
-from tests.e2e.helpers import BACKENDS, docker_major, settings
+from tests.e2e.helpers import BACKENDS, add_cli_plugin, docker_major, settings
 from tests.e2e.leaving import MAY_DIFFER, baseline, tidy
 from tests.e2e.outage import World
 
@@ -84,6 +84,13 @@ def host(running: Host) -> Iterator[Host]:
     yield running
     tidy(running)
     assert_no_leaks(running, before, ignore=MAY_DIFFER)
+
+
+@pytest.fixture
+def cli(host: Host) -> Host:
+    """Return the running host, with the plugin of its docker command."""
+    add_cli_plugin(host)
+    return host
 
 
 @pytest.fixture

@@ -35,6 +35,14 @@ BACKENDS = ("nft", "iptables-nft", "iptables-legacy")
 COUNTED = re.compile(r"(\d+) packets transmitted, (\d+) received")
 
 
+def add_cli_plugin(host: Host) -> None:
+    """Make the command a plugin of the host's docker command; it may be one already."""
+    folder = Path(host.docker_env["DOCKER_CONFIG"], "cli-plugins")
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "docker-flannel").unlink(missing_ok=True)
+    (folder / "docker-flannel").symlink_to(COMMAND)
+
+
 def network(host: Host, name: str, *options: str) -> IPv4Network:
     """Make a flannel network and give its block."""
     host.docker("network", "create", *FLANNEL, *options, name)

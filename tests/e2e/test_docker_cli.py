@@ -18,16 +18,6 @@ WITH_COMPLETION = 23  # the first Docker that has `docker completion`
 TAB, ALL, HOME, END = "\t", "\x1b*", "\x01", "\x05"
 
 
-@pytest.fixture
-def cli(host: Host) -> Host:
-    """Return the host with the plugin installed for its docker command."""
-    folder = Path(host.docker_env["DOCKER_CONFIG"], "cli-plugins")
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "docker-flannel").unlink(missing_ok=True)
-    (folder / "docker-flannel").symlink_to(COMMAND)
-    return host
-
-
 def docker(host: Host, *words: str, **variables: str) -> Result:
     """Run docker with these variables and no others of the bed's but for its folder."""
     config = host.docker_env["DOCKER_CONFIG"]

@@ -216,6 +216,9 @@ def test_installed_kept_set_and_updated(flatcar: Host) -> None:
         flatcar.docker("plugin", "disable", "--force", NAME)
         apply(flatcar, f"{REFERENCE}:next")
         assert managed.plugin(flatcar)["Enabled"], "switched on again"
+    settings(flatcar, "# no setting")
+    apply(flatcar)
+    assert managed.plugin(flatcar)["Config"]["Description"] != "next", "another version, no setting"
     wait_for(lambda: managed.status(flatcar)["problems"] == [], "all to be as it should be")
     flatcar.docker("rm", "-f", "box", "peer")
     flatcar.docker("network", "rm", "app")

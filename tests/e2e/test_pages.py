@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import json
 import sys
-from pathlib import Path
 
 import pytest
 
 from tests import pages
 from tests.bed import Host, Result, wait_for
-from tests.e2e.helpers import COMMAND, docker_major, gets, inspect, status
+from tests.e2e.helpers import add_cli_plugin, docker_major, gets, inspect, status
 
 
 @pytest.fixture(scope="module", autouse=True)
 def reader(running: Host) -> None:
     """Prepare the host as its user finds it: the CLI plugin, and an nginx that answers."""
-    folder = Path(running.docker_env["DOCKER_CONFIG"], "cli-plugins")
-    folder.mkdir(parents=True)
-    (folder / "docker-flannel").symlink_to(COMMAND)
+    add_cli_plugin(running)
     answer = "echo welcome > /www/index.html; exec httpd -f -p 80 -h /www"
     running.docker("create", "--name", "made", "box", "sh", "-c", answer)
     running.docker("commit", "made", "nginx")

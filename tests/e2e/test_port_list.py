@@ -4,22 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.bed import Host, wait_for
-from tests.e2e.helpers import COMMAND, container, inspect, network, web
-
-
-@pytest.fixture
-def docker_flannel(host: Host) -> None:
-    """Make the command a plugin of Docker's."""
-    folder = Path(host.docker_env["DOCKER_CONFIG"], "cli-plugins")
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "docker-flannel").unlink(missing_ok=True)
-    (folder / "docker-flannel").symlink_to(COMMAND)
+from tests.e2e.helpers import container, inspect, network, web
 
 
 def listed(host: Host, *words: str) -> list[dict[str, Any]]:
@@ -29,7 +19,7 @@ def listed(host: Host, *words: str) -> list[dict[str, Any]]:
     return found
 
 
-@pytest.mark.usefixtures("docker_flannel")
+@pytest.mark.usefixtures("cli")
 def test_the_ports_of_containers_by_name_and_id(host: Host) -> None:
     network(host, "app")
     assert listed(host) == []
@@ -56,7 +46,7 @@ def test_the_ports_of_containers_by_name_and_id(host: Host) -> None:
     assert "no published port belongs to 'three'" in unknown.stderr
 
 
-@pytest.mark.usefixtures("docker_flannel")
+@pytest.mark.usefixtures("cli")
 def test_what_is_listed_as_lost_is_repaired(host: Host) -> None:
     network(host, "app")
     web(host, "one", "app", "-p", "8080:80")
