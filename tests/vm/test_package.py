@@ -132,8 +132,11 @@ def test_it_takes_over_from_make_install(lab: Lab, machine: Machine, suite: str)
         assert machine.run("cat", SETTINGS).stdout == "DOCKER_FLANNEL_LOG_LEVEL=debug\n"
         folders = ("/usr/local", "/etc/systemd", "/etc/NetworkManager")
         left = machine.run("find", *folders, "-name", "*docker-flannel*")
-        assert left.stdout.split() == [
-            "/etc/systemd/system/multi-user.target.wants/docker-flannel.service"
+        wants = "/etc/systemd/system/{}.wants/docker-flannel{}.service"
+        assert sorted(left.stdout.split()) == [
+            wants.format("docker.service", "-standin"),
+            wants.format("multi-user.target", "-standin"),
+            wants.format("multi-user.target", ""),
         ]
     apt(machine, "purge", PACKAGE)
     for path in (STATE, SETTINGS, "/etc/docker-flannel", "/usr/lib/docker-flannel"):
