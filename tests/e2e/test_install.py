@@ -28,7 +28,7 @@ cd "$1"
 export PYTHON="$2" PREFIX=/opt/elsewhere
 fails() {
     ! "$@" >/opt/said 2>&1 || echo "it did not fail"
-    grep ^install: /opt/said || :
+    grep -E "^(un)?install:" /opt/said || :
     rm /opt/said
 }
 
@@ -72,6 +72,18 @@ find /opt -mindepth 1 -maxdepth 1 -o -name first
 ! grep "#first" /etc/systemd/system/docker-flannel.service
 /usr/local/bin/docker-flannel --version
 rm /usr/local/bin/systemctl
+echo "# back, after the package took over and left the folder"
+rm /etc/systemd/system/docker-flannel*.service
+touch /opt/elsewhere/first
+packaging/install
+find /opt -mindepth 1 -maxdepth 1 -o -name first
+grep ExecStart=/opt/elsewhere/bin/docker-flannel /etc/systemd/system/docker-flannel.service
+echo "# beside the package"
+printf '#!/bin/sh\nprintf installed\n' >/usr/local/bin/dpkg-query
+chmod +x /usr/local/bin/dpkg-query
+fails packaging/install
+fails packaging/uninstall
+rm /usr/local/bin/dpkg-query
 echo "# removed"
 unshare -n packaging/uninstall | cut -d";" -f1
 find /opt /etc/systemd /etc/NetworkManager /usr/local/bin /usr/local/lib/docker /usr/local/share \
@@ -81,6 +93,15 @@ find /opt /etc/systemd /etc/NetworkManager /usr/local/bin /usr/local/lib/docker 
 MISSING = (
     "install: these packages are missing; install them with: apt-get install "
     "--no-install-recommends python3 python3-venv python3-dev"
+)
+BESIDE = (
+    "install: the package docker-flannel is installed, and two installations would get in each "
+    "other's way: install a newer package (make deb), or remove that one first (apt remove "
+    "docker-flannel)"
+)
+OVER = (
+    "uninstall: the package docker-flannel took over: delete /opt/elsewhere, and remove the "
+    "package with apt"
 )
 NO_START = "install: the service does not start; `journalctl -u docker-flannel` says why"
 BACK = "install: the earlier installation is back"
@@ -113,6 +134,8 @@ def test_install_update_and_uninstall() -> None:
             "/opt/elsewhere/first",
         ],
         "updated": [DONE, "/opt/elsewhere", __version__],
+        "back, after the package took over and left the folder": [DONE, "/opt/elsewhere", UNIT],
+        "beside the package": [BESIDE, OVER],
         "removed": ["removed"],
     }
 
