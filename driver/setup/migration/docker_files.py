@@ -43,11 +43,15 @@ class DockerFiles:
 
 def settings(text: str) -> dict[str, Any]:
     """Return what a daemon.json sets; nothing if it is no JSON object: dockerd refuses it then."""
+    return _object(text) or {}
+
+
+def _object(text: str) -> dict[str, Any] | None:
     try:
-        found = json.loads(text or "{}")
+        found = json.loads(text.strip() or "{}")
     except ValueError:
-        return {}
-    return found if isinstance(found, dict) else {}
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def with_bip(files: DockerFiles, bip: str) -> Changes:
@@ -106,8 +110,8 @@ def _is_generated(path: Path) -> bool:
 
 
 def _in_daemon_json(files: DockerFiles, bip: str) -> Changes:
-    found = settings(files.daemon)
-    if files.daemon.strip() and not found and files.daemon.strip() != "{}":
+    found = _object(files.daemon)
+    if found is None:
         raise Conflict(f"{files.daemon_json} is no JSON object any more: correct it first")
     return {
         files.daemon_json: json.dumps({**found, "bip": bip}, indent=2, ensure_ascii=False) + "\n"
@@ -151,8 +155,8 @@ def _writable(path: Path) -> Path:
     if path.parent.name == DROP_INS.name:
         return DROP_INS / path.name
     raise Conflict(
-        f"{path} sets --bip, but a package or a generator owns that file: move the option to a "
-        "drop-in with `systemctl edit docker.service`, and run this again"
+        f"{path} sets --bip or names flanneld, but a package or a generator owns that file: "
+        f"put a copy below {ADMINISTRATORS} in its place, and run this again"
     )
 
 

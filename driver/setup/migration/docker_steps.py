@@ -15,6 +15,7 @@ from driver.setup.migration.step import RELEASE, RELOAD, RESTART, SHARE, Step, W
 
 QUARTER, HALF = 2, 1  # bits that a part of the lease is longer than the lease
 POOLS = IPv4Network("172.16.0.0/12")  # Docker's own prefixes, from the second /16 on
+SMALLEST = 29  # prefix length of a lease whose half has room for a container
 TAKEN = 3  # addresses of a prefix that no container gets: its first, its last, docker0's
 
 
@@ -27,6 +28,10 @@ def bip_for(found: Found) -> IPv4Interface:
     subnet, docker = found.subnet, found.docker
     if subnet is None or docker is None:
         raise Conflict("without a lease and a running Docker there is nothing to share")
+    if subnet.prefixlen > SMALLEST:
+        raise Conflict(
+            f"the lease {subnet} is too small to be shared: it has no room for two parts"
+        )
     count = len(docker.on_docker0)
     for bits in (QUARTER, HALF):
         part = next(subnet.subnets(bits))
@@ -78,9 +83,13 @@ def release(found: Found) -> Step:
     """Return the step in which docker0 leaves the lease."""
     name, title = RELEASE, f"{DOCKER0} leaves the lease, and takes a prefix of Docker's own"
     docker = found.docker
-    cuts = docker_files.without_flanneld(docker.files) if docker else {}
     if why := unready(found):
         return Step(name, title, hindrance=why)
+    assert docker is not None  # noqa: S101 - `unready` has checked
+    try:
+        cuts = docker_files.without_flanneld(docker.files)
+    except Conflict as error:
+        return Step(name, title, hindrance=str(error))
     if found.held is None and not cuts:
         return Step(name, title, done=f"{DOCKER0} has nothing of the lease {found.subnet}")
     step = _of_docker(
@@ -90,7 +99,7 @@ def release(found: Found) -> Step:
         ("other hosts no longer reach containers on docker0; those in networks of this driver are "
          "reached as before",),
     )  # fmt: skip
-    if docker and docker.on_docker0 and found.held and not step.hindrance:
+    if docker.on_docker0 and found.held and not step.hindrance:
         names = ", ".join(c.name for c in docker.on_docker0)
         return changed(
             step,

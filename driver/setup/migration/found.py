@@ -30,13 +30,13 @@ class Container:
 class Docker:
     """A running dockerd. `unit`: docker.service runs it; `bip`: from its command line or file.
 
-    `bridge`: the address of docker0, None without one. `needs`: units that docker.service needs.
+    `bridge`: the addresses of docker0. `needs`: units that docker.service needs.
     """
 
     process: int
     unit: bool
     bip: str
-    bridge: IPv4Interface | None
+    bridge: tuple[IPv4Interface, ...]
     files: DockerFiles
     containers: tuple[Container, ...] = ()
     live_restore: bool = False
@@ -121,8 +121,9 @@ class Found:
     @property
     def held(self) -> IPv4Network | None:
         """What docker0 has of the lease, None for nothing."""
-        bridge, subnet = self.docker and self.docker.bridge, self.subnet
-        return bridge.network if bridge and subnet and bridge.network.overlaps(subnet) else None
+        addresses = self.docker.bridge if self.docker and self.subnet else ()
+        parts = (a.network for a in addresses if self.subnet and a.network.overlaps(self.subnet))
+        return next(parts, None)
 
     @property
     def nothing(self) -> bool:

@@ -182,7 +182,7 @@ def _docker(socket: Path) -> Docker | None:
         process=process,
         unit=shown.get("MainPID") == str(process),
         bip=_option(words, "--bip") or str(settings(files.daemon).get("bip", "")),
-        bridge=_address(DOCKER0),
+        bridge=tuple(_addresses(DOCKER0)),
         files=files,
         containers=containers,
         live_restore=live,
@@ -212,7 +212,7 @@ def _containers(socket: Path) -> Iterator[Container]:
         text = networks.get("bridge", {}).get("IPAddress", "")
         made = _ask(socket, f"/containers/{row['Id']}/json")
         yield Container(
-            row["Names"][0].removeprefix("/"),
+            made["Name"].removeprefix("/"),
             row["State"] == "running",
             "bridge" in networks,
             IPv4Interface(text).ip if text else None,
@@ -230,11 +230,10 @@ def _json(*words: str) -> list[dict[str, Any]]:
     return [row for row in found if row]
 
 
-def _address(link: str) -> IPv4Interface | None:
+def _addresses(link: str) -> Iterator[IPv4Interface]:
     for row in _json("ip", "-j", "-4", "address", "show", "dev", link):
         for each in row.get("addr_info", ()):
-            return IPv4Interface((each["local"], each["prefixlen"]))
-    return None
+            yield IPv4Interface((each["local"], each["prefixlen"]))
 
 
 def _device() -> Device | None:

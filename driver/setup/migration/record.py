@@ -82,6 +82,7 @@ class Record:
 
     def remove(self) -> None:
         """Remove the record with its copies."""
+        (self.folder / "record.json").unlink(missing_ok=True)  # first: it names the copies
         for file in self.folder.iterdir():
             file.unlink()
         self.folder.rmdir()

@@ -70,7 +70,8 @@ def _flanneld(found: Found) -> str:
 
 def _docker(found: Found, docker: Docker) -> Iterator[tuple[str, str]]:
     part = "all" if found.held == found.subnet else f"{found.held}" if found.held else "nothing"
-    yield DOCKER0, f"{docker.bridge or 'no address'}, {part} of the lease"
+    bridge = ", ".join(map(str, docker.bridge))
+    yield DOCKER0, f"{bridge or 'no address'}, {part} of the lease"
     sources = ", ".join(map(str, docker.files.sources())) or "nowhere in docker.service's files"
     yield "--bip", f"{docker.bip}, set in {sources}" if docker.bip else "not set"
     yield "live-restore", "on" if docker.live_restore else "off"

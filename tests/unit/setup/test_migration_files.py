@@ -51,6 +51,11 @@ def test_in_daemon_json_all_else_stays() -> None:
         assert json.loads(text or "") == {"bip": bip, "mtu": 1450}
 
 
+@pytest.mark.parametrize("text", ["", "\n", "{}", "{\n}\n", " { }"])
+def test_an_empty_daemon_json(text: str) -> None:
+    assert apart(files(text), OUT) == {DAEMON: f'{{\n  "bip": "{OUT}"\n}}\n'}
+
+
 @pytest.mark.parametrize("text", ["[]", "{", '"x"'])
 def test_a_daemon_json_that_is_none_is_not_replaced(text: str) -> None:
     with pytest.raises(Conflict, match="no JSON object any more: correct it first"):
@@ -111,7 +116,7 @@ def test_a_packages_drop_in_is_hidden_by_one_of_the_same_name_and_its_unit_refus
         units={packaged: f"[Service]\nEnvironmentFile={GENERATED}\n"}, environment={GENERATED: TEXT}
     )
     assert with_bip(before, NEW)[DROP_IN] == f"[Service]\nEnvironmentFile={OPTIONS}\n"
-    with pytest.raises(Conflict, match=f"{UNIT} sets --bip, but a package"):
+    with pytest.raises(Conflict, match=f"{UNIT} sets --bip or names flanneld, but a package"):
         with_bip(DockerFiles(DAEMON, "", {UNIT: f"{START[:-1]} --bip=10.2.1.1/24\n"}), NEW)
 
 

@@ -57,6 +57,25 @@ def test_what_somebody_changed_since_is_not_overwritten(place: Path) -> None:
     assert old.read_text() == "mine\n"
 
 
+def test_a_removal_that_was_broken_off_leaves_no_record_without_its_copies(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = Record.of(place, "share")
+    record.change({place / "etc/daemon.json": "1\n"})
+    real, gone = Path.unlink, list[Path]()
+
+    def unlink(path: Path, *, missing_ok: bool = False) -> None:
+        if gone:
+            raise KeyboardInterrupt
+        gone.append(path)
+        real(path, missing_ok=missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", unlink)
+    with pytest.raises(KeyboardInterrupt):
+        record.remove()
+    assert Record.read(place, "share") is None
+
+
 def test_copies_may_hold_passwords(place: Path) -> None:
     record = Record.of(place, "replace")
     record.change({place / "etc/daemon.json": "1\n"})

@@ -24,7 +24,7 @@ DAEMON = Path("/etc/docker/daemon.json")
 FILES = DockerFiles(DAEMON, '{"bip": "10.2.1.1/24"}')
 WEB = Container("web", running=True, on_docker0=True, address=SUBNET[2])
 TOOL = Container("tool", running=True, on_docker0=False, removed=True)
-DOCKER = Docker(7, True, "10.2.1.1/24", IPv4Interface("10.2.1.1/24"), FILES, (WEB, TOOL))
+DOCKER = Docker(7, True, "10.2.1.1/24", (IPv4Interface("10.2.1.1/24"),), FILES, (WEB, TOOL))
 SETTINGS = {"FLANNELD_ETCD_ENDPOINTS": "http://192.0.2.1:2379", "FLANNELD_ETCD_PASSWORD": "secret"}
 STATUS: dict[str, Any] = {
     "lease": {"subnet": str(SUBNET), "source": "subnet-file"},
@@ -43,8 +43,8 @@ FOUND = Found(
     tables=("ip flannel-ipv4",),
     status=STATUS,
 )
-APART = replace(DOCKER, bridge=IPv4Interface("172.17.0.1/16"))
-SHARED = replace(DOCKER, bridge=IPv4Interface("10.2.1.1/26"))
+APART = replace(DOCKER, bridge=(IPv4Interface("172.17.0.1/16"),))
+SHARED = replace(DOCKER, bridge=(IPv4Interface("10.2.1.1/26"),))
 
 
 def containers(count: int) -> Found:
@@ -61,6 +61,16 @@ def test_too_many_containers() -> None:
     with pytest.raises(Conflict, match="126 containers are on docker0, and half of the lease has"):
         bip_for(containers(126))
     assert "move some to other networks first" in share(containers(126)).hindrance
+
+
+@pytest.mark.parametrize("text", ["10.2.1.0/30", "10.2.1.0/31", "10.2.1.0/32"])
+def test_a_lease_without_room_for_two_parts(text: str) -> None:
+    subnet = IPv4Network(text)
+    status = {**STATUS, "lease": {"subnet": text, "source": "subnet-file"}}
+    docker = replace(DOCKER, bridge=(IPv4Interface((subnet[0], subnet.prefixlen)),))
+    lease = replace(LEASE, subnet=subnet)
+    step = share(replace(FOUND, lease=lease, docker=docker, status=status))
+    assert step.hindrance.startswith(f"the lease {text} is too small to be shared")
 
 
 def test_docker0_leaves_for_a_prefix_that_nobody_has() -> None:
@@ -82,6 +92,8 @@ def test_share() -> None:
     assert ("docker", "stop", "web", "tool") in live.commands
     assert share(replace(FOUND, docker=SHARED)).done
     assert share(replace(FOUND, docker=APART)).done
+    both = replace(DOCKER, bridge=(*APART.bridge, *DOCKER.bridge))
+    assert not share(replace(FOUND, docker=both)).done, "docker0 has more than one address"
 
 
 @pytest.mark.parametrize(
@@ -107,6 +119,14 @@ def test_release_waits_for_the_containers() -> None:
     moved = replace(SHARED, containers=(replace(WEB, on_docker0=False, address=None),))
     assert not release(replace(FOUND, docker=moved)).hindrance
     assert release(replace(FOUND, docker=APART)).done
+
+
+def test_a_packages_unit_that_names_flanneld_is_a_hindrance() -> None:
+    unit = Path("/lib/systemd/system/docker.service")
+    files = DockerFiles(DAEMON, units={unit: "[Unit]\nWants=flanneld.service\n"})
+    found = replace(FOUND, docker=replace(APART, bip="", files=files))
+    for step in (release, take_place):
+        assert step(found).hindrance.startswith(f"{unit} sets --bip or names flanneld, but")
 
 
 @pytest.mark.parametrize(
