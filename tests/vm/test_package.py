@@ -101,6 +101,7 @@ def test_with_containers_running(lab: Lab, machine: Machine, suite: str, tmp_pat
         more(talk)
         apt(machine, "install", newer)
         assert "problems   none" in machine.docker("flannel", "status")
+        assert machine.run("dpkg", "--verify", PACKAGE).stdout == "", "a start compiles nothing"
         more(talk)
 
 
