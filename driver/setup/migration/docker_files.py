@@ -54,6 +54,14 @@ def _object(text: str) -> dict[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
+def check_daemon_json(files: DockerFiles) -> dict[str, Any]:
+    """Return what daemon.json sets. Errors: Conflict where dockerd would not start with it."""
+    found = _object(files.daemon)
+    if found is None:
+        raise Conflict(f"{files.daemon_json} is no JSON object any more: correct it first")
+    return found
+
+
 def with_bip(files: DockerFiles, bip: str) -> Changes:
     """Return the changes that set another prefix of docker0. Errors: Conflict."""
     changes = _in_texts(files, bip, lambda line: _led_to_ours(line, files))
@@ -110,9 +118,7 @@ def _is_generated(path: Path) -> bool:
 
 
 def _in_daemon_json(files: DockerFiles, bip: str) -> Changes:
-    found = _object(files.daemon)
-    if found is None:
-        raise Conflict(f"{files.daemon_json} is no JSON object any more: correct it first")
+    found = check_daemon_json(files)
     return {
         files.daemon_json: json.dumps({**found, "bip": bip}, indent=2, ensure_ascii=False) + "\n"
     }

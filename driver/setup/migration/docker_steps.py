@@ -68,7 +68,7 @@ def share(found: Found) -> Step:
         bip = bip_for(found)
     except Conflict as error:
         return Step(name, title, hindrance=str(error))
-    return _of_docker(
+    step = _of_docker(
         found,
         Step(name, title),
         lambda files: docker_files.with_bip(files, str(bip)),
@@ -77,6 +77,11 @@ def share(found: Found) -> Step:
          "other hosts reach the containers on it as before, at addresses that `docker inspect` "
          "shows"),
     )  # fmt: skip
+    if not step.hindrance and found.docker and not found.docker.files.sources():
+        why = f"{DOCKER0} has its prefix from Docker's own store: set bip to {bip} in "
+        why += f"{found.docker.files.daemon_json}, and restart Docker"
+        return Step(name, title, hindrance=why)
+    return step
 
 
 def release(found: Found) -> Step:
@@ -128,6 +133,7 @@ def _of_docker(
         )
         return changed(step, hindrance=why)
     try:
+        docker_files.check_daemon_json(docker.files)
         changes = change(docker.files)
     except Conflict as error:
         return changed(step, hindrance=str(error))

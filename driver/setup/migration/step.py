@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network
 
+from driver.ipam import DOCKER0
 from driver.setup.migration.docker_files import Changes
 from driver.setup.migration.found import Found
 
@@ -50,5 +51,12 @@ def unready(found: Found) -> str:
         return (
             f"flanneld's lease is {found.subnet}, but this plugin's is {has}: see `docker-flannel "
             "status`"
+        )
+    network = found.lease.network if found.lease else found.subnet
+    stale = [a.network for a in found.docker.bridge if a.network.overlaps(network)]
+    if stale and found.held is None:
+        return (
+            f"{DOCKER0} has {stale[0]} of flannel's network, but the lease is {found.subnet}: see "
+            f"whether {found.file} is right, and whether Docker was restarted since"
         )
     return ""

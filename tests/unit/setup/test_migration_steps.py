@@ -90,6 +90,8 @@ def test_share() -> None:
     assert any(e.startswith("tool will be gone") for e in step.effects)
     live = share(replace(FOUND, docker=replace(DOCKER, live_restore=True)))
     assert ("docker", "stop", "web", "tool") in live.commands
+    unset = share(replace(FOUND, docker=replace(DOCKER, bip="", files=DockerFiles(DAEMON))))
+    assert "own store: set bip to 10.2.1.1/26 in /etc/docker/daemon.json" in unset.hindrance
     assert share(replace(FOUND, docker=SHARED)).done
     assert share(replace(FOUND, docker=APART)).done
     both = replace(DOCKER, bridge=(*APART.bridge, *DOCKER.bridge))
@@ -103,6 +105,11 @@ def test_share() -> None:
         ({"docker": None}, "systemctl start docker.service"),
         ({"status": None}, "systemctl start docker-flannel.service"),
         ({"status": {**STATUS, "lease": None}}, "but this plugin's is none"),
+        (
+            {"docker": replace(DOCKER, bridge=(IPv4Interface("10.2.3.1/26"),))},
+            "docker0 has 10.2.3.0/26 of flannel's network, but the lease is 10.2.1.0/24",
+        ),
+        ({"docker": replace(DOCKER, bip="", files=DockerFiles(DAEMON, "{,}"))}, "no JSON object"),
         ({"docker": replace(DOCKER, unit=False)}, "docker.service does not run dockerd"),
         ({"docker": replace(DOCKER, files=DockerFiles(DAEMON))}, "no file of docker.service sets"),
     ],
