@@ -20,7 +20,7 @@ from driver.standin import AWAY, STATIC
 log = logging.getLogger(__name__)
 
 RETRY_S = 2.0
-PATIENCE_S = 5.0  # Docker's calls wait in the queue of the socket meanwhile
+PATIENCE_S = 10.0  # Docker's calls wait in the queue of the socket meanwhile
 
 
 class Standby:

@@ -59,6 +59,10 @@ class Workplace:
                 "stopped with it: remove that, and run the same command again"
             )
 
+    def docker_back(self) -> Found:
+        """Wait until Docker answers, and return what is there then. Errors: Unavailable."""
+        return self.wait("Docker", lambda now: "" if now.docker else "dockerd does not run")
+
     def wait(self, what: str, condition: Callable[[Found], str]) -> Found:
         """Wait until a condition returns ""; else it returns what is still wrong.
 
@@ -86,7 +90,7 @@ def carry_out(place: Workplace, name: str, *, force: bool) -> None:
     """
     record = Record.of(place.state, name)
     if record.containers:  # a call that broke off may have left Docker on its way
-        place.wait("Docker", _no_docker)
+        place.docker_back()
     found, step = place.step(name)
     if step.done and (record.finished or not record.folder.exists()):
         place.say(f"nothing to do: {step.done}")
@@ -122,7 +126,7 @@ def _change(place: Workplace, found: Found, step: Step, record: Record, *, force
 
 def start_again(place: Workplace, record: Record) -> None:
     """Start the containers that ran before and do not run now. Errors: HostError naming them."""
-    docker = place.wait("Docker", _no_docker).docker
+    docker = place.docker_back().docker
     assert docker is not None  # noqa: S101 - waited for
     running = {c.name for c in docker.running}
     there = {c.name for c in docker.containers}
@@ -163,10 +167,6 @@ def check_etcd(found: Found, registry: Callable[[EtcdSettings], Registry]) -> No
             f"nothing was changed: the lease of {subnet} in etcd has the MAC {mac}, but "
             f"{found.device.name} has {found.device.mac}: restart flanneld first"
         )
-
-
-def _no_docker(found: Found) -> str:
-    return "" if found.docker else "dockerd does not run"
 
 
 def _not_taken_over(found: Found) -> str:

@@ -39,7 +39,8 @@ def take_back(place: Workplace, name: str) -> None:
     for later in STEPS[STEPS.index(name) + 1 :]:
         if Record.read(place.state, later):
             raise Conflict(f"{later} came after {name}: `{COMMAND} {later} --undo` comes first")
-    found = place.look.found()
+    # a call that broke off may have left Docker on its way
+    found = place.docker_back() if record.containers else place.look.found()
     record.check()
     if name == REPLACE:
         _give_back(place, found, record)
