@@ -175,6 +175,14 @@ class OldHost:
         host.load_image()
         self.stack(STACK)
 
+    def killed_at_the_restart(self, *words: str) -> None:
+        """Run a step of the migration and kill it when it restarts Docker."""
+        argv = (sys.executable, "-m", "driver", "migrate", *words)
+        process = self.host.popen(*argv, cwd=PROJECT, log_name=f"killed-{len(words)}")
+        wait_for(lambda: "run systemctl restart docker" in process.log(), "the restart")
+        process.kill()
+        assert "done" not in process.log()
+
     def bip(self) -> str:
         return dict(line.split("=") for line in self.file("/run/flannel/subnet.env").split())[
             "FLANNEL_SUBNET"

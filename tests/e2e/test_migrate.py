@@ -20,7 +20,6 @@ import pytest
 
 from tests import pages
 from tests.bed import wait_for
-from tests.bed.rootfs import PROJECT
 from tests.e2e.helpers import FLANNEL, enter, gets, inspect, pings, status
 from tests.e2e.old_host import DROP_IN, STACK, OldHost
 from tests.e2e.overlay import LEASES, World, empty_world
@@ -258,24 +257,15 @@ def gone(host: OldHost) -> None:
 def test_a_killed_command_goes_on_where_it_stopped(two: list[OldHost]) -> None:
     other, one = two
     running, old = one.containers(), one.docker0()
-    killed_at_the_restart(one, "share")
+    one.killed_at_the_restart("share")
     one.command("migrate", "share")
     assert one.docker0() == next(old.subnets(2))
     assert one.containers() == running
     reach(one, other)
-    killed_at_the_restart(one, "share", "--undo")
+    one.killed_at_the_restart("share", "--undo")
     one.command("migrate", "share", "--undo")
     assert (one.docker0(), one.containers()) == (old, running)
     reach(one, other)
-
-
-def killed_at_the_restart(host: OldHost, *words: str) -> None:
-    """Run a step and kill it when it restarts Docker."""
-    argv = (sys.executable, "-m", "driver", "migrate", *words)
-    process = host.host.popen(*argv, cwd=PROJECT, log_name=f"killed-{len(words)}")
-    wait_for(lambda: "run systemctl restart docker" in process.log(), "the restart")
-    process.kill()
-    assert "done" not in process.log()
 
 
 def test_the_second_host_follows(world: World, two: list[OldHost]) -> None:
